@@ -1,0 +1,98 @@
+"""The exception tree. Everything a user can cause derives from `VtbenchError`.
+
+    VtbenchError                    exit 2: what was asked for cannot be
+      RegistryError                 an entry is malformed, duplicate, or names no adapter
+      UnknownName                   no such tokenizer, suite, metric or task
+      WeightsError
+        WeightsMissing              the files are not here; the message has the command to fetch them
+        WeightsMismatch             the files are here but are not what the entry declares
+      SuiteError                    a suite or manifest is malformed, or an image is not the pinned one
+      ResultsError                  a result file is malformed, edited, partial or of another schema
+      OutputError                   the output folder cannot be written
+      CellFailed                    exit 1: a requested measurement failed
+        ImageError                  one image cannot be used (truncated, too large, animated, ...)
+        ContractError               a tokenizer broke the encode/decode contract; names the clause
+
+A message says what was given, why it is refused, and what to do. `cli.main` is the only place that
+prints one and exits; any other exception that reaches it is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CellFailed",
+    "ContractError",
+    "ImageError",
+    "OutputError",
+    "RegistryError",
+    "ResultsError",
+    "SuiteError",
+    "UnknownName",
+    "VtbenchError",
+    "WeightsError",
+    "WeightsMismatch",
+    "WeightsMissing",
+]
+
+
+class VtbenchError(Exception):
+    """Anything that is reported in one line; `exit_code` is the process's exit status."""
+
+    exit_code = 2
+
+
+class RegistryError(VtbenchError):
+    """A registry entry is malformed, duplicate, or names an adapter that may not be loaded."""
+
+
+class UnknownName(VtbenchError):
+    """No such tokenizer, suite, metric or task; the message lists the nearest names."""
+
+    def __init__(self, kind: str, name: str, known: list[str]) -> None:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"`vtbench list {kind}s` shows all"
+        super().__init__(f"no {kind} named {name!r}: {hint}")
+
+
+class WeightsError(VtbenchError):
+    """A weights file cannot be used."""
+
+
+class WeightsMissing(WeightsError):
+    """The weights are not on this machine."""
+
+
+class WeightsMismatch(WeightsError):
+    """The weights are on this machine and are not what the entry declares."""
+
+
+class SuiteError(VtbenchError):
+    """A suite or manifest is malformed, or an image is not the one that the manifest pins."""
+
+
+class ResultsError(VtbenchError):
+    """A result file is malformed, edited, partial, or of another schema version."""
+
+
+class OutputError(VtbenchError):
+    """The output folder cannot be written."""
+
+
+class CellFailed(VtbenchError):
+    """A requested measurement failed; the others go on."""
+
+    exit_code = 1
+
+
+class ImageError(CellFailed):
+    """One image cannot be used."""
+
+
+class ContractError(CellFailed):
+    """A tokenizer broke a clause of the encode/decode contract."""
+
+    def __init__(self, clause: str, detail: str) -> None:
+        super().__init__(f"{clause}: {detail}")
+        self.clause = clause

@@ -1,0 +1,250 @@
+"""Every pixel convention of vtbench, in one place.
+
+Files become uint8 H×W×3 RGB arrays (`load_rgb8`); batches are float32 N×3×H×W in [0, 1]
+(`to_float`); what a metric sees is uint8 again (`to_uint8`: clamp, then round half up, never
+truncate). Padding, cropping and resizing to a network's sizes (`fit`) and back (`unfit`) are here
+too. Nothing else in the package loads, orients, resizes, crops, pads, clamps or rounds an image.
+
+torch is imported inside the functions that need it: `vtbench validate` checks pixels without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtbench.errors import ImageError, OutputError
+from vtbench.records import SizePolicy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+RGB8 = NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+"""A picture of more pixels is refused before it is decoded (decompression bombs)."""
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".gif", ".ppm"}
+)
+"""File endings that `vtbench run --images` takes for pictures."""
+
+
+def load_rgb8(path: Path, *, max_pixels: int = MAX_PIXELS) -> RGB8:
+    """Return the picture as uint8, H×W×3, RGB, as a person would see it.
+
+    EXIF orientation is applied. Gray is replicated to three channels. Palettes are expanded. Alpha
+    is composited over white. 16-bit gray is scaled by 255/65535 and rounded half up. CMYK and the
+    other colour modes go through Pillow's conversion; an embedded ICC profile is not applied (the
+    code values are the picture). Raises ImageError for a file that is no image, is truncated, is
+    animated, is larger than `max_pixels`, or has float samples.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # The size is checked below, before any pixel is decoded, and refused in our words.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    raise ImageError(
+                        f"{path}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
+                    )
+                if getattr(image, "n_frames", 1) > 1:
+                    raise ImageError(
+                        f"{path}: animated ({image.n_frames} frames); save the frame you mean"
+                    )
+                image.load()
+                return _as_rgb8(ImageOps.exif_transpose(image), path)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: more than {max_pixels:,} pixels") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's decoders raise all of these for damaged files.
+        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+
+
+def _as_rgb8(image: Any, path: Path) -> RGB8:
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # I, I;16, I;16B: Pillow's convert("RGB") would clip at 255
+        wide = np.asarray(image, dtype=np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ImageError(f"{path}: samples outside 0..65535 in mode {image.mode}")
+        gray = ((wide * 255 * 2 + 65535) // (2 * 65535)).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageError(f"{path}: float samples have no defined white; save as 8 or 16 bit")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def crop_rgb8(pixels: RGB8, box: tuple[int, int, int, int]) -> RGB8:
+    """Return the (left, top, width, height) part of an H×W×3 array; it must lie inside."""
+    left, top, width, height = box
+    if left < 0 or top < 0 or left + width > pixels.shape[1] or top + height > pixels.shape[0]:
+        raise ImageError(f"crop {box} leaves the {pixels.shape[1]}×{pixels.shape[0]} image")
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def pixel_sha256(pixels: RGB8) -> str:
+    """Return the sha256 of the size and of the RGB bytes: of what is seen, not of the file."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{width}x{height}x{channels}:uint8:".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def encode_png(pixels: RGB8) -> bytes:
+    """Return the lossless PNG of an H×W×3 (or H×W) uint8 array."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all (temporary file beside it, then replace).
+
+    Raises OutputError when the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            # mkstemp makes files private; results are for reading by others.
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def to_float(pixels: list[RGB8], device: torch.device | str = "cpu") -> Tensor:
+    """Return equally sized uint8 H×W×3 arrays as one float32 N×3×H×W batch in [0, 1]."""
+    import torch
+
+    batch = torch.from_numpy(np.stack(pixels)).to(device)
+    return batch.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255.0
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return a float N×3×H×W batch in [0, 1] as uint8: clamped, then rounded half up.
+
+    Truncation instead would bias every reconstruction by half a level (up to 0.4 dB at 40 dB).
+    """
+    import torch
+
+    return torch.floor(images.to(torch.float32).clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8)
+
+
+def to_rgb8(images: Tensor) -> list[RGB8]:
+    """Return a uint8 N×3×H×W batch as a list of H×W×3 arrays."""
+    array: NDArray[np.uint8] = images.permute(0, 2, 3, 1).cpu().numpy()
+    return [np.ascontiguousarray(item) for item in array]
+
+
+def luma(images: Tensor) -> Tensor:
+    """Return Rec. 601 luma of an N×3×H×W batch as float64 N×H×W, in the batch's own scale."""
+    weights = images.new_tensor([0.299, 0.587, 0.114], dtype=_float64())
+    return (images.to(weights.dtype) * weights[:, None, None]).sum(dim=1)
+
+
+def _float64() -> torch.dtype:
+    import torch
+
+    return torch.float64
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was done to a batch so that the network could take it; `unfit` undoes it.
+
+    size: the (height, width) that came in and must come back. fitted: what the network saw.
+    policy: "none", "pad" or "resize".
+    """
+
+    size: tuple[int, int]
+    fitted: tuple[int, int]
+    policy: str
+
+
+def fit(images: Tensor, size: SizePolicy) -> tuple[Tensor, Fit]:
+    """Return the batch in a size that the network takes, and the record of how.
+
+    pad: reflection at the right and bottom edge up to the next multiple (repeated where the image is
+    smaller than the padding; a one-pixel side is replicated). resize: antialiased bicubic.
+    """
+    height, width = images.shape[-2:]
+    if size.fixed is not None:
+        target = size.fixed
+    else:
+        target = (_ceil_to(height, size.multiple), _ceil_to(width, size.multiple))
+    if target == (height, width):
+        return images, Fit((height, width), target, "none")
+    if size.policy == "resize":
+        return resize(images, target), Fit((height, width), target, "resize")
+    if target[0] < height or target[1] < width:
+        raise ImageError(f"{width}×{height} is larger than the {target[1]}×{target[0]} taken")
+    rows = _reflect_index(height, target[0], images)
+    columns = _reflect_index(width, target[1], images)
+    return images[..., rows, :][..., columns], Fit((height, width), target, "pad")
+
+
+def unfit(images: Tensor, fitted: Fit) -> Tensor:
+    """Return the batch in the size that `fit` was given: cropped or resized back."""
+    if fitted.policy == "resize":
+        return resize(images, fitted.size)
+    return images[..., : fitted.size[0], : fitted.size[1]]
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the float batch resampled to (height, width): bicubic (a = −0.5) with antialiasing,
+    half-pixel centres, as Pillow's BICUBIC; values may overshoot [0, 1]."""
+    import torch.nn.functional as functional
+
+    return functional.interpolate(
+        images, size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+
+
+def _ceil_to(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
+
+
+def _reflect_index(side: int, padded: int, like: Tensor) -> Tensor:
+    import torch
+
+    index = torch.arange(padded, device=like.device)
+    if side == 1:
+        return torch.zeros_like(index)
+    period = 2 * (side - 1)
+    index = index % period
+    return torch.where(index < side, index, period - index)
+
+
+def error_map(original: RGB8, reconstruction: RGB8, *, gain: int = 4) -> RGB8:
+    """Return |original − reconstruction|, largest channel, times `gain`, clamped, as H×W gray."""
+    difference = np.abs(original.astype(np.int16) - reconstruction.astype(np.int16)).max(axis=2)
+    return np.minimum(difference * gain, 255).astype(np.uint8)

@@ -1,0 +1,90 @@
+"""Frozen records that cross the stages: what a tokenizer declares, what a sample is, what a metric
+is. Plain data, no torch, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["codec", "discrete", "continuous", "pixels"]
+"""What a `Code` carries: bytes, indices, float latents, or 8-bit pixels (the sanity rows)."""
+
+State = Literal["measured", "missing", "failed", "not-applicable"]
+"""missing: something is not on this machine. failed: it was tried and broke. not-applicable: the
+question does not make sense here (WER of Chinese, MS-SSIM below 161 px). NaN is none of them."""
+
+
+@dataclass(frozen=True)
+class SizePolicy:
+    """Which sizes a network takes, and what is done with the others.
+
+    multiple: both sides must divide by it. fixed: the only (height, width) it takes, or None.
+    policy: "pad" reflects up to the next multiple and crops back; "resize" (fixed-size networks)
+    resamples to `fixed` and back. What happened to an image is recorded in its `Code.fit`.
+    """
+
+    multiple: int = 1
+    fixed: tuple[int, int] | None = None
+    policy: Literal["pad", "resize"] = "pad"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a tokenizer declares of itself; filled from its registry entry.
+
+    input_range is the network's: `Tokenizer` converts [0, 1] to it and back. downsample is the
+    factor between image and code grid (None for codecs). codebook_size is of one token of a discrete
+    tokenizer; latent_channels of one position of a continuous one.
+    """
+
+    name: str
+    family: str
+    kind: Kind
+    quantizer: str
+    downsample: int | None = None
+    codebook_size: int | None = None
+    latent_channels: int | None = None
+    input_range: tuple[float, float] = (0.0, 1.0)
+    size: SizePolicy = field(default_factory=SizePolicy)
+    stochastic: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a suite: where it is, which pixels it must have, what is known of it.
+
+    crop is (left, top, width, height) in the decoded file; sha256 is `images.pixel_sha256` of the
+    cropped pixels, None for images that nobody pinned (`--images FOLDER`). meta holds ground truth
+    (lines of text and their boxes, drawing parameters of a chart).
+    """
+
+    id: str
+    task: str
+    subset: str
+    path: Path
+    width: int
+    height: int
+    crop: tuple[int, int, int, int] | None = None
+    sha256: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The public facts of one number. The code that computes it names this record's key.
+
+    better: "higher" or "lower"; None for a number that is neither (a count). version changes when
+    the value for the same pixels may change. pooled: how images become one number.
+    """
+
+    key: str
+    label: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    version: int
+    pooled: str
+    definition: str
+    source: str
+    decimals: int = 3

@@ -1,0 +1,119 @@
+"""The one interface that every tokenizer stands behind: encode(images) -> Code, decode(Code)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vtbench import images as pixels
+from vtbench.images import Fit
+from vtbench.records import Spec
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The names that the command line and result files use."""
+
+NOMINAL_BITS = 16
+"""Bits a value of a continuous latent is counted with: what a generator would store it in."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a batch of N images became. Exactly one of the first three is set.
+
+    indices: int64, N×…, or a tuple of such (multi-scale). latents: float, N×…. payload: N byte
+    strings. tokens and bits: per image, nominal; discrete tokens × log2(codebook), continuous
+    values × 16, codec bytes × 8. fit: how the images were brought to the network's size; set by
+    `Tokenizer.encode`.
+    """
+
+    tokens: tuple[int, ...]
+    bits: tuple[float, ...]
+    indices: Tensor | tuple[Tensor, ...] | None = None
+    latents: Tensor | None = None
+    payload: tuple[bytes, ...] | None = None
+    fit: Fit | None = None
+
+    def __post_init__(self) -> None:
+        carried = [c for c in (self.indices, self.latents, self.payload) if c is not None]
+        if len(carried) != 1:
+            raise ValueError("a Code carries exactly one of indices, latents, payload")
+        if len(self.tokens) != len(self.bits):
+            raise ValueError(f"{len(self.tokens)} token counts but {len(self.bits)} bit counts")
+
+    @classmethod
+    def discrete(cls, indices: Tensor | tuple[Tensor, ...], codebook_size: int) -> Code:
+        """Return the code of integer tokens out of one codebook; bits = tokens × log2(size)."""
+        scales = indices if isinstance(indices, tuple) else (indices,)
+        n = scales[0].shape[0]
+        tokens = sum(scale[0].numel() for scale in scales) if n else 0
+        return cls((tokens,) * n, (tokens * math.log2(codebook_size),) * n, indices=indices)
+
+    @classmethod
+    def continuous(cls, latents: Tensor, *, bits_per_value: int = NOMINAL_BITS) -> Code:
+        """Return the code of a float latent N×C×h×w; its tokens are the h·w positions."""
+        n = latents.shape[0]
+        values = latents[0].numel() if n else 0
+        tokens = values // latents.shape[1]
+        return cls((tokens,) * n, (float(values * bits_per_value),) * n, latents=latents)
+
+    @classmethod
+    def of_bytes(cls, payload: tuple[bytes, ...]) -> Code:
+        """Return the code of compressed files; tokens are the bytes (as JPEG-LM has them)."""
+        sizes = tuple(len(data) for data in payload)
+        return cls(sizes, tuple(8.0 * size for size in sizes), payload=payload)
+
+
+class Tokenizer(ABC):
+    """Base of all adapters.
+
+    An adapter implements `_encode` and `_decode` on images that are already in its declared
+    `spec.input_range` and in a size that it takes. The public methods do the range and the size, so
+    that no adapter can forget either, and so that decode(encode(x)) has x's size whatever that is.
+
+    spec: what the entry declares. device, dtype: where and in what the network runs; images stay
+    float32. seed: of a stochastic decoder; each image gets its own generator, so that a result does
+    not depend on the batch it was in.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.seed = seed
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Code:
+        """Return the code of float32 N×3×H×W RGB images in [0, 1]."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"expected float N×3×H×W, got {images.dtype} {tuple(images.shape)}")
+        fitted, how = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
+        low, high = self.spec.input_range
+        return replace(self._encode(fitted * (high - low) + low), fit=how)
+
+    @torch.inference_mode()
+    def decode(self, code: Code) -> Tensor:
+        """Return float32 N×3×H×W images, nominally in [0, 1] (not clamped), in the size encoded."""
+        if code.fit is None:
+            raise ValueError("this Code did not come from Tokenizer.encode: it has no fit")
+        low, high = self.spec.input_range
+        decoded = (self._decode(code).to(torch.float32) - low) / (high - low)
+        return pixels.unfit(decoded, code.fit)
+
+    @abstractmethod
+    def _encode(self, images: Tensor) -> Code:
+        """Return the code of float32 images in `spec.input_range`, in a size the network takes."""
+
+    @abstractmethod
+    def _decode(self, code: Code) -> Tensor:
+        """Return images in `spec.input_range`, in the size that `_encode` saw."""
