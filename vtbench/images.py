@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.errors import ImageError, OutputError
+from vtbench.errors import ImageError
 from vtbench.records import SizePolicy
 
 if TYPE_CHECKING:
@@ -40,8 +38,8 @@ SUFFIXES = frozenset(
 """File endings that `vtbench run --images` takes for pictures."""
 
 
-def load_rgb8(path: Path, *, max_pixels: int = MAX_PIXELS) -> RGB8:
-    """Return the picture as uint8, H×W×3, RGB, as a person would see it.
+def load_rgb8(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> RGB8:
+    """Return the picture in a file, or in an open binary file, as uint8 H×W×3 RGB as it is seen.
 
     EXIF orientation is applied. Gray is replicated to three channels. Palettes are expanded. Alpha
     is composited over white. 16-bit gray is scaled by 255/65535 and rounded half up. CMYK and the
@@ -51,19 +49,18 @@ def load_rgb8(path: Path, *, max_pixels: int = MAX_PIXELS) -> RGB8:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    path = source if isinstance(source, Path) else getattr(source, "name", "image data")
     try:
         with warnings.catch_warnings():
             # The size is checked below, before any pixel is decoded, and refused in our words.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
                         f"{path}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
                     )
-                if getattr(image, "n_frames", 1) > 1:
-                    raise ImageError(
-                        f"{path}: animated ({image.n_frames} frames); save the frame you mean"
-                    )
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise ImageError(f"{path}: animated ({frames} frames); save the one you mean")
                 image.load()
                 return _as_rgb8(ImageOps.exif_transpose(image), path)
     except UnidentifiedImageError as error:
@@ -77,7 +74,7 @@ def load_rgb8(path: Path, *, max_pixels: int = MAX_PIXELS) -> RGB8:
         raise ImageError(f"{path}: cannot be decoded ({error})") from error
 
 
-def _as_rgb8(image: Any, path: Path) -> RGB8:
+def _as_rgb8(image: Any, path: object) -> RGB8:
     from PIL import Image
 
     if image.mode.startswith("I"):  # I, I;16, I;16B: Pillow's convert("RGB") would clip at 255
@@ -118,27 +115,6 @@ def encode_png(pixels: RGB8) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all (temporary file beside it, then replace).
-
-    Raises OutputError when the folder cannot be written or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            # mkstemp makes files private; results are for reading by others.
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def to_float(pixels: list[RGB8], device: torch.device | str = "cpu") -> Tensor:
@@ -247,4 +223,5 @@ def _reflect_index(side: int, padded: int, like: Tensor) -> Tensor:
 def error_map(original: RGB8, reconstruction: RGB8, *, gain: int = 4) -> RGB8:
     """Return |original − reconstruction|, largest channel, times `gain`, clamped, as H×W gray."""
     difference = np.abs(original.astype(np.int16) - reconstruction.astype(np.int16)).max(axis=2)
-    return np.minimum(difference * gain, 255).astype(np.uint8)
+    clamped: RGB8 = np.minimum(difference * gain, 255).astype(np.uint8)
+    return clamped

@@ -1,0 +1,50 @@
+"""A small suite of three tasks in a temporary data folder, and an environment without surprises."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+# Before torch is imported: two busy cores spin each other to a standstill otherwise (see cli.main).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+from mini_suite import grating, page, photo, write_suite
+
+from vtbench.images import encode_png, pixel_sha256
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a data folder with the suite `mini`: 4 + 1 + 1 images."""
+    root = tmp_path / "data"
+    chart, patches = grating()
+    text, lines = page()
+    meta_text = {"script": "latin", "glyph_px": 14, "lines": lines}
+    pictures = [
+        *((f"photo-{i}", "reconstruction", "crop", photo(i, 64, 64), {}) for i in range(3)),
+        ("photo-odd", "reconstruction", "whole", photo(9, 181, 203), {}),
+        ("chart", "detail", "grating", chart, {"chart": "grating", "patches": patches}),
+        ("page", "text", "plain", text, meta_text),
+    ]
+    rows = []
+    for name, task, subset, pixels, meta in pictures:
+        file = root / "mini" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_png(pixels))
+        row = {
+            "id": name,
+            "task": task,
+            "subset": subset,
+            "file": f"mini/{name}.png",
+            "crop": None,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "sha256": pixel_sha256(pixels),
+            "meta": meta,
+        }
+        rows.append(json.dumps(row))
+    write_suite(root, "\n".join(rows) + "\n")
+    return root

@@ -1,0 +1,188 @@
+"""The pixel conventions: what every kind of file becomes, rounding, padding."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vtbench import images
+from vtbench.errors import ImageError
+from vtbench.records import SizePolicy
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def _save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_gray_is_replicated(tmp_path: Path) -> None:
+    loaded = images.load_rgb8(_save(tmp_path / "a.png", Image.fromarray(RGB[:, :, 0])))
+    assert loaded.shape == (20, 30, 3)
+    assert (loaded == RGB[:, :, :1]).all()
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate 90° clockwise to see it upright
+    path = _save(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
+    assert (images.load_rgb8(path) == np.rot90(RGB, k=-1)).all()
+
+
+def test_alpha_is_composited_over_white(tmp_path: Path) -> None:
+    rgba = np.dstack([RGB, np.zeros((20, 30), np.uint8)])
+    rgba[:10, :, 3] = 255
+    loaded = images.load_rgb8(_save(tmp_path / "a.png", Image.fromarray(rgba)))
+    assert (loaded[:10] == RGB[:10]).all()
+    assert (loaded[10:] == 255).all()
+
+
+def test_palette_is_expanded(tmp_path: Path) -> None:
+    image = Image.fromarray(RGB).quantize(16)
+    loaded = images.load_rgb8(_save(tmp_path / "a.png", image))
+    assert (loaded == np.asarray(image.convert("RGB"))).all()
+
+
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
+    wide = np.array([[0, 128, 129, 257, 32896, 65535]], dtype=np.uint16)
+    loaded = images.load_rgb8(_save(tmp_path / "a.png", Image.fromarray(wide)))
+    # round half up of v·255/65535; Pillow's own convert("RGB") would clip all but the first to 255
+    assert loaded[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)), quality=95)
+    red, green, blue = images.load_rgb8(path)[4, 4]
+    assert red > 240
+    assert green < 15
+    assert blue < 15
+
+
+def test_one_pixel_image(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.png", Image.fromarray(RGB[:1, :1]))
+    assert images.load_rgb8(path).shape == (1, 1, 3)
+
+
+def test_open_file_is_read(tmp_path: Path) -> None:
+    assert (images.load_rgb8(io.BytesIO(images.encode_png(RGB))) == RGB).all()
+
+
+def test_animated_is_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    path = _save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match=r"animated \(2 frames\)"):
+        images.load_rgb8(path)
+
+
+def test_truncated_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(images.encode_png(RGB)[:-300])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        images.load_rgb8(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.png"):
+        images.load_rgb8(path)
+
+
+def test_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
+    # 40000 × 40000 one-bit pixels compress to 200 kB and decode to 4.8 GB of RGB.
+    path = _save(tmp_path / "a.png", Image.new("1", (40000, 40000)))
+    with pytest.raises(ImageError, match="more than 100,000,000 pixels"):
+        images.load_rgb8(path)
+
+
+def test_float_samples_are_refused(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.tiff", Image.fromarray(RGB[:, :, 0].astype(np.float32)))
+    with pytest.raises(ImageError, match="float samples"):
+        images.load_rgb8(path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        images.load_rgb8(tmp_path / "a.png")
+
+
+def test_crop_must_lie_inside() -> None:
+    assert images.crop_rgb8(RGB, (5, 3, 10, 4)).shape == (4, 10, 3)
+    with pytest.raises(ImageError, match="leaves the 30×20 image"):
+        images.crop_rgb8(RGB, (25, 0, 10, 4))
+
+
+def test_pixel_hash_sees_shape_and_content() -> None:
+    tall = RGB.reshape(30, 20, 3)
+    changed = RGB.copy()
+    changed[0, 0, 0] ^= 1
+    assert len({images.pixel_sha256(a) for a in (RGB, tall, changed)}) == 3
+    assert images.pixel_sha256(RGB[:, ::-1]) == images.pixel_sha256(RGB[:, ::-1].copy())
+
+
+def test_round_trip_is_exact_for_all_levels() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    assert (images.to_rgb8(images.to_uint8(images.to_float([levels])))[0] == levels).all()
+
+
+def test_rounding_is_half_up_and_clamped() -> None:
+    values = torch.tensor([-0.2, 0.0, 0.4999 / 255, 0.5 / 255, 1.49 / 255, 2.5 / 255, 1.0, 7.0])
+    rounded = images.to_uint8(values.reshape(1, 1, 1, -1)).flatten().tolist()
+    assert rounded == [0, 0, 0, 1, 1, 3, 255, 255]
+    # The mutant: truncation loses a level wherever the float is not exact.
+    truncated = (values.clamp(0, 1) * 255).to(torch.uint8).tolist()
+    assert truncated != rounded
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (8, 8), (33, 17), (16, 40)])
+def test_padding_is_numpy_reflect_and_undone(size: tuple[int, int]) -> None:
+    batch = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    fitted, how = images.fit(batch, SizePolicy(multiple=16))
+    assert fitted.shape[-2] % 16 == 0
+    assert fitted.shape[-1] % 16 == 0
+    pad = [(0, f - s) for f, s in zip(fitted.shape[-2:], size, strict=True)]
+    mode = [("edge" if s == 1 else "reflect") for s in size]
+    expected = np.pad(batch.numpy(), [(0, 0), (0, 0), pad[0], (0, 0)], mode=mode[0])
+    expected = np.pad(expected, [(0, 0), (0, 0), (0, 0), pad[1]], mode=mode[1])
+    assert (fitted.numpy() == expected).all()
+    assert (images.unfit(fitted, how) == batch).all()
+    assert how.policy == ("none" if fitted.shape == batch.shape else "pad")
+
+
+def test_fixed_size_networks_resize_and_come_back() -> None:
+    batch = torch.rand(1, 3, 100, 60)
+    fitted, how = images.fit(batch, SizePolicy(fixed=(64, 64), policy="resize"))
+    assert fitted.shape[-2:] == (64, 64)
+    assert how.policy == "resize"
+    assert images.unfit(fitted, how).shape == batch.shape
+
+
+def test_resize_is_pillows_bicubic() -> None:
+    # Pillow's float mode has no rounding between the two passes, as ours; float32 is the tolerance.
+    picture = np.random.default_rng(3).random((61, 90), dtype=np.float32)
+    for size in ((31, 45), (122, 180), (61, 7)):
+        ours = images.resize(torch.from_numpy(picture)[None, None], size)[0, 0].numpy()
+        pillow = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC)
+        assert np.abs(ours - np.asarray(pillow)).max() < 1e-5
+
+
+def test_luma_is_rec_601() -> None:
+    red = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    red[0, 0] = 100
+    assert images.luma(red).item() == pytest.approx(29.9, abs=1e-12)
+
+
+def test_error_map_is_the_largest_channel_times_gain() -> None:
+    other = RGB.copy()
+    other[0, 0] = np.clip(RGB[0, 0].astype(int) + np.array([3, 0, 0]), 0, 255)
+    gap = int(np.abs(other[0, 0].astype(int) - RGB[0, 0].astype(int)).max())
+    shown = images.error_map(RGB, other, gain=4)
+    assert shown[0, 0] == 4 * gap
+    assert shown.sum() == 4 * gap

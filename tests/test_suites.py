@@ -1,0 +1,141 @@
+"""Suites and manifests: the shipped one holds its promises, and a wrong one is refused by line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mini_suite import photo, write_suite
+from PIL import Image
+
+from vtbench.errors import ImageError, SuiteError, UnknownName
+from vtbench.images import encode_png
+from vtbench.suites import folder_suite, load_pixels, load_suite
+
+
+def test_embedded_suite_is_what_it_says() -> None:
+    suite = load_suite("embedded")
+    subsets = Counter((sample.task, sample.subset) for sample in suite.samples)
+    assert subsets["reconstruction", "crop256"] >= 24
+    assert subsets["reconstruction", "whole"] >= 8
+    counts = suite.images_per_task()
+    assert counts["detail"] >= 16
+    assert counts["text"] >= 24
+    for sample in suite.samples:
+        pixels = load_pixels(sample)  # raises where the pixels are not the pinned ones
+        assert pixels.shape == (sample.height, sample.width, 3)
+
+
+def test_embedded_text_has_what_was_asked_for() -> None:
+    pages = [sample for sample in load_suite("embedded").samples if sample.task == "text"]
+    latin = {page.meta["glyph_px"] for page in pages if page.meta["script"] == "latin"}
+    assert {8, 40} <= latin
+    assert {page.meta["script"] for page in pages} == {"latin", "chinese"}
+    for page in pages:
+        for line in page.meta["lines"]:
+            xs, ys = zip(*line["box"], strict=True)
+            assert line["text"].strip()
+            assert min(xs) >= 0
+            assert max(xs) <= page.width
+            assert min(ys) >= 0
+            assert max(ys) <= page.height
+
+
+def test_unknown_suite() -> None:
+    with pytest.raises(UnknownName, match="did you mean embedded"):
+        load_suite("embeded")
+
+
+def test_a_changed_manifest_is_refused(data: Path) -> None:
+    path = data / "manifests" / "mini.jsonl"
+    path.write_text(path.read_text().replace("photo-0", "photo-x", 1))
+    with pytest.raises(SuiteError, match="not this version's images"):
+        load_suite("mini", [data])
+
+
+def test_changed_pixels_are_refused(data: Path) -> None:
+    pixels = photo(0, 64, 64).copy()
+    pixels[3, 3, 1] ^= 1
+    (data / "mini" / "photo-0.png").write_bytes(encode_png(pixels))
+    sample = next(s for s in load_suite("mini", [data]).samples if s.id == "photo-0")
+    with pytest.raises(SuiteError, match=r"photo-0: the pixels of .* are not the ones"):
+        load_pixels(sample)
+
+
+def test_a_missing_image_is_that_images_failure(data: Path) -> None:
+    (data / "mini" / "photo-0.png").unlink()
+    sample = next(s for s in load_suite("mini", [data]).samples if s.id == "photo-0")
+    with pytest.raises(ImageError, match="no such file"):
+        load_pixels(sample)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file": "../../etc/passwd"}, "leaves the data folder"),
+        ({"file": "/etc/passwd"}, "leaves the data folder"),
+        ({"task": "speed"}, "'speed' is not one of"),
+        ({"id": "photo-1"}, "appears twice"),
+        ({"width": 0}, "greater than or equal to 1"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_bad_manifest_rows_name_the_line(
+    data: Path, change: dict[str, object], message: str
+) -> None:
+    rows = (data / "manifests" / "mini.jsonl").read_text().splitlines()
+    row = json.loads(rows[2]) | change
+    rows[2] = json.dumps(row)
+    write_suite(data, "\n".join(rows) + "\n")
+    with pytest.raises(SuiteError, match=rf"mini\.jsonl:3: .*{message}"):
+        load_suite("mini", [data])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("psnr_db", "psnr", r"mini\.yaml:10: no metric named 'psnr'"),
+        ("  detail:", "  speed:", r"mini\.yaml:11: no task named 'speed'"),
+        ("id: photo-0", "id: photo-7", "panel: no image 'photo-7'"),
+        ("dtype: fp32", "dtype: fp8", r"mini\.yaml:6: dtype"),
+        ("seed: 0", "seeds: 0", r"unknown key"),
+    ],
+)
+def test_bad_suite_files_name_the_line(data: Path, old: str, new: str, message: str) -> None:
+    path = data / "suites" / "mini.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(SuiteError, match=message):
+        load_suite("mini", [data])
+
+
+def test_digest_sees_the_protocol_and_not_the_prose(data: Path) -> None:
+    path = data / "suites" / "mini.yaml"
+    text = path.read_text()
+    digest = load_suite("mini", [data]).sha256
+    path.write_text(text.replace("A small suite", "Another title"))
+    assert load_suite("mini", [data]).sha256 == digest
+    path.write_text(text.replace("seed: 0", "seed: 1"))
+    assert load_suite("mini", [data]).sha256 != digest
+
+
+def test_folder_suite_takes_pictures_at_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "b.PNG")
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "deep" / "a.webp")
+    (tmp_path / "notes.txt").write_text("no picture")
+    suite = folder_suite(tmp_path)
+    assert [sample.id for sample in suite.samples] == ["b.PNG", "deep/a.webp"]
+    assert not suite.published
+    digest = suite.protocol.manifest_sha256
+    Image.fromarray(np.ones((4, 5, 3), np.uint8)).save(tmp_path / "b.PNG")
+    assert folder_suite(tmp_path).protocol.manifest_sha256 != digest
+
+
+def test_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="no pictures in it"):
+        folder_suite(tmp_path)
+    with pytest.raises(SuiteError, match="not a folder"):
+        folder_suite(tmp_path / "none")

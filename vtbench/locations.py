@@ -1,0 +1,41 @@
+"""Where vtbench's own files are, in a checkout and in an installed wheel, and where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def share_dir() -> Path:
+    """Return the folder that holds `registry/`, `data/` and `results/`.
+
+    A wheel carries them inside the package; a checkout (editable install) has them beside it.
+    """
+    packed = _PACKAGE / "_share"
+    return packed if packed.is_dir() else _PACKAGE.parent
+
+
+def registry_dir() -> Path:
+    """Return the folder of the shipped entries."""
+    return share_dir() / "registry"
+
+
+def data_dir() -> Path:
+    """Return the folder of the shipped suites, manifests, images and small weights."""
+    return share_dir() / "data"
+
+
+def published_dir(suite: str) -> Path:
+    """Return the folder of the published results of a suite; it may not exist."""
+    return share_dir() / "results" / suite
+
+
+def local_dir(suite: str) -> Path:
+    """Return where a user's own results of a suite go: in the folder that vtbench is run in."""
+    return Path("results") / "local" / suite
+
+
+def scratch_dir(suite: str) -> Path:
+    """Return where partial (`--limit`) results go; no board ever reads it."""
+    return Path("results") / "scratch" / suite

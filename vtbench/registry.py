@@ -1,0 +1,287 @@
+"""YAML files → validated entries. Imports no torch and no adapter.
+
+One file a tokenizer; its stem is the name. The schema is `Entry`: unknown keys, wrong types, a name
+that exists twice, and a repeated key are errors that name the file and the line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vtbench.errors import RegistryError, UnknownName, VtbenchError
+from vtbench.locations import registry_dir
+from vtbench.records import Kind, SizePolicy, Spec
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+MAX_YAML_BYTES = 256 * 1024
+"""An entry or suite file larger than this is refused unread; YAML of strangers can be a bomb."""
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PackageWeights(Strict):
+    """Parameters that travel with vtbench: a file below `data/`."""
+
+    source: Literal["package"]
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: str
+
+
+class LocalWeights(Strict):
+    """A file or folder on this machine; a relative path starts at the entry's own folder."""
+
+    source: Literal["local"]
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    licence: str | None = None
+
+
+class HubWeights(Strict):
+    """Files of a Hugging Face repository. revision and sha256 are null until someone has pinned
+    them on a machine with a network; a null revision means the repository's main branch."""
+
+    source: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    subfolder: str | None = None
+    files: tuple[str, ...] = ("config.json", "diffusion_pytorch_model.safetensors")
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    sha256: dict[str, str] | None = None
+    licence: str
+    gated: bool = False
+
+
+Weights = Annotated[PackageWeights | LocalWeights | HubWeights, Field(discriminator="source")]
+
+
+class Reported(Strict):
+    """A number somebody published, with what it was measured on and where it stands."""
+
+    metric: str
+    value: float
+    protocol: str
+    source: str
+
+
+class Size(Strict):
+    """See `records.SizePolicy`."""
+
+    multiple: Annotated[int, Field(ge=1, le=4096)] = 1
+    fixed: tuple[int, int] | None = None
+    policy: Literal["pad", "resize"] = "pad"
+
+    @model_validator(mode="after")
+    def _fixed_sizes_resize(self) -> Size:
+        if self.fixed is not None and self.policy != "resize":
+            raise ValueError("a network of fixed size needs policy: resize")
+        return self
+
+
+class Entry(Strict):
+    """One tokenizer of the registry.
+
+    adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
+    arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
+    `latent_channels` its shape. parameters: of encoder and decoder together. licence: of the code;
+    weights carry their own. reported: published numbers, never mixed with measured ones.
+    """
+
+    title: str
+    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    adapter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    options: dict[str, Any] = {}
+    kind: Kind
+    quantizer: str
+    downsample: Annotated[int, Field(ge=1)] | None = None
+    codebook_size: Annotated[int, Field(ge=2)] | None = None
+    latent_channels: Annotated[int, Field(ge=1)] | None = None
+    input_range: tuple[float, float] = (0.0, 1.0)
+    size: Size = Size()
+    stochastic: bool = False
+    parameters: Annotated[int, Field(ge=0)] | None = None
+    licence: str
+    weights: Weights | None = None
+    paper: str | None = None
+    description: str
+    reported: tuple[Reported, ...] = ()
+
+    # Set by the loader, not by the file.
+    name: str = ""
+    path: Path = Path()
+
+    @model_validator(mode="after")
+    def _kind_matches_shape(self) -> Entry:
+        if (self.kind == "discrete") != (self.codebook_size is not None):
+            raise ValueError("codebook_size belongs to kind: discrete, and to it alone")
+        if (self.kind == "continuous") != (self.latent_channels is not None):
+            raise ValueError("latent_channels belongs to kind: continuous, and to it alone")
+        if self.input_range[0] >= self.input_range[1]:
+            raise ValueError("input_range must be [low, high] with low < high")
+        return self
+
+    @property
+    def spec(self) -> Spec:
+        """What the built tokenizer declares."""
+        return Spec(
+            name=self.name,
+            family=self.family,
+            kind=self.kind,
+            quantizer=self.quantizer,
+            downsample=self.downsample,
+            codebook_size=self.codebook_size,
+            latent_channels=self.latent_channels,
+            input_range=self.input_range,
+            size=SizePolicy(self.size.multiple, self.size.fixed, self.size.policy),
+            stochastic=self.stochastic,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The digest of everything in the entry that can change a number: not of its prose."""
+        prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
+        content = self.model_dump(
+            mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
+        )
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by name; an unknown name raises UnknownName with the nearest ones."""
+
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self._entries = dict(sorted(entries.items()))
+
+    def __getitem__(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownName("tokenizer", name, list(self._entries)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def load_registry(folders: Iterable[Path] = ()) -> Registry:
+    """Return the shipped entries and those of the user's folders.
+
+    Raises RegistryError for a folder that is none, a malformed entry, or a name that exists twice.
+    """
+    entries: dict[str, Entry] = {}
+    for folder in (registry_dir(), *folders):
+        if not folder.is_dir():
+            raise RegistryError(f"registry folder {folder} is not a folder")
+        for path in sorted(folder.glob("*.y*ml")):
+            entry = load_entry(path)
+            if entry.name in entries:
+                raise RegistryError(
+                    f"{path}:1: tokenizer {entry.name!r} exists already in "
+                    f"{entries[entry.name].path}; rename one file"
+                )
+            entries[entry.name] = entry
+    return Registry(entries)
+
+
+def load_entry(path: Path) -> Entry:
+    """Return the entry of one YAML file. Raises RegistryError naming file and line."""
+    if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
+        raise RegistryError(f"{path}: a file name must be NAME.yaml with NAME in [a-z0-9.-]")
+    data, lines = load_yaml(path, RegistryError)
+    for loader_key in ("name", "path"):
+        if loader_key in data:
+            raise RegistryError(
+                f"{path}:{lines[(loader_key,)]}: {loader_key}: unknown key (the file's stem is the "
+                "name)"
+            )
+    try:
+        return Entry.model_validate({**data, "name": path.stem, "path": path})
+    except ValidationError as error:
+        raise RegistryError(describe_invalid(path, error, lines)) from None
+
+
+Lines = Mapping[tuple[str | int, ...], int]
+
+
+def load_yaml(path: Path, raise_as: type[VtbenchError]) -> tuple[dict[str, Any], Lines]:
+    """Return a YAML mapping and the line of each of its keys, safely and with repeated keys refused.
+
+    Raises `raise_as` with file and line for what cannot be read, is too large, is no mapping, has a
+    repeated key, or uses an alias (an alias can blow a small file up to gigabytes).
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise raise_as(f"{path}: larger than {MAX_YAML_BYTES // 1024} KiB")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise raise_as(f"{path}: cannot be read ({error})") from None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise raise_as(f"{path}:{line}: YAML aliases are refused")
+        root = loader.get_single_node()
+        lines: dict[tuple[str | int, ...], int] = {}
+        _index_lines(root, (), lines, path, raise_as)
+        data = loader.construct_document(root) if root is not None else None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise raise_as(f"{path}:{line}: not valid YAML: {problem}") from None
+    finally:
+        loader.dispose()
+    if not isinstance(data, dict):
+        raise raise_as(f"{path}:1: expected a mapping of keys")
+    return data, lines
+
+
+def _index_lines(
+    node: yaml.Node | None,
+    at: tuple[str | int, ...],
+    lines: dict[tuple[str | int, ...], int],
+    path: Path,
+    raise_as: type[VtbenchError],
+) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, str(key.value))
+            line = key.start_mark.line + 1
+            if here in lines:
+                raise raise_as(f"{path}:{line}: key {key.value!r} is given twice")
+            lines[here] = line
+            _index_lines(value, here, lines, path, raise_as)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = value.start_mark.line + 1
+            _index_lines(value, (*at, index), lines, path, raise_as)
+
+
+def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> str:
+    """Return the first complaint of a schema as `file:line: key: what` (and how many follow)."""
+    # A misspelt key is also a missing one; the misspelling is what to mend.
+    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    # pydantic puts the tag of a union into the location; a line is known for the written keys only.
+    at = tuple(part for part in first["loc"] if part not in ("package", "local", "hub"))
+    line = next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), 1)
+    what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+    key = ".".join(str(part) for part in at) or "entry"
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{path}:{line}: {key}: {what}{more}"

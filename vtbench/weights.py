@@ -1,0 +1,196 @@
+"""Where weight files come from: the package, a local path, or the hub's cache; and their hashes.
+
+Finding files imports neither torch nor a network client; only `fetch_weights` goes to the network.
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and TORCH_HOME are respected.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.errors import WeightsMismatch, WeightsMissing
+from vtbench.files import sha256_file
+from vtbench.locations import data_dir
+from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights
+
+LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+"""torchvision's ImageNet classifiers under LPIPS v0.1; a name ends in its sha256's first 8 digits."""
+
+LPIPS_SOURCE = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """An entry's weights as found on this machine: a file, or a folder that holds `files`."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+    def digest(self) -> dict[str, str]:
+        """Return each file's name (below `path`) and sha256; reads them all."""
+        folder = self.path.parent if self.files == (self.path,) else self.path
+        return {file.relative_to(folder).as_posix(): sha256_file(file) for file in self.files}
+
+
+def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | None:
+    """Return where the entry's weights are, or None for an entry that needs none.
+
+    Looked for, in this order: `override` (`--weights NAME=PATH`), `$VTBENCH_WEIGHTS/NAME` (a folder,
+    or NAME.safetensors), the entry's own source. Raises WeightsMissing with the places and with the
+    command that brings them. Hashes are not read here; see `check_hashes`.
+    """
+    weights = entry.weights
+    if weights is None:
+        if override is not None:
+            raise WeightsMismatch(f"{entry.name} takes no weights, but was given {override}")
+        return None
+    if override is not None:
+        if not override.exists():
+            raise WeightsMissing(f"weights of {entry.name}: {override} does not exist")
+        return _files_at(override)
+    if root := os.environ.get("VTBENCH_WEIGHTS"):
+        for candidate in (Path(root) / entry.name, Path(root) / f"{entry.name}.safetensors"):
+            if candidate.exists():
+                return _files_at(candidate)
+    if isinstance(weights, PackageWeights):
+        path = data_dir() / weights.file
+        if not path.is_file():
+            raise WeightsMissing(f"weights of {entry.name}: {path} should have come with vtbench")
+        return WeightFiles(path, (path,))
+    if isinstance(weights, LocalWeights):
+        path = entry.path.parent / weights.path
+        if not path.exists():
+            raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
+        return _files_at(path)
+    return _in_hub_cache(entry, weights)
+
+
+def _files_at(path: Path) -> WeightFiles:
+    if path.is_file():
+        return WeightFiles(path, (path,))
+    files = tuple(sorted(file for file in path.iterdir() if file.is_file()))
+    if not files:
+        raise WeightsMissing(f"{path} is an empty folder")
+    return WeightFiles(path, files)
+
+
+def _in_hub_cache(entry: Entry, weights: HubWeights) -> WeightFiles:
+    # The cache's layout is documented; asking huggingface_hub itself would cost `list` its import
+    # of an HTTP client.
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repo = Path(HF_HUB_CACHE) / f"models--{weights.repo.replace('/', '--')}"
+    revision = weights.revision
+    if revision is None and (reference := repo / "refs" / "main").is_file():
+        revision = reference.read_text(encoding="utf-8").strip()
+    folder = repo / "snapshots" / (revision or "main") / (weights.subfolder or "")
+    files = tuple(folder / name for name in weights.files)
+    if not all(file.is_file() for file in files):
+        gate = " (gated: accept its licence on the hub and log in first)" if weights.gated else ""
+        raise WeightsMissing(
+            f"weights of {entry.name} are not in {Path(HF_HUB_CACHE)}: "
+            f"run `vtbench fetch {entry.name}`{gate}, or give `--weights {entry.name}=FOLDER`"
+        )
+    return WeightFiles(folder, files)
+
+
+def is_pinned(entry: Entry) -> bool:
+    """Return whether revision and hashes of the entry's weights are fixed."""
+    weights = entry.weights
+    if isinstance(weights, HubWeights):
+        return weights.revision is not None and weights.sha256 is not None
+    return weights is None or weights.sha256 is not None
+
+
+def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another."""
+    measured = found.digest()
+    weights = entry.weights
+    pinned: dict[str, str] = {}
+    if isinstance(weights, HubWeights):
+        pinned = weights.sha256 or {}
+    elif isinstance(weights, PackageWeights | LocalWeights) and weights.sha256 is not None:
+        if len(measured) != 1:
+            raise WeightsMismatch(
+                f"weights of {entry.name}: the entry pins the sha256 of one file, but {found.path} "
+                f"is a folder of {len(measured)}; give the file, or a folder that holds it alone"
+            )
+        pinned = dict.fromkeys(measured, weights.sha256)
+    for name, sha256 in pinned.items():
+        if name not in measured:
+            raise WeightsMismatch(f"weights of {entry.name}: {name} is pinned but not there")
+        if measured[name] != sha256:
+            raise WeightsMismatch(
+                f"weights of {entry.name}: {name} has sha256 {measured[name][:12]}…, the entry pins "
+                f"{sha256[:12]}…; fetch it again or correct the entry"
+            )
+    return measured
+
+
+def fetch_weights(entry: Entry) -> WeightFiles:
+    """Download the entry's files into the hub's cache and return them.
+
+    Raises WeightsMissing when the hub cannot be reached or refuses.
+    """
+    if not isinstance(entry.weights, HubWeights):
+        found = find_weights(entry)
+        if found is None:
+            raise WeightsMissing(f"{entry.name} has no weights to fetch")
+        return found
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    weights = entry.weights
+    for name in weights.files:
+        try:
+            hf_hub_download(
+                weights.repo, name, subfolder=weights.subfolder, revision=weights.revision
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise WeightsMissing(
+                f"{entry.name}: {weights.repo}/{name} could not be fetched: {reason}"
+            ) from None
+    return _in_hub_cache(entry, weights)
+
+
+def find_lpips_backbone(net: str) -> Path:
+    """Return torchvision's checkpoint under LPIPS, where torch.hub keeps it.
+
+    Raises WeightsMissing with the file's name, the folder, and where it is published.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
+    path = home / "hub" / "checkpoints" / LPIPS_BACKBONES[net]
+    if not path.is_file():
+        raise WeightsMissing(
+            f"LPIPS ({net}) needs {path.name} in {path.parent}: run `vtbench fetch lpips-{net}`"
+        )
+    return path
+
+
+def fetch_lpips_backbone(net: str) -> Path:
+    """Download torchvision's checkpoint to where `find_lpips_backbone` looks, hash checked."""
+    from urllib.error import URLError
+
+    from torch.hub import download_url_to_file
+
+    name = LPIPS_BACKBONES[net]
+    try:
+        return find_lpips_backbone(net)
+    except WeightsMissing:
+        pass
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    target = Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download_url_to_file(
+            LPIPS_SOURCE + name,
+            str(target),
+            hash_prefix=name.rsplit("-", 1)[1].removesuffix(".pth"),
+        )
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsMissing(f"{name} could not be fetched from {LPIPS_SOURCE}: {error}") from None
+    return find_lpips_backbone(net)
