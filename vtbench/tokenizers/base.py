@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,6 +92,12 @@ class Tokenizer(ABC):
         self.device = torch.device(device)
         self.dtype = dtype
         self.seed = seed
+
+    @classmethod
+    def libraries(cls, options: Mapping[str, object]) -> dict[str, str]:
+        """Return name and version of each library, beyond torch, that can change a result made with
+        these options; they go into the run's record and key."""
+        return {}
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Code:

@@ -1,0 +1,97 @@
+"""Adapters, one file a family, and `build_tokenizer`, which turns an entry into one."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vtbench.errors import RegistryError, UnknownName
+from vtbench.registry import Entry
+from vtbench.weights import check_hashes, find_weights
+
+if TYPE_CHECKING:
+    from vtbench.tokenizers.base import Tokenizer
+
+PLUGIN_GROUP = "vtbench.tokenizers"
+"""Entry-point group by which an installed package offers adapter modules."""
+
+
+def build_tokenizer(
+    entry: Entry,
+    *,
+    device: str = "auto",
+    dtype: str = "fp32",
+    seed: int = 0,
+    weights: Path | None = None,
+) -> Tokenizer:
+    """Return the entry's tokenizer with its weights loaded, on the device, in eval mode.
+
+    Raises WeightsMissing or WeightsMismatch (hashes are checked before anything is built), and
+    RegistryError for an adapter or option that does not exist.
+    """
+    from vtbench.tokenizers.base import DTYPES
+
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, list(DTYPES))
+    adapter = load_adapter(entry)
+    accepted = set(inspect.signature(adapter.__init__).parameters)
+    accepted -= {"self", "spec", "device", "dtype", "seed", "weights"}
+    if unknown := sorted(set(entry.options) - accepted):
+        raise RegistryError(
+            f"{entry.path}: options.{unknown[0]}: {adapter.__name__} takes {sorted(accepted)}"
+        )
+    options = dict(entry.options)
+    found = find_weights(entry, weights)
+    if found is not None:
+        check_hashes(entry, found)
+        options["weights"] = found.path
+    try:
+        return adapter(
+            entry.spec, device=resolve_device(device), dtype=DTYPES[dtype], seed=seed, **options
+        )
+    except TypeError as error:
+        missing = "required keyword" in str(error)
+        if not missing:
+            raise
+        raise RegistryError(f"{entry.path}: options: {error}") from None
+
+
+def load_adapter(entry: Entry) -> type[Tokenizer]:
+    """Return the class that the entry names. Only vtbench's own modules and those that an installed
+    package offers under the entry-point group `vtbench.tokenizers` are imported: an entry may come
+    from a stranger."""
+    from vtbench.tokenizers.base import Tokenizer
+
+    module_name, class_name = entry.adapter.split(":")
+    offered = {point.value.split(":")[0] for point in entry_points(group=PLUGIN_GROUP)}
+    if not (module_name.startswith("vtbench.tokenizers.") or module_name in offered):
+        raise RegistryError(
+            f"{entry.path}: adapter: {module_name} is neither in vtbench.tokenizers nor offered by an "
+            f"installed package (entry-point group {PLUGIN_GROUP})"
+        )
+    try:
+        adapter = getattr(importlib.import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise RegistryError(f"{entry.path}: adapter: {entry.adapter}: {error}") from None
+    if not (isinstance(adapter, type) and issubclass(adapter, Tokenizer)):
+        raise RegistryError(f"{entry.path}: adapter: {entry.adapter} is not a Tokenizer")
+    return adapter
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device for auto, cpu, cuda, cuda:N or mps; UnknownName for one not here."""
+    import torch
+
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if device == "auto":
+        return next((d for d in ("cuda", "mps") if d in here), "cpu")
+    if device not in here:
+        raise UnknownName("device", device, here)
+    return device

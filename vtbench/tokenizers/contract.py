@@ -1,0 +1,223 @@
+"""The encode/decode contract, checked on real pictures: `vtbench check NAME`.
+
+Each clause is a function that raises ContractError with the clause's name. A network with untrained
+weights fails `levels`, as it should.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vtbench.errors import ContractError
+from vtbench.images import RGB8, to_float, to_uint8
+from vtbench.tokenizers.base import Code, Tokenizer
+
+CHECK_PICTURES = (
+    "photo-hubble-deep-field-whole",
+    "photo-retina-whole",
+    "photo-rocket-whole",
+    "photo-coffee-whole",
+)
+"""Embedded photographs of at least the odd size, for the command line."""
+
+ODD_SIZE = (333, 517)
+"""Height and width that no usual downsampling factor divides."""
+
+LEVELS = (0.25, 0.5, 0.75)
+LEVEL_TOLERANCE = 0.1
+"""A flat gray field comes back this close in the mean. A network that is fed [0, 1] where it was
+trained on [-1, 1] returns 0.25 as about 0.6."""
+
+RANGE_SLACK, RANGE_SHARE = 0.25, 0.01
+"""At most this share of values may leave [0, 1] by more than the slack: ringing does, a wrong output
+range does massively."""
+
+REPEAT_TOLERANCE = 1e-5
+BATCH_TOLERANCE = {torch.float32: 0.25 / 255, torch.bfloat16: 2 / 255, torch.float16: 0.5 / 255}
+"""Largest mean difference between an image reconstructed alone and in a batch: kernels may sum in
+another order, which reduced precision amplifies; statistics of the batch would change far more."""
+
+
+def check_contract(tokenizer: Tokenizer, pictures: Sequence[RGB8]) -> list[str]:
+    """Return the names of the clauses that hold, in order, for pictures of at least 333×517.
+
+    Raises ContractError for the first clause that does not, or that the tokenizer breaks down in.
+    """
+    squares = to_float([_center(picture, 256, 256) for picture in pictures])
+    odd = to_float([_center(picture, *ODD_SIZE) for picture in pictures[:1]])
+    passed = []
+    for clause in CLAUSES:
+        name = clause.__name__.removeprefix("_").replace("_", "-")
+        try:
+            clause(tokenizer, squares.to(tokenizer.device), odd.to(tokenizer.device))
+        except ContractError:
+            raise
+        except Exception as error:
+            # Whatever a stranger's network raises is a broken clause, reported by its name.
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            raise ContractError(name, reason) from error
+        passed.append(name)
+    return passed
+
+
+def _center(picture: RGB8, height: int, width: int) -> RGB8:
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    if top < 0 or left < 0:
+        raise ValueError(f"the check needs pictures of at least {width}×{height}")
+    return picture[top : top + height, left : left + width]
+
+
+def _code(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    code = tokenizer.encode(squares)
+    kinds = {"codec": code.payload, "discrete": code.indices, "continuous": code.latents}
+    kinds["pixels"] = code.latents
+    if kinds[tokenizer.spec.kind] is None:
+        raise ContractError("code", f"a {tokenizer.spec.kind} tokenizer returned another kind")
+    if len(code.tokens) != len(squares):
+        raise ContractError("code", f"{len(squares)} images went in, {len(code.tokens)} codes out")
+
+
+def _size(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    for images in (squares, odd, odd[..., :1, :1], odd[..., :7, :]):
+        decoded = tokenizer.decode(tokenizer.encode(images))
+        if decoded.shape != images.shape:
+            shapes = f"{tuple(images.shape)} went in, {tuple(decoded.shape)} came back"
+            raise ContractError("size", shapes)
+
+
+def _values(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    decoded = tokenizer.decode(tokenizer.encode(squares))
+    if decoded.dtype != torch.float32:
+        raise ContractError("values", f"decode returned {decoded.dtype}, not float32")
+    if not torch.isfinite(decoded).all():
+        raise ContractError("values", "decode returned NaN or infinite values")
+
+
+def _range(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    decoded = tokenizer.decode(tokenizer.encode(squares))
+    outside = (decoded < -RANGE_SLACK) | (decoded > 1 + RANGE_SLACK)
+    if (share := float(outside.float().mean())) > RANGE_SHARE:
+        low, high = float(decoded.min()), float(decoded.max())
+        raise ContractError(
+            "range", f"{share:.0%} of the values are far outside [0, 1] ({low:.2f} to {high:.2f})"
+        )
+
+
+def _levels(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    flat = torch.stack([torch.full_like(squares[0], level) for level in LEVELS])
+    means = tokenizer.decode(tokenizer.encode(flat)).mean(dim=(1, 2, 3))
+    for level, mean in zip(LEVELS, means.tolist(), strict=True):
+        if abs(mean - level) > LEVEL_TOLERANCE:
+            raise ContractError(
+                "levels",
+                f"gray {level} comes back as {mean:.2f}: wrong input or output range, or untrained",
+            )
+
+
+def _deterministic(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    first = tokenizer.decode(tokenizer.encode(squares))
+    second = tokenizer.decode(tokenizer.encode(squares))
+    if (gap := float((first - second).abs().max())) > REPEAT_TOLERANCE:
+        raise ContractError("deterministic", f"the same images again differ by up to {gap:.3g}")
+
+
+def _stateless(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    code = tokenizer.encode(squares[:1])
+    expected = tokenizer.decode(code)
+    tokenizer.encode(squares[1:2])
+    if (gap := float((tokenizer.decode(code) - expected).abs().max())) > REPEAT_TOLERANCE:
+        detail = (
+            f"decode depends on what was encoded last (by up to {gap:.3g}), not on the code alone"
+        )
+        raise ContractError("stateless", detail)
+
+
+def _batch_independent(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    together = tokenizer.decode(tokenizer.encode(squares))
+    for index in range(len(squares)):
+        alone = tokenizer.decode(tokenizer.encode(squares[index : index + 1]))[0]
+        gap = float((alone.clamp(0, 1) - together[index].clamp(0, 1)).abs().mean())
+        if gap > BATCH_TOLERANCE[tokenizer.dtype]:
+            raise ContractError(
+                "batch-independent",
+                f"image {index} alone differs from itself in a batch by {gap * 255:.2f} levels",
+            )
+
+
+def _token_count(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
+    for images in (squares, odd):
+        _check_rate(tokenizer, tokenizer.encode(images), len(images))
+
+
+def _check_rate(tokenizer: Tokenizer, code: Code, n: int) -> None:
+    spec = tokenizer.spec
+    counted, bits = _count(tokenizer, code, n)
+    if list(code.tokens) != counted:
+        raise ContractError(
+            "token-count", f"declares {code.tokens[0]} tokens, carries {counted[0]}"
+        )
+    if any(abs(a - b) > 1e-6 * b for a, b in zip(code.bits, bits, strict=True)):
+        raise ContractError("token-count", f"declares {code.bits[0]} bits, carries {bits[0]}")
+    if spec.downsample is not None and not isinstance(code.indices, tuple):
+        assert code.fit is not None
+        height, width = (-(-side // spec.downsample) for side in code.fit.fitted)
+        if code.tokens[0] != height * width:
+            raise ContractError(
+                "token-count",
+                f"{code.tokens[0]} tokens, but a factor of {spec.downsample} makes {height}×{width}",
+            )
+
+
+def _count(tokenizer: Tokenizer, code: Code, n: int) -> tuple[list[int], list[float]]:
+    """Return tokens and bits per image, counted from what the code carries."""
+    spec = tokenizer.spec
+    if code.payload is not None:
+        sizes = [len(data) for data in code.payload]
+        return sizes, [8.0 * size for size in sizes]
+    if code.indices is not None:
+        scales = code.indices if isinstance(code.indices, tuple) else (code.indices,)
+        assert spec.codebook_size is not None
+        for scale in scales:
+            if scale.dtype != torch.int64 or int(scale.min()) < 0:
+                raise ContractError("token-count", "indices must be int64 and not negative")
+            if int(scale.max()) >= spec.codebook_size:
+                detail = f"index {int(scale.max())} in a codebook of {spec.codebook_size}"
+                raise ContractError("token-count", detail)
+        tokens = sum(scale[0].numel() for scale in scales)
+        return [tokens] * n, [tokens * math.log2(spec.codebook_size)] * n
+    assert code.latents is not None
+    values, channels = code.latents[0].numel(), code.latents.shape[1]
+    if spec.kind == "continuous" and channels != spec.latent_channels:
+        detail = f"latents have {channels} channels, the entry declares {spec.latent_channels}"
+        raise ContractError("token-count", detail)
+    # Bits a value are the adapter's to declare (16 nominal, 8 for pixels); they must be whole.
+    per_value = code.bits[0] / values
+    if per_value not in (8.0, 16.0):
+        raise ContractError("token-count", f"{per_value} bits a value; 8 and 16 are defined")
+    return [values // channels] * n, [values * per_value] * n
+
+
+Clause = Callable[[Tokenizer, Tensor, Tensor], None]
+CLAUSES: tuple[Clause, ...] = (
+    _code,
+    _size,
+    _values,
+    _range,
+    _levels,
+    _deterministic,
+    _stateless,
+    _batch_independent,
+    _token_count,
+)
+
+
+def reconstruct_rgb8(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, Code]:
+    """Return one picture's 8-bit reconstruction and its code."""
+    from vtbench.images import to_rgb8
+
+    code = tokenizer.encode(to_float([picture], tokenizer.device))
+    return to_rgb8(to_uint8(tokenizer.decode(code)))[0], code
