@@ -1,0 +1,238 @@
+"""What every metric is: label, unit, direction, how images pool, definition and source. No torch.
+
+The code that computes a metric is named after its key or stands in its module: `pixel`,
+`perceptual`, `detail`, `text`. `bpp`, `bits`, `tokens` and the costs come from the run itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vtbench.records import Metric
+
+_MEAN = "arithmetic mean over images, each image with the same weight"
+
+_ALL = (
+    Metric(
+        key="psnr_db",
+        label="PSNR",
+        unit="dB",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "10·log10(255² / MSE) of an image, MSE over all pixels and the three channels of 8-bit "
+            "RGB, exact; 100 dB for identical images and for whatever would be above."
+        ),
+        source="ITU-T J.340; skimage.metrics.peak_signal_noise_ratio",
+        decimals=2,
+    ),
+    Metric(
+        key="ssim",
+        label="SSIM",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Mean structural similarity: 11×11 gaussian window of σ 1.5, K1 0.01, K2 0.03, L 255, "
+            "valid region only, population covariance, each RGB channel alone, then their mean. "
+            "Not applicable when a side is below 11 px."
+        ),
+        source="Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4) 2004; pytorch-msssim 1.0",
+        decimals=4,
+    ),
+    Metric(
+        key="ms_ssim",
+        label="MS-SSIM",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Five scales with exponents 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; 2×2 means between "
+            "them (odd sides padded with zeros, counted); window as SSIM; negative terms are 0; "
+            "each RGB channel alone, then their mean. Not applicable when a side is below 161 px."
+        ),
+        source="Wang, Simoncelli, Bovik, Asilomar 2003; pytorch-msssim 1.0",
+        decimals=4,
+    ),
+    Metric(
+        key="lpips_alex",
+        label="LPIPS (Alex)",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Learned perceptual distance v0.1, AlexNet features, 8-bit RGB scaled to [−1, 1], full "
+            "size, float32. Not applicable when a side is below 31 px."
+        ),
+        source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
+        decimals=4,
+    ),
+    Metric(
+        key="lpips_vgg",
+        label="LPIPS (VGG)",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Learned perceptual distance v0.1, VGG-16 features, 8-bit RGB scaled to [−1, 1], full "
+            "size, float32. Not applicable when a side is below 16 px."
+        ),
+        source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
+        decimals=4,
+    ),
+    Metric(
+        key="contrast_transfer",
+        label="Contrast transfer",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="arithmetic mean over the grating patches of all charts",
+        definition=(
+            "Coherent gain of a grating patch on Rec. 601 luma: ⟨y−ȳ, x−x̄⟩ / ⟨x−x̄, x−x̄⟩ of "
+            "reconstruction y and original x. 1: kept. 0: gone. Below 0: inverted. Above 1: "
+            "sharpened."
+        ),
+        source="after the modulation transfer of ISO 12233:2017; least-squares gain of y on x",
+    ),
+    Metric(
+        key="mtf50_cpp",
+        label="MTF50",
+        unit="cycles/px",
+        better="higher",
+        version=1,
+        pooled="one curve: the mean contrast transfer at each frequency over all charts",
+        definition=(
+            "Lowest frequency at which the curve falls through 0.5, linear between the measured "
+            "frequencies; '≥' the highest measured one when it never does, '<' the lowest when it "
+            "starts below."
+        ),
+        source="ISO 12233:2017 (MTF50)",
+    ),
+    Metric(
+        key="cer",
+        label="CER",
+        unit="",
+        better="lower",
+        version=1,
+        pooled="sum of edits over sum of true characters, all lines of all pages; not clipped",
+        definition=(
+            "Character error rate of the OCR engine's reading against the true text: Levenshtein "
+            "edits / true characters, after Unicode NFKC and single spaces; case counts. Spaces do "
+            "not count in scripts without words. Can pass 1."
+        ),
+        source="Levenshtein 1966; as jiwer.cer",
+        decimals=4,
+    ),
+    Metric(
+        key="wer",
+        label="WER",
+        unit="",
+        better="lower",
+        version=1,
+        pooled="sum of edits over sum of true words, all lines of all pages; not clipped",
+        definition=(
+            "Word error rate: Levenshtein edits over words / true words, text as for CER, words "
+            "between spaces. Not applicable to scripts without spaces. Can pass 1."
+        ),
+        source="Levenshtein 1966; as jiwer.wer",
+        decimals=4,
+    ),
+    Metric(
+        key="ned",
+        label="T-NED",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="mean over a page's lines, then over pages",
+        definition=(
+            "Normalized edit similarity of a line: 1 − d / max(length of truth, length of reading), "
+            "d the Levenshtein distance over characters, text as for CER."
+        ),
+        source="ICDAR 2019 ReCTS (1−N.E.D.); T-NED of TokBench, arXiv 2505.18142",
+        decimals=4,
+    ),
+    Metric(
+        key="bpp",
+        label="bpp",
+        unit="bit/px",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Bits of the code per pixel of the original image: tokens × log2(codebook), continuous "
+            "values × 16, codec bytes × 8; before any entropy coding of the tokens."
+        ),
+        source="vtbench.tokenizers.base.Code",
+        decimals=4,
+    ),
+    Metric(
+        key="bits",
+        label="Bits",
+        unit="bit/image",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition="Nominal bits of an image's code, counted as for bpp.",
+        source="vtbench.tokenizers.base.Code",
+        decimals=0,
+    ),
+    Metric(
+        key="tokens",
+        label="Tokens",
+        unit="token/image",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Positions of the code that a generator would have to predict; 0 for codecs. Tokens of "
+            "different tokenizers carry different bits: read it beside bpp."
+        ),
+        source="vtbench.tokenizers.base.Code",
+        decimals=0,
+    ),
+    Metric(
+        key="encode_images_per_s",
+        label="Encode",
+        unit="image/s",
+        better="higher",
+        version=1,
+        pooled="images over the sum of their seconds",
+        definition="Images over wall-clock seconds in encode, device synchronized, after warm-up.",
+        source="vtbench.runner",
+        decimals=2,
+    ),
+    Metric(
+        key="decode_images_per_s",
+        label="Decode",
+        unit="image/s",
+        better="higher",
+        version=1,
+        pooled="images over the sum of their seconds",
+        definition="Images over wall-clock seconds in decode, device synchronized, after warm-up.",
+        source="vtbench.runner",
+        decimals=2,
+    ),
+    Metric(
+        key="peak_memory_mib",
+        label="Peak memory",
+        unit="MiB",
+        better="lower",
+        version=1,
+        pooled="maximum over batches",
+        definition=(
+            "Peak memory of encode and decode of a batch: allocated on the device (CUDA), or "
+            "resident in the process (CPU)."
+        ),
+        source="torch.cuda.max_memory_allocated; psutil",
+        decimals=0,
+    ),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.key: metric for metric in _ALL})
+"""Every metric that a suite may name, by key, in the order of the tables."""
