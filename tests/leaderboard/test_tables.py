@@ -1,0 +1,352 @@
+"""The files of a board: exact text, states, escapes, bytes that depend on the rows alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from vtbench import results
+from vtbench.errors import ResultsError
+from vtbench.leaderboard import tables
+from vtbench.leaderboard.aggregate import aggregate, read_board
+from vtbench.leaderboard.tables import (
+    CHECKED,
+    check_board,
+    find_front,
+    render_board,
+    render_csv,
+    render_latex,
+    render_markdown,
+    terminal_table,
+    write_board,
+)
+
+NASTY = "<script>alert(1)</script> a|b_c & 50% `x` $y$"
+DOTS = "LPIPS (vgg) needs vgg.pth in /home/someone/.cache: run `vtbench fetch lpips-vgg`"
+
+
+@pytest.fixture(autouse=True)
+def no_shipped_results(monkeypatch, tmp_path):
+    """A checkout may ship results of a suite named tiny one day; these tests do not read them."""
+    monkeypatch.setattr(tables, "published_dir", lambda suite: tmp_path / "shipped" / suite)
+
+
+def _failed(rows):
+    keep = ("id", "task", "subset", "width", "height")
+    own = list(rows)
+    own[5] = dict.fromkeys(own[5]) | {key: own[5][key] for key in keep} | {"error": "Boom: no"}
+    return own
+
+
+def _section(text, title):
+    start = text.index(f"## {title}\n")
+    end = text.find("\n## ", start + 1)
+    return text[start : end if end > 0 else None].rstrip("\n")
+
+
+@pytest.fixture
+def folder(write_suite, write_run, rows):
+    """Return two tokenizers, a codec, a sanity row, a failed and a limited run."""
+    folder = write_suite(
+        skipped=(
+            results.Skipped(name="x", reason="not here: run `vtbench fetch x`"),
+            results.Skipped(name="y", reason="not here: run `vtbench fetch y`"),
+            results.Skipped(name="z", reason="gated"),
+        )
+    )
+    write_run(folder, "vq", missing={"lpips_alex": "gone", "lpips_vgg": DOTS})
+    write_run(folder, "kl", rows(bits=500, psnr=-1), missing={"lpips_vgg": DOTS})
+    codec = {"tokenizer__kind": "codec", "tokenizer__family": "codec"}
+    write_run(folder, "jpeg", rows(bits=200, psnr=2), missing={"lpips_vgg": DOTS}, **codec)
+    sanity = {"tokenizer__kind": "pixels", "tokenizer__family": "sanity"}
+    write_run(folder, "same", rows(bits=-500, psnr=66), missing={"lpips_vgg": DOTS}, **sanity)
+    write_run(folder, "broken", _failed(rows(psnr=50)), missing={"lpips_vgg": DOTS})
+    write_run(folder, "short", rows(psnr=50), protocol__limit=7)
+    return folder
+
+
+def test_overview_in_markdown_is_exactly_this(folder):
+    text = render_markdown(read_board(folder), None)
+    table = [line for line in _section(text, "Overview").splitlines() if line.startswith("|")]
+    columns = [cell.strip() for cell in table[0].strip("|").split("|")]
+    keep = [
+        columns.index(name)
+        for name in ("tokenizer", "kind", "Tokens/image ↓", "recon. bpp ↓", "recon. PSNR ↑ (dB)")
+    ]
+    keep += [columns.index("recon. LPIPS (Alex) ↓"), columns.index("text CER ↓")]
+    keep += [columns.index("Encode ↑ (image/s)")]
+    cut = ["|".join(line.strip("|").split("|")[i] for i in keep) for line in table]
+    assert "\n".join(cut) == "\n".join(
+        [
+            " tokenizer | kind | Tokens/image ↓ | recon. bpp ↓ | recon. PSNR ↑ (dB) "
+            "| recon. LPIPS (Alex) ↓ | text CER ↓ | Encode ↑ (image/s) ",
+            " --- | --- | ---: | ---: | ---: | ---: | ---: | ---: ",
+            " **Tokenizers** |  |  |  |  |  |  |  ",
+            " vq | discrete | 16 | 0.1000 | **32.00** | missing | **0.1500** | 4.00 ",
+            " kl | discrete | 16 | 0.1375 | 31.00 | 0.2500 | 0.1500 | 4.00 ",
+            " **Codecs** |  |  |  |  |  |  |  ",
+            " jpeg | codec | n/a | 0.1150 | **34.00** | **0.2500** | 0.1500 | 4.00 ",
+            " **Sanity rows** |  |  |  |  |  |  |  ",
+            " same | pixels | n/a | 0.0625 | 98.00 | 0.2500 | 0.1500 | 4.00 ",
+            " **Incomplete runs** |  |  |  |  |  |  |  ",
+            " broken (incomplete: 1 of 7 images failed) | discrete | – | – | – | – "
+            "| failed (1 of 2) | – ",
+            " short (incomplete: --limit 7) | discrete | – | – | – | – | – | – ",
+        ]
+    )
+
+
+def test_originals_end_the_text_tables(folder):
+    text = render_markdown(read_board(folder), None)
+    assert _section(text, "Text by script").splitlines()[-1] == (
+        "| *originals (OCR alone)* |  | 0.0067 | 0.9688 | 0.0200 | 0.0500 | 0.9688 |"
+    )
+    assert "originals (OCR alone): CER 0.0100, WER 0.0500, T-NED 0.9688." in text
+
+
+def test_footnotes_name_what_is_missing_failed_skipped_and_capped(folder):
+    text = render_markdown(read_board(folder), None)
+    assert _section(text, "Missing and failed").splitlines()[2:] == [
+        "- broken is incomplete: 1 of 7 images failed. d-1: Boom: no.",
+        "- short is incomplete: --limit 7.",
+        "- LPIPS (Alex) missing in vq: gone (`vtbench fetch --suite tiny` brings what is missing).",
+        "- LPIPS (VGG) missing in all runs, so it has no column: LPIPS (vgg) needs vgg.pth in "
+        "…/.cache: run `vtbench fetch lpips-vgg`.",
+    ]
+    assert _section(text, "Not run").splitlines()[2:] == [
+        "- z: gated.",
+        "- x, y: not here: run `vtbench fetch NAME`.",
+    ]
+    assert "recon. LPIPS (VGG)" not in text
+    assert "the cap of 100 dB, counted in the mean: same 1." in text
+    assert (
+        "Images behind a number: reconstruction 3 (MS-SSIM: 2), detail 2 (MTF50: 3 patches)" in text
+    )
+
+
+def test_where_runs_differ_the_footnotes_say_which(write_suite, write_run):
+    folder = write_suite()
+    write_run(folder, "a", environment__versions={"torch": "2.0"})
+    write_run(
+        folder,
+        "b",
+        environment__versions={"torch": "2.1"},
+        environment__device="GPU",
+        environment__dirty=True,
+        protocol__dtype="bf16",
+    )
+    text = render_markdown(read_board(folder), None)
+    assert "- dtype differs: bf16 (b); fp32 (a)." in text
+    assert "- torch differs: 2.0 (a); 2.1 (b)." in text
+    assert "- Device differs: GPU (b); cpu (a)." in text
+    assert "- Commit differs: aaaaaaaaaaaa (a); aaaaaaaaaaaa+dirty (b)." in text
+    assert "- Threads: 2." in text
+
+
+def test_csv_holds_the_unrounded_numbers(folder):
+    rows = {
+        row["run"]: row for row in csv.DictReader(io.StringIO(render_csv(read_board(folder), None)))
+    }
+    vq = rows["vq"]
+    assert vq["reconstruction.psnr_db"] == "32"
+    assert vq["reconstruction.psnr_db.n"] == "3"
+    assert vq["detail.contrast_transfer"] == "0.6666666667"
+    assert (vq["detail.mtf50_cpp"], vq["detail.mtf50_cpp.bound"]) == ("0.375", "=")
+    assert (vq["reconstruction.lpips_vgg"], vq["reconstruction.lpips_vgg.state"]) == ("", "missing")
+    assert (vq["text.script.chinese.wer"], vq["text.script.chinese.wer.state"]) == (
+        "",
+        "not-applicable",
+    )
+    assert (vq["suite"], vq["suite_version"], vq["dtype"]) == ("tiny", "1", "fp32")
+    assert (vq["device"], vq["commit"]) == ("cpu", "a" * 12)
+    broken = rows["broken"]
+    assert broken["problem"] == "1 of 7 images failed"
+    assert (broken["text.cer"], broken["text.cer.state"]) == ("", "failed")
+    keys = [column.key for column in read_board(folder).columns]
+    assert all(broken[key] == "" and rows["short"][key] == "" for key in keys)
+    assert rows["originals (OCR alone)"]["text.cer"] == "0.01"
+
+
+def test_front_is_what_nobody_beats_at_this_rate_or_less(folder):
+    board = read_board(folder)
+    columns = {column.key: column for column in board.columns}
+    assert find_front(board.lines, columns["reconstruction.psnr_db"]) == {"vq", "jpeg"}
+    assert find_front(board.lines, columns["reconstruction.bpp"]) == frozenset()
+    assert find_front(board.lines, columns["detail.contrast_transfer"]) == frozenset()
+    assert find_front(board.lines, columns["cost.encode_images_per_s"]) == frozenset()
+
+
+class _Page(HTMLParser):
+    """Collects the tags and the addresses of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows):
+    folder = write_suite(title=NASTY, skipped=(results.Skipped(name="s", reason=NASTY),))
+    own = _failed(rows())
+    own[5]["error"] = NASTY
+    name = "a&b_c%<i>|"
+    write_run(folder, name, own, tokenizer__title=NASTY, tokenizer__family=NASTY)
+    write_run(folder, "=cmd", tokenizer__title="=1+1", missing={"cer": NASTY})
+    files = {key: value.decode() for key, value in render_board(folder).items()}
+    page = _Page(files["leaderboard.html"])
+    assert page.tags.count("script") == 1  # the page's own
+    assert "i" not in page.tags
+    assert NASTY.replace("`", "") in "".join(page.text).replace("`", "")
+    markdown = files["leaderboard.md"]
+    assert "<" not in markdown
+    for line in markdown.splitlines():
+        if line.startswith("| a&amp;b"):
+            assert r"a&amp;b\_c%&lt;i&gt;\|" in line
+            assert line.replace(r"\|", "").count("|") in (
+                header.count("|")
+                for header in markdown.splitlines()
+                if header.startswith("| tokenizer")
+            )
+    latex = files["leaderboard.tex"]
+    assert r"a\&b\_c\%\textless{}i\textgreater{}\textbar{}" in latex
+    rows_of = list(csv.DictReader(io.StringIO(files["leaderboard.csv"])))
+    assert name in {row["run"] for row in rows_of}
+    assert next(r for r in rows_of if "cmd" in r["run"])["title"] == "'=1+1"
+
+
+def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
+    first = render_board(folder)
+    assert first == render_board(folder)
+    assert {*CHECKED, "leaderboard-rate-psnr.svg"} <= set(first)
+    board = read_board(folder)
+    backwards = [
+        results.Run(run.record, run.rows[::-1], run.folder)
+        for run in reversed(results.read_runs(folder))
+    ]
+    again = aggregate(board.suite, backwards)
+    for render in (render_markdown, render_csv, render_latex):
+        assert render(again, None) == render(board, None)
+
+
+def test_the_page_fetches_nothing_and_shows_the_panel(write_suite, write_run):
+    item = results.PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8)
+    folder = write_suite(panel=(item,))
+    write_run(folder, "a")
+    write_run(folder, "b")
+    for name in ("originals/0.png", "a/panel/0.png", "a/panel/0.error.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"png")
+    text = render_board(folder)["leaderboard.html"].decode()
+    page = _Page(text)
+    assert "http" not in text
+    pictures = [address for address in page.addresses if address.endswith(".png")]
+    assert pictures == ["originals/0.png", "a/panel/0.png", "a/panel/0.error.png"]
+    assert text.count("this run has no picture") == 1
+    assert text.count("0.100 bpp · 30.00 dB") == 2
+
+
+def test_published_results_stand_beside_and_are_marked(write_suite, write_run, rows):
+    folder, published = write_suite("local"), write_suite("published")
+    write_run(folder, "mine")
+    write_run(published, "theirs", rows(psnr=5), environment__device="H100")
+    text = render_board(folder, published=published)
+    markdown = text["leaderboard.md"].decode()
+    assert "theirs" not in _section(markdown, "Overview")
+    section = _section(markdown, "Published results")
+    assert "- Device: H100." in section
+    assert "- Commit: aaaaaaaaaaaa." in section
+    assert "| theirs |" in section
+    assert "Another protocol" not in section
+    sources = {
+        r["run"]: r["source"] for r in csv.DictReader(io.StringIO(text["leaderboard.csv"].decode()))
+    }
+    assert (sources["mine"], sources["theirs"]) == ("local", "published")
+    latex = text["leaderboard.tex"].decode()
+    assert "Published results (commit aaaaaaaaaaaa; H100)" in latex
+    assert latex.index("mine &") < latex.index("Published") < latex.index("theirs &")
+    assert "theirs" in text["leaderboard.html"].decode()
+
+
+def test_published_results_of_another_digest_say_so(write_suite, write_run):
+    folder, published = write_suite("local"), write_suite("published", sha256="7" * 64)
+    write_run(folder, "mine")
+    write_run(published, "theirs", suite__sha256="7" * 64)
+    text = render_markdown(read_board(folder), read_board(published))
+    assert "Another protocol: these are of tiny@1 (777777777777)" in text
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_an_edited_table_is_found(folder, name):
+    write_board(folder, render_board(folder))
+    check_board(folder)
+    path = folder / name
+    path.write_bytes(path.read_bytes().replace(b"32", b"33", 1))
+    with pytest.raises(ResultsError, match=rf"{name}.*vtbench leaderboard"):
+        check_board(folder)
+
+
+def test_a_table_older_than_its_rows_is_found(folder, write_run, rows):
+    write_board(folder, render_board(folder))
+    write_run(folder, "vq", rows(psnr=1))
+    with pytest.raises(ResultsError, match=r"leaderboard.md"):
+        check_board(folder)
+
+
+def test_a_board_beside_published_results_is_checked_with_them(write_suite, write_run, tmp_path):
+    folder, shipped = write_suite("local"), write_suite("shipped/tiny")
+    write_run(folder, "mine")
+    write_run(shipped, "theirs")
+    write_board(folder, render_board(folder, published=shipped))
+    check_board(folder)
+    write_board(folder, render_board(folder))
+    check_board(folder)
+    mixed = render_board(folder, published=shipped)["leaderboard.csv"]
+    write_board(folder, {"leaderboard.csv": mixed})
+    with pytest.raises(ResultsError, match=r"leaderboard.csv"):
+        check_board(folder)
+
+
+def test_an_empty_folder_and_one_of_incomplete_runs_render(write_suite, write_run, rows):
+    folder = write_suite()
+    assert "Overview" in render_board(folder)["leaderboard.md"].decode()
+    write_run(folder, "broken", _failed(rows()))
+    files = render_board(folder)
+    assert "failed (1 of 2)" in files["leaderboard.md"].decode()
+    assert not [name for name in files if name.endswith(".svg")]
+
+
+def test_terminal_table_has_a_row_a_run(folder):
+    table = terminal_table(folder)
+    assert table.row_count == 4 + 6
+
+
+def test_no_torch_and_nothing_heavy_at_import(tmp_path):
+    code = (
+        "import sys, vtbench.leaderboard.tables, vtbench.leaderboard.site, "
+        "vtbench.leaderboard.plots\n"
+        "heavy = {'torch', 'matplotlib', 'pyarrow', 'jinja2', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_rendering_needs_no_torch(folder):
+    code = (
+        "import sys, pathlib\n"
+        "sys.modules['torch'] = None\n"
+        "from vtbench.leaderboard.tables import render_board\n"
+        f"assert render_board(pathlib.Path({str(folder)!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,276 @@
+"""What stands below a board: the protocol, the machine, what is missing and why, what each column
+means. Plain sentences; a `command` is between backticks. No paths, host names or clock times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vtbench.leaderboard.aggregate import (
+    INCOMPLETE,
+    PSNR_CAP_DB,
+    Board,
+    Column,
+    Line,
+    suite_label,
+)
+from vtbench.results import RunRecord
+
+_ValueOf = Callable[[RunRecord], str]
+
+MAX_NAMED = 8
+"""A list of images or runs longer than this is cut and counted."""
+
+_PATH = re.compile(
+    r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\](?:[^\s,;:()'\"`]+[/\\])*([^\s,;:()'\"`/\\]+)"
+)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A heading and its sentences."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+def write_footnotes(board: Board, columns: Sequence[Column]) -> tuple[Note, ...]:
+    """Return the notes of a board whose overview shows `columns`; empty ones are left out."""
+    notes = (
+        Note("Suite", tuple(_suite(board))),
+        Note("How to read", tuple(_reading(board, columns))),
+        Note("Protocol", tuple(_protocol(board.lines))),
+        Note("Machine", tuple(describe_machine(board.lines))),
+        Note("Missing and failed", tuple(_missing(board, columns))),
+        Note("Not run", tuple(_skipped(board))),
+        Note("Columns", tuple(_definitions(board))),
+    )
+    return tuple(note for note in notes if note.lines)
+
+
+def without_paths(text: str) -> str:
+    """Return a message with every absolute path cut to its last part, on one line."""
+    return _PATH.sub(r"…/\1", " ".join(text.split()))
+
+
+def usual_n(column: Column, lines: Iterable[Line]) -> int:
+    """Return how many images (or patches) most of the column's numbers come from; 0 for none."""
+    counts: dict[int, int] = {}
+    for line in lines:
+        cell = line.cells[column.key]
+        if cell.state == "measured":
+            counts[cell.n] = counts.get(cell.n, 0) + 1
+    return max(counts, key=lambda n: (counts[n], n), default=0)
+
+
+def describe_n(columns: Iterable[Column], lines: Sequence[Line]) -> str:
+    """Return how many images (or patches) stand behind the columns, group by group."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    wholes: dict[str, int] = {}
+    for column in columns:
+        n = usual_n(column, lines)
+        if n and column.group not in ("rate", "cost"):
+            told = str(n)
+            if column.metric.key in ("contrast_transfer", "mtf50_cpp"):
+                told += " patches"
+            else:
+                wholes[column.group] = max(n, wholes.get(column.group, 0))
+            groups.setdefault(column.group, {}).setdefault(told, []).append(column.label)
+    parts = []
+    for group, by_n in groups.items():
+        whole = str(wholes.get(group, ""))
+        others = [f"{', '.join(labels)}: {n}" for n, labels in by_n.items() if n != whole]
+        parts.append(f"{group} {whole}" + (f" ({'; '.join(others)})" if others else ""))
+    return f"Images behind a number: {', '.join(parts)}." if parts else ""
+
+
+def describe_machine(lines: Sequence[Line]) -> Iterable[str]:
+    """Return what the runs ran on and with; where they differ, which ran on what."""
+    records = [line.record for line in lines]
+    yield from _fact("Device", records, lambda r: r.environment.device)
+    yield from _fact("Processor", records, lambda r: r.environment.processor)
+    yield from _fact("Threads", records, lambda r: str(r.environment.threads))
+    yield from _fact("Platform", records, lambda r: r.environment.platform)
+    yield from _fact("Python", records, lambda r: r.environment.python)
+    yield from _libraries(records)
+    yield from _fact("vtbench", records, lambda r: r.environment.vtbench)
+    yield from _fact("Commit", records, describe_commit)
+    yield from _fact("Measuring code", records, lambda r: r.environment.code_sha256[:12])
+
+
+def describe_commit(record: RunRecord) -> str:
+    """Return the commit of vtbench that a run was made with, "+dirty" where it had changes."""
+    here = record.environment
+    if here.commit is None:
+        return "none (installed package)"
+    return here.commit[:12] + ("+dirty" if here.dirty else "")
+
+
+def _suite(board: Board) -> Iterable[str]:
+    suite = board.suite
+    yield f"{suite_label(suite)}: {suite.title}."
+    if suite.images:
+        counts = ", ".join(f"{n} {task}" for task, n in suite.images.items())
+        yield f"{sum(suite.images.values())} images: {counts}."
+    if suite.cost_subset is not None:
+        rows = next((line.run.rows for line in board.complete if line.run), ())
+        of_subset = [row for row in rows if row["subset"] == suite.cost_subset]
+        sizes = {(row["width"], row["height"]) for row in of_subset}
+        size = "{}×{}".format(*next(iter(sizes))) if len(sizes) == 1 else "several sizes"
+        yield (
+            f"Tokens, bits, encode and decode are of the {len(of_subset)} {suite.cost_subset} "
+            f"images ({size})."
+        )
+    if not suite.published:
+        yield "An ad-hoc suite: its numbers are comparable within this folder alone."
+
+
+def _reading(board: Board, columns: Sequence[Column]) -> Iterable[str]:
+    yield (
+        "↑ more is better, ↓ less is better. Bold: no tokenizer or codec of this table does as "
+        "well at this rate (bpp of the same task) or less. Sanity rows take no part."
+    )
+    yield (
+        "missing: something was not on the machine. failed (k of n): k of n images gave no number. "
+        "n/a: the question does not apply. –: the run is incomplete and has no numbers."
+    )
+    if n := describe_n(columns, board.complete):
+        yield n + " Where a number has another n, it says so."
+    for line in board.originals:
+        error = ", ".join(
+            f"{column.label} {line.cells[column.key].value:.{column.metric.decimals}f}"
+            for column in board.columns
+            if column.key in ("text.cer", "text.wer", "text.ned")
+            and line.cells[column.key].value is not None
+        )
+        yield f"{line.name}: {error}. The engine errs so much without any tokenizer."
+    capped = [f"{line.name} {line.capped}" for line in board.complete if line.capped]
+    if capped:
+        yield (
+            f"Images reproduced so exactly that their PSNR is the cap of {PSNR_CAP_DB:g} dB, "
+            f"counted in the mean: {', '.join(capped)}."
+        )
+
+
+def _protocol(lines: Sequence[Line]) -> Iterable[str]:
+    records = [line.record for line in lines]
+    yield from _fact("dtype", records, lambda r: r.protocol.dtype)
+    yield from _fact("Seed", records, lambda r: str(r.protocol.seed))
+    yield from _fact("OCR engine", records, _engine)
+    yield from _fact("Metric versions", records, _metric_versions)
+    for label, names in (
+        ("Random, seed fixed", [r.run for r in records if r.tokenizer.stochastic]),
+        ("Weights not pinned by sha256", [r.run for r in records if not r.tokenizer.pinned]),
+        (
+            "Resized to the network's size and back",
+            [
+                line.name
+                for line in lines
+                if line.run and any(row["fit"] == "resize" for row in line.run.rows)
+            ],
+        ),
+    ):
+        if names:
+            yield f"{label}: {', '.join(names)}."
+
+
+def _engine(record: RunRecord) -> str:
+    return ", ".join(f"{k} {v}" for k, v in sorted(record.protocol.ocr.items())) or "none"
+
+
+def _metric_versions(record: RunRecord) -> str:
+    """Return the versions; the many that are 1 are not spelled out."""
+    metrics = record.protocol.metrics
+    later = [f"{key} {metric.version}" for key, metric in metrics.items() if metric.version != 1]
+    return ", ".join([*sorted(later), "the others 1"] if later else ["all 1"])
+
+
+def _libraries(records: Sequence[RunRecord]) -> Iterable[str]:
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        for name, version in (record.environment.versions | record.tokenizer.libraries).items():
+            found.setdefault(name, {})[record.run] = version
+    same = {n: next(iter(v.values())) for n, v in found.items() if len(set(v.values())) == 1}
+    if same:
+        yield f"Libraries: {', '.join(f'{name} {same[name]}' for name in sorted(same))}."
+    for name in sorted(set(found) - set(same)):
+        yield _tell(name, found[name])
+
+
+def _fact(label: str, records: Sequence[RunRecord], value_of: _ValueOf) -> Iterable[str]:
+    values = {record.run: value_of(record) for record in records}
+    if values:
+        yield _tell(label, values)
+
+
+def _tell(label: str, values: Mapping[str, str]) -> str:
+    """Return "label: value." or, where runs differ, each value with its runs."""
+    runs: dict[str, list[str]] = {}
+    for run, value in sorted(values.items()):
+        runs.setdefault(value, []).append(run)
+    if len(runs) == 1:
+        return f"{label}: {next(iter(runs))}."
+    order = sorted(runs, key=lambda value: (-len(runs[value]), value))
+    told = [f"{value} ({', '.join(runs[value])})" for value in order]
+    if len(runs[order[0]]) > len(runs[order[1]]) and len(runs[order[0]]) > 3:
+        told[0] = f"{order[0]} ({len(runs[order[0]])} runs)"
+    return f"{label} differs: {'; '.join(told)}."
+
+
+def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
+    shown = {column.key for column in columns}
+    for line in board.lines:
+        if line.problem is not None:
+            yield f"{line.name} is incomplete: {line.problem}.{_first_failures(line)}"
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    labels: dict[str, list[Column]] = {}
+    overview = {c.metric.key: c for c in board.columns if c.key.count(".") == 1}
+    for column in board.columns:
+        if column.key.count(".") == 1 and column.group not in ("rate", "cost"):
+            labels.setdefault(column.metric.key, []).append(column)
+    for key, of_metric in labels.items():
+        for line in board.complete:
+            for cell in {line.cells[c.key] for c in of_metric}:
+                if cell.state in ("missing", "failed") and cell.reason != INCOMPLETE:
+                    reason = without_paths(cell.reason or "no reason was recorded")
+                    reasons.setdefault((key, cell.state, reason), []).append(line.name)
+    for (key, state, reason), names in reasons.items():
+        runs = sorted(set(names))
+        whole = len(runs) == len(board.complete)
+        who = "all runs" if whole else ", ".join(runs)
+        dropped = whole and not any(c.key in shown for c in labels[key])
+        fetch = ""
+        if state == "missing" and "vtbench fetch" not in reason:
+            fetch = f" (`vtbench fetch --suite {board.suite.name}` brings what is missing)"
+        yield (
+            f"{overview[key].label} {state} in {who}{', so it has no column' if dropped else ''}: "
+            f"{reason.rstrip('.')}{fetch}."
+        )
+
+
+def _first_failures(line: Line) -> str:
+    failures = line.record.failures
+    told = [f"{f.id}: {without_paths(f.error)}" for f in failures[:MAX_NAMED]]
+    if len(failures) > MAX_NAMED:
+        told.append(f"and {len(failures) - MAX_NAMED} more")
+    return f" {'; '.join(told)}." if told else ""
+
+
+def _skipped(board: Board) -> Iterable[str]:
+    """Return the skipped entries, one sentence for each reason that differs in more than the name."""
+    groups: dict[str, list[str]] = {}
+    for skipped in board.suite.skipped:
+        name = re.compile(rf"(?<![\w.-]){re.escape(skipped.name)}(?![\w-]|\.\w)")
+        reason = name.sub("NAME", without_paths(skipped.reason)).rstrip(".")
+        groups.setdefault(reason, []).append(skipped.name)
+    for reason, names in sorted(groups.items()):
+        told = reason if len(names) > 1 else reason.replace("NAME", names[0])
+        yield f"{', '.join(sorted(names))}: {told}."
+
+
+def _definitions(board: Board) -> Iterable[str]:
+    metrics = {column.metric.key: column.metric for column in board.columns}
+    for metric in metrics.values():
+        unit = f" ({metric.unit})" if metric.unit else ""
+        yield f"{metric.label}{unit}, `{metric.key}`: {metric.definition} Pooled: {metric.pooled}."

@@ -1,0 +1,250 @@
+"""The plots: quality and reading error against rate, contrast transfer against frequency. SVG.
+
+matplotlib is imported by `draw_plots` alone, and no state of pyplot is touched. The bytes are the
+same for the same numbers and the same version of matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from vtbench.leaderboard.aggregate import PSNR_CAP_DB, Board, Column, Line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = {"tokenizers": "o", "codecs": "s", "sanity": "x"}
+COLOURS = (
+    *("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e", "#ff8ab7", "#6cc5b0"),
+    *("#efb118", "#9498a0", "#2b8cbe", "#b03060"),
+)
+GRAY = "#808080"
+LABEL_PT = 7.5
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that a board has numbers for. key: the column on the vertical axis."""
+
+    file: str
+    title: str
+    kind: Literal["rate", "frequency"]
+    key: str
+
+
+_PLOTS = (
+    Plot("leaderboard-rate-psnr.svg", "Reconstruction: PSNR against rate", "rate",
+         "reconstruction.psnr_db"),
+    Plot("leaderboard-rate-cer.svg", "Text: character error rate against rate", "rate",
+         "text.cer"),
+    Plot("leaderboard-contrast-transfer.svg", "Detail: contrast transfer against frequency",
+         "frequency", "detail.contrast_transfer"),
+)  # fmt: skip
+
+
+def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]:
+    """Return the plots that the numbers allow; needs no matplotlib."""
+    lines = [line for b in (board, published) if b for line in b.complete]
+    return tuple(
+        plot for plot in _PLOTS if any(line.cells[plot.key].value is not None for line in lines)
+    )
+
+
+def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]:
+    """Return the planned plots as SVG by file name. Published runs of the same protocol are hollow."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    beside: tuple[Line, ...] = ()
+    if published is not None and published.suite.sha256 == board.suite.sha256:
+        beside = published.complete
+    files = {}
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "vtbench",
+        "svg.fonttype": "none",
+        "text.parse_math": False,  # names come from strangers
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc changes no plot
+        matplotlib.rcParams.update(style)
+        for plot in plan_plots(board, published):
+            figure = Figure(figsize=(8.6, 4.8), layout="constrained")
+            axes = figure.add_subplot()
+            axes.set_title(plot.title, loc="left", fontsize=10.5)
+            axes.grid(True, which="major", color=GRAY, alpha=0.25, linewidth=0.6)
+            if plot.kind == "rate":
+                _draw_rate(axes, board, beside, plot)
+            else:
+                _draw_frequency(axes, board)
+            figure.legend(loc="outside right upper", frameon=False, fontsize=7.5)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+            files[plot.file] = buffer.getvalue()
+    return files
+
+
+def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    column = next(column for column in board.columns if column.key == plot.key)
+    assert column.rate is not None
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(_series(board, beside))}
+    named: list[tuple[float, float, str, str]] = []
+    for lines, hollow in ((board.complete, False), (beside, True)):
+        for name in dict.fromkeys(map(_series_of, lines)):
+            of_series = [line for line in lines if _series_of(line) == name]
+            points = _points(of_series, column)
+            if not points:
+                continue
+            block = of_series[0].block
+            axes.plot(
+                [x for x, _, _ in points],
+                [y for _, y, _ in points],
+                linestyle="-" if block == "codecs" and len(points) > 1 else "none",
+                linewidth=1.1,
+                marker=MARKERS[block],
+                markersize=6,
+                color=colours[name],
+                markerfacecolor="none" if hollow else colours[name],
+                label=f"{name} (published)" if hollow else name,
+            )
+            # A codec's points are named by their line.
+            told = block != "codecs"
+            named += [(x, y, label if told else "", colours[name]) for x, y, label in points]
+    axes.set_xscale("log")
+    axes.set_xlabel(f"rate of the {column.group} images (bits per pixel)")
+    axes.set_ylabel(_axis(column))
+    if plot.key == "text.cer":
+        axes.set_yscale("symlog", linthresh=0.02, linscale=0.4)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(FixedLocator([0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        for line in board.originals:
+            if (own := line.cells["text.cer"].value) is not None:
+                axes.axhline(own, color=GRAY, linestyle="--", linewidth=1, label=line.name)
+    axes.margins(x=0.08, y=0.08)
+    axes.xaxis.set_major_formatter("{x:g}")
+    _label_points(axes, named)
+
+
+def _draw_frequency(axes: Axes, board: Board) -> None:
+    prefix = "detail.contrast_transfer."
+    columns = [column for column in board.columns if column.key.startswith(prefix)]
+    styles = {"tokenizers": "-", "codecs": "--", "sanity": ":"}
+    for index, line in enumerate(board.complete):
+        points = [
+            (float(column.key.removeprefix(prefix)), value)
+            for column in columns
+            if (value := line.cells[column.key].value) is not None
+        ]
+        if points:
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                linestyle=styles[line.block],
+                marker=".",
+                linewidth=1.2,
+                color=GRAY if line.block == "sanity" else COLOURS[index % len(COLOURS)],
+                label=line.name,
+            )
+    axes.axhline(0.5, color=GRAY, linewidth=0.8, label="half (MTF50)")
+    axes.set_xlabel("frequency (cycles per pixel)")
+    axes.set_ylabel("contrast transfer (1: kept)")
+
+
+def _series_of(line: Line) -> str:
+    """Return the legend's name of a line: codecs by title before the comma ("JPEG, quality 10"),
+    which is for the eye alone; the others by family."""
+    return line.title.partition(",")[0] if line.block == "codecs" else line.family
+
+
+def _series(board: Board, beside: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(_series_of(line) for line in (*board.complete, *beside)))
+
+
+def _points(lines: Iterable[Line], column: Column) -> list[tuple[float, float, str]]:
+    """Return (rate, value, name) by ascending rate."""
+    assert column.rate is not None
+    points = []
+    for line in lines:
+        x, y = line.cells[column.rate].value, line.cells[column.key].value
+        # A capped PSNR is no measurement of quality, and would press the others together.
+        if x and y is not None and not (column.metric.key == "psnr_db" and y >= PSNR_CAP_DB):
+            points.append((x, y, line.name))
+    return sorted(points)
+
+
+def _axis(column: Column) -> str:
+    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.metric.better]
+    return f"{column.metric.label}{arrow}" + (
+        f" ({column.metric.unit})" if column.metric.unit else ""
+    )
+
+
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each point's name near it, at the nearest place where it covers nothing; points without
+    a name are only kept clear of. A thin line leads back from a place that is not beside it."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72.0
+    height, wide = LABEL_PT * 1.15 * scale, LABEL_PT * 0.58 * scale
+    marks = [tuple(axes.transData.transform((x, y))) for x, y, _, _ in points]
+    taken: list[_Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in marks]
+    frame = axes.get_window_extent()
+    for (px, py), (x, y, name, colour) in zip(marks, points, strict=True):
+        if not name:
+            continue
+        width = wide * len(name)
+        costs: list[tuple[float, int, _Box]] = []
+        for rank, (dx, dy) in enumerate(_PLACES):
+            left = px + dx if dx > 0 else px + dx - width
+            bottom = py + (dy - 0.5) * height
+            box = (left, bottom, left + width, bottom + height)
+            cost = sum(_overlap(box, other) for other in taken)
+            if left < frame.x0 or box[2] > frame.x1 or bottom < frame.y0 or box[3] > frame.y1:
+                cost += width * height * 10
+            costs.append((cost, rank, box))
+        _, rank, (left, bottom, right, top) = min(costs)
+        taken.append((left, bottom, right, top))
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=((left - px) / scale, (bottom - py) / scale),
+            textcoords="offset points",
+            fontsize=LABEL_PT,
+            color=colour,
+            va="bottom",
+            arrowprops=None if rank < NEAR else {"arrowstyle": "-", "color": colour, "lw": 0.4},
+        )
+
+
+_PLACES = tuple(
+    (side * dx, dy)
+    for dx, rows in (
+        (7, (0, 1, -1)),
+        (24, (2, -2, 3, -3)),
+        (44, (4, -4, 5, -5, 6, -6, 7, -7, 8, -8)),
+    )
+    for dy in rows
+    for side in (1, -1)
+)
+"""Where a label may stand: pixels to the side, lines up or down; the first `NEAR` are beside it."""
+NEAR = 6
+
+_Box = tuple[float, float, float, float]
+
+
+def _overlap(a: _Box, b: _Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0

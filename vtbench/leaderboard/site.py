@@ -1,0 +1,208 @@
+"""The board as one page: overview, plots, side-by-side panel, breakdowns, notes.
+
+`board.html.j2` has the layout. Style and script are inside the page and nothing is fetched; the
+pictures stand beside it in the folder and are named by relative path. Everything that comes from an
+entry or a result (names, titles, errors) goes through the template's escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from vtbench.leaderboard.aggregate import Board, Column, Line, Table, suite_label
+from vtbench.leaderboard.footnotes import describe_n, usual_n, without_paths, write_footnotes
+from vtbench.leaderboard.plots import plan_plots
+from vtbench.leaderboard.tables import (
+    GROUP_TITLES,
+    blocks,
+    describe_column,
+    describe_published,
+    find_front,
+    format_cell,
+    overview_columns,
+    split_code,
+)
+from vtbench.results import PanelItem, Row
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+Sentence = list[tuple[bool, str]]
+"""Parts of a sentence, True for code."""
+
+
+@dataclass(frozen=True)
+class PageCell:
+    """A cell: its text, what it is sorted by, what it says when pointed at, its classes."""
+
+    text: str
+    sort: str = ""
+    tip: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class PageRow:
+    """A line of a page's table."""
+
+    name: str
+    title: str
+    problem: str | None
+    facts: tuple[str, ...]
+    cells: tuple[PageCell, ...]
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of the page; blocks are its titled groups of rows."""
+
+    title: str
+    n: str
+    groups: tuple[tuple[str, int], ...]
+    facts: tuple[str, ...]
+    heads: tuple[tuple[str, str], ...]
+    blocks: tuple[tuple[str, tuple[PageRow, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One reconstruction of the panel; source is None where the run has none."""
+
+    name: str
+    source: str | None
+    error: str | None
+    caption: str
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """One picture of the panel, the original and what each run made of it."""
+
+    item: PanelItem
+    original: str | None
+    pictures: tuple[Picture, ...]
+
+
+def render_site(board: Board, published: Board | None, folder: Path) -> str:
+    """Return leaderboard.html; folder is looked at only for which pictures of the panel exist."""
+    columns = overview_columns(board, published)
+    overview = Table("overview", "Overview", columns)
+    notes = write_footnotes(board, columns)
+    return _template().render(
+        suite=board.suite,
+        label=suite_label(board.suite),
+        overview=_table(board, overview),
+        published=_table(published, overview) if published else None,
+        published_notes=[
+            split_code(s) for s in (describe_published(board, published) if published else ())
+        ],
+        plots=plan_plots(board, published),
+        panel=list(_panel(board, folder)),
+        tables=[_table(board, table) for table in board.tables[1:]],
+        notes=[(note.heading, [split_code(line) for line in note.lines]) for note in notes],
+    )
+
+
+@cache
+def _template() -> Template:
+    from importlib.resources import files
+
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("vtbench.leaderboard").joinpath("board.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _table(board: Board, table: Table) -> PageTable:
+    overview = table.key == "overview"
+    groups: dict[str, int] = {}
+    for column in table.columns if overview else ():
+        groups[column.group] = groups.get(column.group, 0) + 1
+    parts = [(title, _rows(board, table, lines, overview)) for title, lines in blocks(board.lines)]
+    if table.originals and board.originals:
+        parts.append(("", _rows(board, table, board.originals, overview)))
+    return PageTable(
+        title=table.title,
+        n=describe_n(table.columns, board.complete),
+        groups=tuple((GROUP_TITLES[group], width) for group, width in groups.items()),
+        facts=("family", "kind") if overview else (),
+        heads=tuple((describe_column(c), c.metric.definition) for c in table.columns),
+        blocks=tuple(parts),
+    )
+
+
+def _rows(board: Board, table: Table, lines: Iterable[Line], overview: bool) -> tuple[PageRow, ...]:
+    usual = {column.key: usual_n(column, board.complete) for column in table.columns}
+    fronts = {column.key: find_front(board.lines, column) for column in table.columns}
+    first = {column.group: column.key for column in reversed(table.columns)} if overview else {}
+    return tuple(
+        PageRow(
+            name=line.name,
+            title=line.title,
+            problem=line.problem,
+            facts=(line.family, line.kind) if overview else (),
+            cells=tuple(
+                _cell(
+                    line,
+                    column,
+                    usual[column.key],
+                    bold=line.run is not None and line.name in fronts[column.key],
+                    first=first.get(column.group) == column.key,
+                )
+                for column in table.columns
+            ),
+        )
+        for line in lines
+    )
+
+
+def _cell(line: Line, column: Column, usual: int, *, bold: bool, first: bool) -> PageCell:
+    cell = line.cells.get(column.key)
+    styles = ["first"] if first else []
+    if cell is None:
+        return PageCell("", style=" ".join(styles))
+    styles += ["front"] if bold else []
+    styles += [] if cell.value is not None else [cell.state]
+    tip = f"n = {cell.n}" if cell.value is not None else without_paths(cell.reason or "")
+    sort = "" if cell.value is None else f"{cell.value:.10g}"
+    return PageCell(format_cell(cell, column, usual), sort, tip, " ".join(styles))
+
+
+def _panel(board: Board, folder: Path) -> Iterator[PanelRow]:
+    for item in board.suite.panel:
+        pictures = [_picture(line, item, folder) for line in board.lines]
+        yield PanelRow(item, _existing(folder, "originals", f"{item.n}.png"), tuple(pictures))
+
+
+def _picture(line: Line, item: PanelItem, folder: Path) -> Picture:
+    rows: Sequence[Row] = line.run.rows if line.run else ()
+    row = next((row for row in rows if row["id"] == item.id), None)
+    return Picture(
+        name=line.name,
+        source=_existing(folder, line.name, "panel", f"{item.n}.png"),
+        error=_existing(folder, line.name, "panel", f"{item.n}.error.png"),
+        caption=_caption(line, row),
+    )
+
+
+def _caption(line: Line, row: Row | None) -> str:
+    """Return rate and PSNR of the row's image; an incomplete run tells none, here as elsewhere."""
+    if line.problem is not None:
+        return "incomplete run"
+    if row is None or row["bits"] is None or row["psnr_db"] is None:
+        return ""
+    bpp = row["bits"] / (row["width"] * row["height"])
+    return f"{bpp:.3f} bpp · {row['psnr_db']:.2f} dB"
+
+
+def _existing(folder: Path, *parts: str) -> str | None:
+    """Return the relative address of a file of the folder, None if it is not there."""
+    return "/".join(map(quote, parts)) if folder.joinpath(*parts).is_file() else None

@@ -1,0 +1,377 @@
+"""Result files: `run.json` (everything that changes a number), `images.parquet` (a row an image).
+
+    results/local/<suite>/suite.json                    what the suite is, what was skipped and why
+                         /originals/<n>.png             the panel's originals
+                         /<run name>/run.json
+                                    /images.parquet
+                                    /panel/<n>.png, <n>.error.png
+                         /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
+                         /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
+
+Rows are the evidence; every aggregate is computed from them (`leaderboard.aggregate`). Writing is
+atomic. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from vtbench.errors import OutputError, ResultsError
+from vtbench.files import sha256_bytes, write_atomic
+from vtbench.records import Kind, State
+from vtbench.registry import Strict
+
+SCHEMA_VERSION = 1
+
+ROW_COLUMNS: dict[str, str] = {
+    "id": "string",
+    "task": "string",
+    "subset": "string",
+    "width": "int64",
+    "height": "int64",
+    "sha256": "string",  # of the original's pixels
+    "error": "string",  # null, or why this image has no numbers
+    "fit": "string",  # none, pad or resize: how the network was given this size
+    "tokens": "int64",
+    "bits": "float64",
+    "batch_size": "int64",
+    "encode_s": "float64",  # seconds of the batch ÷ images in it
+    "decode_s": "float64",
+    "peak_memory_mib": "float64",  # of encode and decode of the batch
+    "psnr_db": "float64",
+    "ssim": "float64",
+    "ms_ssim": "float64",
+    "lpips_alex": "float64",
+    "lpips_vgg": "float64",
+    "contrast_transfer": "list<float64>",  # one a grating patch
+    "patch_cpp": "list<float64>",  # the patch's frequency, cycles per pixel
+    "script": "string",
+    "glyph_px": "float64",
+    "chars": "int64",
+    "char_edits": "int64",
+    "words": "int64",  # null where the script has no spaces
+    "word_edits": "int64",
+    "ned": "float64",  # normalized edit similarity, mean over the page's lines
+    "lines": "int64",
+    "reading": "list<string>",  # what the engine read, line by line
+    "original_char_edits": "int64",  # the same of the original: the engine's own error
+    "original_word_edits": "int64",
+    "original_ned": "float64",
+    "original_reading": "list<string>",
+}
+"""Columns of images.parquet, in order, with their Arrow types. A null without an `error` means not
+applicable, or missing as `run.json` says of the metric."""
+
+Row = dict[str, Any]
+_Model = TypeVar("_Model", bound=Strict)
+
+
+class TokenizerRecord(Strict):
+    """What was run: the entry's digest and facts, and the hashes of the weights actually loaded."""
+
+    name: str
+    title: str
+    family: str
+    kind: Kind
+    quantizer: str
+    downsample: int | None
+    codebook_size: int | None
+    latent_channels: int | None
+    parameters: int | None
+    stochastic: bool
+    entry_sha256: str
+    weights: dict[str, str]
+    pinned: bool
+    libraries: dict[str, str]
+
+
+class SuiteRecord(Strict):
+    """Which protocol: the suite's name, version and digest, and its manifest's."""
+
+    name: str
+    version: int
+    sha256: str
+    manifest_sha256: str
+    published: bool
+
+
+class MetricRecord(Strict):
+    """Whether a metric was measured in this run, by which version, and if not, why."""
+
+    version: int
+    state: State
+    reason: str | None = None
+
+
+class Protocol(Strict):
+    """The choices of this run. A deviation from the suite's own is part of the run's name."""
+
+    dtype: str
+    seed: int
+    tasks: tuple[str, ...]
+    metrics: dict[str, MetricRecord]
+    ocr: dict[str, str]
+    limit: int | None
+
+
+class Environment(Strict):
+    """Where it ran. No host names, user names or paths."""
+
+    device: str
+    processor: str
+    threads: int
+    platform: str
+    python: str
+    versions: dict[str, str]
+    vtbench: str
+    code_sha256: str
+    commit: str | None
+    dirty: bool | None
+
+
+class Failure(Strict):
+    """One image that has no numbers."""
+
+    id: str
+    error: str
+
+
+class RunRecord(Strict):
+    """run.json. key: digest of everything that changes a number, for reuse of own results."""
+
+    schema_version: Literal[1]
+    run: str
+    key: str
+    suite: SuiteRecord
+    tokenizer: TokenizerRecord
+    protocol: Protocol
+    environment: Environment
+    n_expected: int
+    n_done: int
+    failures: tuple[Failure, ...]
+    started: str
+    seconds: float
+    rows_sha256: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the whole suite has its numbers."""
+        return self.n_done == self.n_expected and self.protocol.limit is None
+
+
+class Skipped(Strict):
+    """A registry entry that was not run, and why."""
+
+    name: str
+    reason: str
+
+
+class PanelItem(Strict):
+    """One picture of the side-by-side panel: originals/<n>.png, <run>/panel/<n>.png."""
+
+    n: int
+    id: str
+    task: str
+    width: int
+    height: int
+
+
+class SuiteFolder(Strict):
+    """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
+
+    schema_version: Literal[1]
+    name: str
+    version: int
+    title: str
+    description: str
+    sha256: str
+    published: bool
+    images: dict[str, int]
+    cost_subset: str | None
+    panel: tuple[PanelItem, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its folder."""
+
+    record: RunRecord
+    rows: tuple[Row, ...]
+    folder: Path
+
+
+def write_suite_folder(folder: Path, suite: SuiteFolder) -> None:
+    """Write suite.json."""
+    content = json.dumps(suite.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(folder / "suite.json", (content + "\n").encode())
+
+
+def read_suite_folder(folder: Path) -> SuiteFolder:
+    """Return a folder's suite.json. Raises ResultsError naming the file and what is wrong."""
+    return _read_json(folder / "suite.json", SuiteFolder)
+
+
+def write_run(folder: Path, record: RunRecord, rows: Sequence[Row]) -> RunRecord:
+    """Write images.parquet, then run.json, each whole or not at all; return the record as written.
+
+    run.json is last and holds the rows' digest, so a folder is complete exactly when it validates.
+    """
+    parquet = encode_rows(rows)
+    record = record.model_copy(update={"rows_sha256": sha256_bytes(parquet)})
+    write_atomic(folder / "images.parquet", parquet)
+    content = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(folder / "run.json", (content + "\n").encode())
+    return record
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Return the rows as a Parquet file. Raises ResultsError for a column that is not known."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    for row in rows:
+        if unknown := sorted(set(row) - set(ROW_COLUMNS)):
+            raise ResultsError(f"row {row.get('id')}: unknown column {unknown[0]}")
+    schema = pa.schema([(name, _arrow_type(pa, kind)) for name, kind in ROW_COLUMNS.items()])
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _arrow_type(pa: Any, kind: str) -> Any:
+    if kind.startswith("list<"):
+        return pa.list_(_arrow_type(pa, kind[5:-1]))
+    return {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}[kind]
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Return a folder's run.json. Raises ResultsError naming the file and what is wrong."""
+    return _read_json(folder / "run.json", RunRecord)
+
+
+def _read_json(path: Path, model: type[_Model]) -> _Model:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"{path} does not exist: not a result folder") from None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: cannot be read ({error})") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        advice = "update vtbench" if newer else "measure it again"
+        raise ResultsError(f"{path}: schema version {version}, this is {SCHEMA_VERSION}: {advice}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(f"{path}: {key}: {first['msg']}") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run with its rows; the rows must be the ones that run.json was written with.
+
+    Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    record = read_record(folder)
+    path = folder / "images.parquet"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+    if sha256_bytes(content) != record.rows_sha256:
+        raise ResultsError(f"{path}: not the rows that run.json was written with (edited?)")
+    try:
+        table = parquet.read_table(io.BytesIO(content))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ResultsError(f"{path}: not a Parquet file ({error})") from None
+    if table.column_names != list(ROW_COLUMNS):
+        raise ResultsError(f"{path}: its columns are not those of schema {SCHEMA_VERSION}")
+    rows: tuple[Row, ...] = tuple(table.to_pylist())
+    ids = [row["id"] for row in rows]
+    if len(set(ids)) != len(ids):
+        raise ResultsError(f"{path}: an image appears twice")
+    failed = {row["id"] for row in rows if row["error"] is not None}
+    if len(rows) != record.n_expected or len(rows) - len(failed) != record.n_done:
+        raise ResultsError(
+            f"{path}: {len(rows)} rows, {len(failed)} failed; run.json says {record.n_done} of "
+            f"{record.n_expected} done"
+        )
+    if failed != {failure.id for failure in record.failures}:
+        raise ResultsError(f"{path}: failed rows differ from run.json's failures")
+    return Run(record, rows, folder)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Return every run below a suite's folder, sorted by run name.
+
+    A folder's name must be its run's name. Raises ResultsError for the first malformed one.
+    """
+    runs = []
+    for path in sorted(folder.glob("*/run.json")):
+        run = read_run(path.parent)
+        if run.record.run != path.parent.name:
+            raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
+        runs.append(run)
+    return runs
+
+
+class PartialRows:
+    """Rows of an unfinished run, appended batch by batch to a JSON Lines file.
+
+    The first line holds the run's key; a file of another key (another protocol, other code) is
+    started anew. A torn last line, left by a kill, is dropped.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        kept = self._read(key)
+        if kept is None:
+            write_atomic(path, (json.dumps({"key": key}) + "\n").encode())
+        else:
+            self.rows = kept
+            lines = [json.dumps({"key": key}), *(json.dumps(row) for row in kept)]
+            write_atomic(path, ("\n".join(lines) + "\n").encode())
+
+    def _read(self, key: str) -> list[Row] | None:
+        if not self.path.is_file():
+            return None
+        rows: list[Row] = []
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines()):
+            try:
+                data = json.loads(line)
+            except ValueError:
+                break
+            if number == 0:
+                if data != {"key": key}:
+                    return None
+            elif data.get("error") is None:  # what failed is tried again
+                rows.append(data)
+        return rows
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add a batch's rows; they survive a kill from here on."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self.rows.extend(rows)
+
+    def discard(self) -> None:
+        """Remove the file: its rows stand in images.parquet now."""
+        self.path.unlink(missing_ok=True)
