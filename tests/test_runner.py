@@ -1,0 +1,281 @@
+"""The pass: what is measured, what is reused, what a kill leaves, what a failure does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mini_suite import grating, page, photo
+from PIL import Image
+from torch import Tensor
+
+from vtbench import runner
+from vtbench.errors import SuiteError
+from vtbench.images import encode_png, pixel_sha256
+from vtbench.records import Spec
+from vtbench.registry import load_registry
+from vtbench.results import Row, read_run, read_suite_folder
+from vtbench.runner import Outcome, Request, run_suite
+from vtbench.suites import folder_suite, load_suite
+from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.tokenizers.resample import Resample
+
+
+class Quiet:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.outcomes: list[Outcome] = []
+
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        self.images = 0
+
+    def advanced(self, images: int) -> None:
+        self.images += images
+
+    def finished(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def request(data: Path, out: Path, *names: str, **changes: object) -> Request:
+    suite = load_suite("mini", [data])
+    registry = load_registry()
+    settings: dict[str, object] = {
+        "suite": suite,
+        "entries": tuple(registry[name] for name in names),
+        "out": out,
+        "tasks": tuple(suite.protocol.tasks),
+        "device": "cpu",
+    }
+    return Request(**(settings | changes))  # type: ignore[arg-type]
+
+
+def rows_by_id(folder: Path) -> dict[str, Row]:
+    return {row["id"]: row for row in read_run(folder).rows}
+
+
+def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
+    listener = Quiet()
+    outcomes = run_suite(request(data, tmp_path / "out", "identity"), (), listener)
+    assert [outcome.status for outcome in outcomes] == ["measured"]
+    assert listener.images == 6
+    run = read_run(tmp_path / "out" / "identity")
+    assert run.record.complete
+    assert run.record.protocol.metrics["lpips_alex"].state in ("measured", "missing")
+    for row in run.rows:
+        assert row["error"] is None
+        assert row["psnr_db"] == 100.0
+        assert row["bits"] == 24 * row["width"] * row["height"]
+    rows = rows_by_id(tmp_path / "out" / "identity")
+    assert rows["photo-odd"]["ssim"] == 1.0
+    assert rows["photo-odd"]["ms_ssim"] == 1.0
+    assert rows["photo-0"]["ms_ssim"] is None  # 64 px: not applicable, not zero
+    assert rows["chart"]["contrast_transfer"] == [1.0, 1.0]
+    assert rows["chart"]["patch_cpp"] == [0.25, 0.5]
+    text = rows["page"]
+    assert text["reading"] == text["original_reading"]
+    assert text["char_edits"] == text["original_char_edits"]
+    assert text["chars"] == sum(len(line["text"]) for line in page()[1])  # type: ignore[arg-type]
+    assert rows["photo-1"]["sha256"] == pixel_sha256(photo(1, 64, 64))
+
+
+def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None:
+    run_suite(request(data, tmp_path / "out", "jpeg-q25"), (), Quiet())
+    row = rows_by_id(tmp_path / "out" / "jpeg-q25")["photo-odd"]
+    path = tmp_path / "by-hand.jpg"
+    original = photo(9, 181, 203)
+    Image.fromarray(original).save(path, quality=25, subsampling="4:2:0")
+    by_hand = np.asarray(Image.open(path))
+    mse = np.mean((original.astype(float) - by_hand.astype(float)) ** 2)
+    assert row["psnr_db"] == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-9)
+    assert row["bits"] == 8 * path.stat().st_size
+
+
+def test_a_finished_run_is_reused_and_fresh_is_not(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path / "out", "resize-2x")
+    run_suite(asked, (), Quiet())
+    before = (tmp_path / "out" / "resize-2x" / "run.json").read_bytes()
+    assert run_suite(asked, (), Quiet())[0].status == "reused"
+    assert (tmp_path / "out" / "resize-2x" / "run.json").read_bytes() == before
+    fresh = request(data, tmp_path / "out", "resize-2x", fresh=True)
+    assert run_suite(fresh, (), Quiet())[0].status == "measured"
+
+
+def test_a_changed_protocol_or_edited_rows_are_measured_again(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_suite(request(data, out, "resize-2x"), (), Quiet())
+    path = data / "suites" / "mini.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    again = run_suite(request(data, out, "resize-2x"), (), Quiet())[0]
+    assert again.status == "measured"
+    assert "has changed" in str(again.reason)
+    (out / "resize-2x" / "images.parquet").write_bytes(b"torn")
+    again = run_suite(request(data, out, "resize-2x"), (), Quiet())[0]
+    assert again.status == "measured"
+    assert "edited" in str(again.reason)
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_rows(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_suite(request(data, tmp_path / "whole", "resize-2x"), (), Quiet())
+    whole = rows_by_id(tmp_path / "whole" / "resize-2x")
+
+    class Killed(Quiet):
+        def advanced(self, images: int) -> None:
+            super().advanced(images)
+            if self.images >= 3:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(request(data, out, "resize-2x"), (), Killed())
+    assert not (out / "resize-2x" / "run.json").exists()
+
+    calls = []
+    original = Resample._encode
+
+    def count(self: Resample, images: Tensor) -> Code:
+        calls.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(Resample, "_encode", count)
+    assert run_suite(request(data, out, "resize-2x"), (), Quiet())[0].status == "measured"
+    assert sum(calls) < 6 + 2 + 1  # neither the first batches again, nor all of the panel
+    resumed = rows_by_id(out / "resize-2x")
+    timed = {"encode_s", "decode_s", "peak_memory_mib", "batch_size"}
+    for name, row in whole.items():
+        for key in set(row) - timed:
+            assert resumed[name][key] == row[key], (name, key)
+    panels = [tmp_path / base / "resize-2x" / "panel" for base in ("whole", "out")]
+    for file in ("0.png", "1.png", "0.error.png"):
+        assert (panels[0] / file).read_bytes() == (panels[1] / file).read_bytes()
+    assert not list(out.glob(".*partial*"))
+
+
+def test_batch_size_does_not_change_a_number(data: Path, tmp_path: Path) -> None:
+    for size in (1, 3):
+        out = tmp_path / str(size)
+        run_suite(request(data, out, "patch-pca-f8c4", batch_size=size), (), Quiet())
+    one, three = (rows_by_id(tmp_path / str(size) / "patch-pca-f8c4") for size in (1, 3))
+    assert three["photo-0"]["batch_size"] == 3
+    for name, row in one.items():
+        # float32 sums in another order may move a pixel over a rounding edge: one level, rarely
+        assert three[name]["psnr_db"] == pytest.approx(row["psnr_db"], abs=1e-3)
+
+
+class Broken(Tokenizer):
+    """Base of tokenizers that go wrong on the picture of 181×203."""
+
+    def _encode(self, images: Tensor) -> Code:
+        return Code.continuous(images)
+
+    def _decode(self, code: Code) -> Tensor:
+        assert code.latents is not None
+        return self.spoil(code.latents) if code.latents.shape[-1] == 203 else code.latents
+
+    def spoil(self, images: Tensor) -> Tensor:
+        raise RuntimeError("no kernel for this size\nsecond line")
+
+
+class NotANumber(Broken):
+    def spoil(self, images: Tensor) -> Tensor:
+        return images * float("nan")
+
+
+class WrongSize(Broken):
+    def decode(self, code: Code) -> Tensor:
+        decoded = super().decode(code)
+        return decoded[..., :202] if decoded.shape[-1] == 203 else decoded
+
+    def spoil(self, images: Tensor) -> Tensor:
+        return images
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        (Broken, "RuntimeError: no kernel for this size"),
+        (NotANumber, "NaN or infinite"),
+        (WrongSize, "wrong size"),
+    ],
+)
+def test_a_failing_image_is_named_and_the_others_go_on(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: Callable[..., Tokenizer],
+    message: str,
+) -> None:
+    spec = Spec(name="x", family="t", kind="continuous", quantizer="none", latent_channels=3)
+    monkeypatch.setattr(
+        runner, "build_tokenizer", lambda *a, **k: tokenizer(spec, dtype=torch.float32)
+    )
+    outcome = run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())[0]
+    assert outcome.status == "failed"
+    assert message in str(outcome.reason)
+    run = read_run(tmp_path / "out" / "identity")
+    assert [failure.id for failure in run.record.failures] == ["photo-odd"]
+    assert run.record.n_done == 5
+    assert not run.record.complete
+    row = {row["id"]: row for row in run.rows}["photo-odd"]
+    assert row["psnr_db"] is None
+    again = run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())[0]
+    assert again.status == "failed"  # a failed run is no result to reuse
+
+
+def test_an_image_that_is_not_the_pinned_one_stops_the_run(data: Path, tmp_path: Path) -> None:
+    (data / "mini" / "photo-1.png").write_bytes(encode_png(grating()[0][:64, :64]))
+    with pytest.raises(SuiteError, match="photo-1"):
+        run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())
+
+
+def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path, "identity", limit=1)
+    assert asked.partial
+    assert [sample.task for sample in asked.samples()] == ["reconstruction", "detail", "text"]
+    assert request(data, tmp_path, "identity", tasks=("text",)).partial
+    assert not request(data, tmp_path, "identity").partial
+    run_suite(asked, (), Quiet())
+    assert not read_run(tmp_path / "identity").record.complete
+
+
+def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path, "patch-pca-f8c4", dtype="bf16")
+    assert asked.run_name(asked.entries[0]) == "patch-pca-f8c4@bf16"
+    same = request(data, tmp_path, "patch-pca-f8c4", dtype="fp32")
+    assert same.run_name(same.entries[0]) == "patch-pca-f8c4"
+
+
+def test_a_folder_of_ones_own_with_every_kind_of_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture = Image.fromarray(photo(0, 40, 50))
+    picture.save(folder / "rgb.jpg")
+    picture.convert("L").save(folder / "gray.png")
+    picture.quantize(8).save(folder / "palette.png")
+    picture.convert("CMYK").save(folder / "cmyk.tiff")
+    picture.crop((0, 0, 1, 1)).save(folder / "pixel.png")
+    (folder / "torn.png").write_bytes((folder / "gray.png").read_bytes()[:60])
+    suite = folder_suite(folder)
+    asked = Request(
+        suite=suite,
+        entries=(load_registry()["jpeg-q50"],),
+        out=tmp_path / "out",
+        tasks=("reconstruction",),
+        device="cpu",
+    )
+    outcome = run_suite(asked, (), Quiet())[0]
+    assert outcome.status == "failed"
+    run = read_run(tmp_path / "out" / "jpeg-q50")
+    assert [failure.id for failure in run.record.failures] == ["torn.png"]
+    rows = {row["id"]: row for row in run.rows}
+    assert rows["pixel.png"]["psnr_db"] is not None
+    assert rows["pixel.png"]["ssim"] is None
+    assert (rows["cmyk.tiff"]["width"], rows["cmyk.tiff"]["height"]) == (50, 40)
+    assert not read_suite_folder(tmp_path / "out").published

@@ -1,0 +1,75 @@
+"""What a command line asks for, resolved against the registry before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
+from vtbench.registry import Entry, Registry
+from vtbench.results import Skipped
+from vtbench.weights import find_weights
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The entries to run, and those that were left out for want of weights."""
+
+    entries: tuple[Entry, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def choose_entries(
+    registry: Registry,
+    names: Sequence[str],
+    families: Sequence[str],
+    weights: Mapping[str, Path],
+) -> Chosen:
+    """Return the entries of these names and families; with neither, every one that can run here.
+
+    A named entry without weights raises WeightsMissing, whose message has the command that fetches
+    them; one that was not named is skipped with that reason.
+    """
+    known = {entry.family for entry in registry.values()}
+    for family in families:
+        if family not in known:
+            raise UnknownName("family", family, sorted(known))
+    named = [registry[name] for name in dict.fromkeys(names)]
+    for entry in named:
+        find_weights(entry, weights.get(entry.name))
+    if named and not families:
+        return Chosen(tuple(named), ())
+    entries, skipped = list(named), []
+    for entry in registry.values():
+        if entry in named or (families and entry.family not in families):
+            continue
+        try:
+            find_weights(entry, weights.get(entry.name))
+        except WeightsMissing as error:
+            skipped.append(Skipped(name=entry.name, reason=str(error)))
+        else:
+            entries.append(entry)
+    if not entries:
+        raise WeightsMissing(skipped[0].reason if skipped else "the registry has no such entry")
+    return Chosen(tuple(entries), tuple(skipped))
+
+
+def parse_weights(pairs: Sequence[str], registry: Registry) -> dict[str, Path]:
+    """Return `NAME=PATH` options as a mapping; the names must exist."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not path:
+            raise RegistryError(f"--weights {pair}: expected NAME=PATH")
+        parsed[registry[name].name] = Path(path)
+    return parsed
+
+
+def parse_batch_size(value: str) -> int | None:
+    """Return a positive batch size, or None for "auto" (the suite's own)."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise VtbenchError(f"--batch-size {value}: expected auto or a positive number")
+    return int(value)

@@ -1,0 +1,480 @@
+"""The pass over the data: every image is decoded once, goes through the tokenizer once, and every
+metric reads the same two 8-bit tensors.
+
+    samples ─► batches of one task, subset and shape ─► encode ─► decode ─► 8 bit ─► Meter ─► rows
+
+Rows are appended to a partial file after each batch; a finished run is written whole. Nothing here
+prints: progress goes to a `Listener`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+import vtbench
+from vtbench import environment, results
+from vtbench.batches import Batch, PixelCache, make_batches
+from vtbench.errors import CellFailed, ResultsError, VtbenchError
+from vtbench.images import (
+    RGB8,
+    pixel_sha256,
+    to_float,
+    to_rgb8,
+    to_uint8,
+)
+from vtbench.measure import Meter
+from vtbench.memory import PeakMemory
+from vtbench.panel import write_originals, write_panel
+from vtbench.records import Sample
+from vtbench.registry import Entry
+from vtbench.results import (
+    Environment,
+    Failure,
+    PartialRows,
+    Row,
+    RunRecord,
+    Skipped,
+    SuiteFolder,
+    SuiteRecord,
+    TokenizerRecord,
+)
+from vtbench.suites import Suite
+from vtbench.tokenizers import build_tokenizer, load_adapter, resolve_device
+from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.weights import check_hashes, find_weights, is_pinned
+
+DEFAULT_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
+    request with a limit or without all tasks is partial and never reaches a board. ocr and dtype
+    that differ from the suite's become part of the run's name."""
+
+    suite: Suite
+    entries: tuple[Entry, ...]
+    out: Path
+    tasks: tuple[str, ...]
+    device: str = "auto"
+    dtype: str | None = None
+    ocr: str | None = None
+    batch_size: int | None = None
+    limit: int | None = None
+    fresh: bool = False
+    weights: Mapping[str, Path] | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the result cannot stand for the suite."""
+        return self.limit is not None or set(self.tasks) != set(self.suite.protocol.tasks)
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Return the samples to measure, in an order that makes batches of equal shape."""
+        chosen = []
+        for task in self.tasks:
+            of_task = [sample for sample in self.suite.samples if sample.task == task]
+            of_task.sort(key=lambda s: (s.subset, s.height, s.width, s.id))
+            chosen += of_task[: self.limit]
+        return tuple(chosen)
+
+    def run_name(self, entry: Entry) -> str:
+        """Return the entry's name, with what deviates from the suite's protocol after an @."""
+        protocol = self.suite.protocol
+        deviations = []
+        if self.dtype not in (None, protocol.dtype):
+            deviations.append(str(self.dtype))
+        if self.ocr not in (None, protocol.ocr):
+            deviations.append(str(self.ocr))
+        return entry.name + ("@" + "+".join(deviations) if deviations else "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one tokenizer's run ended. reason: why it failed, or why an old run was not reused."""
+
+    run: str
+    status: Literal["measured", "reused", "failed"]
+    reason: str | None = None
+    record: RunRecord | None = None
+
+
+class Listener(Protocol):
+    """Hears how a run goes on."""
+
+    def started(self, run: str, index: int, total: int, images: int) -> None: ...
+    def advanced(self, images: int) -> None: ...
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+def run_suite(
+    request: Request, skipped: Sequence[Skipped], listener: Listener
+) -> tuple[Outcome, ...]:
+    """Measure every requested tokenizer on the suite, write its results, return how each ended.
+
+    A tokenizer that fails is reported and the others go on. What was complete and current is
+    reused unless `request.fresh`. Raises OutputError when results cannot be written, SuiteError
+    when an image is not the pinned one.
+    """
+    device = resolve_device(request.device)
+    request = replace(request, device=device)
+    meter = Meter(
+        request.suite,
+        request.tasks,
+        device=device,
+        ocr=request.ocr or request.suite.protocol.ocr,
+    )
+    cache = PixelCache()
+    _write_suite_folder(request, skipped, cache)
+    outcomes = []
+    n_images = len(request.samples())
+    for index, entry in enumerate(request.entries):
+        name = request.run_name(entry)
+        listener.started(name, index, len(request.entries), n_images)
+        try:
+            outcome = run_tokenizer(request, entry, meter, cache, listener)
+        except VtbenchError as error:
+            if not isinstance(error, CellFailed) and not _concerns_tokenizer(error):
+                raise
+            outcome = Outcome(name, "failed", str(error))
+        listener.finished(outcome)
+        outcomes.append(outcome)
+    return tuple(outcomes)
+
+
+def _concerns_tokenizer(error: VtbenchError) -> bool:
+    from vtbench.errors import RegistryError, WeightsError
+
+    return isinstance(error, WeightsError | RegistryError)
+
+
+def run_tokenizer(
+    request: Request, entry: Entry, meter: Meter, cache: PixelCache, listener: Listener
+) -> Outcome:
+    """Measure one tokenizer, or reuse its complete and current run; write what was measured."""
+    name = request.run_name(entry)
+    folder = request.out / name
+    draft = _draft_record(request, entry, meter)
+    stale = None
+    if not request.fresh:
+        found = _find_current(folder, draft.key)
+        if isinstance(found, RunRecord):
+            listener.advanced(draft.n_expected)
+            return Outcome(name, "reused", record=found)
+        stale = found
+
+    started, clock = datetime.now(UTC), time.perf_counter()
+    partial_path = request.out / f".{name}.partial.jsonl"
+    if request.fresh:
+        partial_path.unlink(missing_ok=True)
+    partial = PartialRows(partial_path, draft.key)
+    listener.advanced(len(partial.rows))
+    memory = PeakMemory(request.device)
+    tokenizer = build_tokenizer(
+        entry,
+        device=request.device,
+        dtype=draft.protocol.dtype,
+        seed=draft.protocol.seed,
+        weights=(request.weights or {}).get(entry.name),
+    )
+    panel = {pick.id: pick for pick in request.suite.protocol.panel}
+    pictures: dict[str, tuple[RGB8, RGB8]] = {}
+    done = {row["id"] for row in partial.rows}
+    todo = [sample for sample in request.samples() if sample.id not in done]
+    warm = False
+    for batch in make_batches(todo, cache, batch_size=_batch_size(request)):
+        if not warm and batch.samples[0].subset == _cost_subset(request.suite):
+            # The first call pays for allocations and kernel choice; the clock starts after it.
+            _reconstruct(tokenizer, batch)
+            warm = True
+        rows, images = _measure_batch(tokenizer, batch, meter, memory)
+        partial.append(rows)
+        for sample, picture in zip(batch.samples, images, strict=True):
+            if sample.id in panel and picture is not None:
+                pictures[sample.id] = (cache.load(sample), picture)
+        listener.advanced(len(rows))
+
+    chosen = {sample.id: sample for sample in request.samples()}
+    for pick in panel.values():
+        if pick.id in chosen and pick.id in done:  # measured before a kill; its picture is gone
+            sample = chosen[pick.id]
+            original = cache.load(sample)
+            again = _reconstruct(tokenizer, Batch((sample,), to_float([original]), 1))
+            pictures[pick.id] = (original, to_rgb8(to_uint8(again.images))[0])
+    write_panel(folder, request.suite.protocol.panel, pictures)
+
+    order = {sample.id: index for index, sample in enumerate(request.samples())}
+    rows = sorted(partial.rows, key=lambda row: order[row["id"]])
+    failures = tuple(Failure(id=r["id"], error=r["error"]) for r in rows if r.get("error"))
+    record = results.write_run(
+        folder,
+        draft.model_copy(
+            update={
+                "n_done": len(rows) - len(failures),
+                "failures": failures,
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(time.perf_counter() - clock, 3),
+            }
+        ),
+        rows,
+    )
+    partial.discard()
+    if failures:
+        first = failures[0]
+        reason = f"{len(failures)} of {len(rows)} images failed; {first.id}: {first.error}"
+        return Outcome(name, "failed", reason, record)
+    return Outcome(name, "measured", stale, record)
+
+
+def _find_current(folder: Path, key: str) -> RunRecord | str | None:
+    """Return the folder's run if it is complete and current; else why not; None if there is none."""
+    if not (folder / "run.json").exists():
+        return None
+    try:
+        record = results.read_run(folder).record
+    except ResultsError as error:
+        return f"measured again: {error}"
+    if record.key != key:
+        return "measured again: the protocol, the weights, the code or a library has changed"
+    if record.failures:
+        return "measured again: some images had failed"
+    return record
+
+
+def _draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
+    """Return the run's record as far as it is known before the first image."""
+    suite, protocol = request.suite, request.suite.protocol
+    found = find_weights(entry, (request.weights or {}).get(entry.name))
+    hashes = check_hashes(entry, found) if found is not None else {}
+    adapter = load_adapter(entry)
+    tokenizer = TokenizerRecord(
+        name=entry.name,
+        title=entry.title,
+        family=entry.family,
+        kind=entry.kind,
+        quantizer=entry.quantizer,
+        downsample=entry.downsample,
+        codebook_size=entry.codebook_size,
+        latent_channels=entry.latent_channels,
+        parameters=entry.parameters,
+        stochastic=entry.stochastic,
+        entry_sha256=entry.sha256,
+        weights=hashes,
+        pinned=is_pinned(entry) and entry.name not in (request.weights or {}),
+        libraries=adapter.libraries(entry.options),
+    )
+    choices = results.Protocol(
+        dtype=request.dtype or protocol.dtype,
+        seed=protocol.seed,
+        tasks=request.tasks,
+        metrics=meter.states,
+        ocr=meter.ocr,
+        limit=request.limit,
+    )
+    head, dirty = environment.commit()
+    here = Environment(
+        device=environment.device_name(request.device),
+        processor=environment.processor(),
+        threads=torch.get_num_threads(),
+        platform=environment.platform_name(),
+        python=platform.python_version(),
+        versions=environment.library_versions(),
+        vtbench=vtbench.__version__,
+        code_sha256=environment.code_sha256(),
+        commit=head,
+        dirty=dirty,
+    )
+    suite_record = SuiteRecord(
+        name=suite.name,
+        version=protocol.version,
+        sha256=suite.sha256,
+        manifest_sha256=protocol.manifest_sha256,
+        published=suite.published,
+    )
+    key = {
+        "suite": suite_record.sha256,
+        "entry": tokenizer.entry_sha256,
+        "weights": tokenizer.weights,
+        "libraries": tokenizer.libraries,
+        "protocol": choices.model_dump(mode="json"),
+        "batch_size": request.batch_size,
+        "device": here.device,
+        "threads": here.threads,
+        "versions": here.versions,
+        "code": here.code_sha256,
+    }
+    return RunRecord(
+        schema_version=1,
+        run=request.run_name(entry),
+        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        suite=suite_record,
+        tokenizer=tokenizer,
+        protocol=choices,
+        environment=here,
+        n_expected=len(request.samples()),
+        n_done=0,
+        failures=(),
+        started="",
+        seconds=0.0,
+        rows_sha256="",
+    )
+
+
+@dataclass(frozen=True)
+class _Reconstruction:
+    code: Code
+    images: Tensor
+    encode_s: float
+    decode_s: float
+
+
+def _reconstruct(tokenizer: Tokenizer, batch: Batch) -> _Reconstruction:
+    """Encode and decode a batch, timed with the device synchronized on both sides."""
+    assert batch.images is not None
+    images = batch.images.to(tokenizer.device)
+    _synchronize(tokenizer.device)
+    t0 = time.perf_counter()
+    code = tokenizer.encode(images)
+    _synchronize(tokenizer.device)
+    t1 = time.perf_counter()
+    decoded = tokenizer.decode(code)
+    _synchronize(tokenizer.device)
+    t2 = time.perf_counter()
+    return _Reconstruction(code, decoded, t1 - t0, t2 - t1)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _measure_batch(
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+) -> tuple[list[Row], list[RGB8 | None]]:
+    """Return the batch's rows, and its reconstructions (None where there is none)."""
+    rows = [_new_row(sample, batch) for sample in batch.samples]
+    nothing: list[RGB8 | None] = [None] * len(rows)
+    if batch.images is None:
+        return [{**row, "error": batch.error} for row in rows], nothing
+    original = to_uint8(batch.images)
+    for row, image in zip(rows, to_rgb8(original), strict=True):
+        row["height"], row["width"] = image.shape[:2]
+        row["sha256"] = pixel_sha256(image)
+    memory.start()
+    try:
+        result = _reconstruct(tokenizer, batch)
+    except Exception as error:
+        # A network of strangers may raise anything; the image fails by name and the run goes on.
+        if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            return _measure_singly(tokenizer, batch, meter, memory)
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return [{**row, "error": reason} for row in rows], nothing
+    peak = memory.stop()
+    if result.images.shape != batch.images.shape:
+        shapes = f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
+        return [{**row, "error": f"wrong size: {shapes}"} for row in rows], nothing
+    finite = [bool(torch.isfinite(image).all()) for image in result.images]
+    image8 = to_uint8(torch.nan_to_num(result.images))
+    original = original.to(image8.device)
+    measured = meter.measure(batch.samples[0].task, batch.samples, original, image8)
+    pictures: list[RGB8 | None] = []
+    for index, (row, values) in enumerate(zip(rows, measured, strict=True)):
+        if not finite[index]:
+            row["error"] = "the reconstruction has NaN or infinite values"
+            pictures.append(None)
+            continue
+        assert result.code.fit is not None
+        row.update(
+            fit=result.code.fit.policy,
+            tokens=result.code.tokens[index],
+            bits=result.code.bits[index],
+            batch_size=batch.size,
+            encode_s=result.encode_s / batch.size,
+            decode_s=result.decode_s / batch.size,
+            peak_memory_mib=peak,
+            **values,
+        )
+        _refuse_non_finite(row)
+        pictures.append(to_rgb8(image8[index : index + 1])[0])
+    return rows, pictures
+
+
+def _measure_singly(
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+) -> tuple[list[Row], list[RGB8 | None]]:
+    assert batch.images is not None
+    rows: list[Row] = []
+    pictures: list[RGB8 | None] = []
+    for index, sample in enumerate(batch.samples):
+        single = Batch((sample,), batch.images[index : index + 1], 1)
+        row, picture = _measure_batch(tokenizer, single, meter, memory)
+        rows += row
+        pictures += picture
+    return rows, pictures
+
+
+def _new_row(sample: Sample, batch: Batch) -> Row:
+    return {
+        "id": sample.id,
+        "task": sample.task,
+        "subset": sample.subset,
+        "width": sample.width,
+        "height": sample.height,
+        "sha256": sample.sha256,
+        "error": None,
+    }
+
+
+def _refuse_non_finite(row: Row) -> None:
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            row["error"] = f"{key} is {value}"
+            return
+
+
+def _batch_size(request: Request) -> int:
+    cost = request.suite.protocol.cost
+    return request.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
+
+
+def _cost_subset(suite: Suite) -> str | None:
+    return suite.protocol.cost.subset if suite.protocol.cost else None
+
+
+def _write_suite_folder(request: Request, skipped: Sequence[Skipped], cache: PixelCache) -> None:
+    """Write suite.json and the panel's originals; the board is rendered from them and the runs."""
+    suite, protocol = request.suite, request.suite.protocol
+    by_id = {sample.id: sample for sample in request.samples()}
+    panel = write_originals(request.out, protocol.panel, by_id, cache)
+    counts = {task: sum(s.task == task for s in by_id.values()) for task in request.tasks}
+    results.write_suite_folder(
+        request.out,
+        SuiteFolder(
+            schema_version=1,
+            name=suite.name,
+            version=protocol.version,
+            title=protocol.title,
+            description=protocol.description,
+            sha256=suite.sha256,
+            published=suite.published,
+            images=counts,
+            cost_subset=_cost_subset(suite),
+            panel=panel,
+            skipped=tuple(skipped),
+        ),
+    )

@@ -1,0 +1,72 @@
+"""Is this file or folder what it says it is? Entries, suites with their pixels, results, boards.
+
+Imports no torch; `vtbench validate` runs in CI and before a submission.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vtbench.errors import ResultsError, SuiteError, VtbenchError
+from vtbench.leaderboard.tables import check_board
+from vtbench.registry import load_entry
+from vtbench.results import read_run, read_runs, read_suite_folder
+from vtbench.suites import load_pixels, load_suite
+
+
+def validate_path(path: Path) -> str:
+    """Return what the path is and how much of it was checked; raise the VtbenchError that says why
+    it is not that.
+
+    A registry entry (NAME.yaml) or a folder of them; a suite's YAML below suites/ or its data
+    folder, with every image decoded and its pixels compared with the manifest; one run's folder; a
+    suite's results folder, whose tables must be the ones that its rows give.
+    """
+    if not path.exists():
+        raise VtbenchError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix != ".yaml":
+            raise VtbenchError(f"{path}: expected an entry or suite (.yaml), or a folder")
+        if path.parent.name == "suites":
+            return _validate_suite(path)
+        load_entry(path)
+        return "registry entry"
+    if (path / "suite.json").is_file():
+        return _validate_results(path)
+    if (path / "run.json").is_file():
+        return f"run of {len(read_run(path).rows)} rows"
+    if (path / "suites").is_dir():
+        checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("*.yaml"))]
+        return "; ".join(checked) or "data folder without suites"
+    entries = sorted(path.glob("*.yaml"))
+    if not entries:
+        raise VtbenchError(f"{path}: neither results, nor a data folder, nor registry entries")
+    for entry in entries:
+        load_entry(entry)
+    return f"{len(entries)} registry entries"
+
+
+def _validate_suite(path: Path) -> str:
+    from vtbench.locations import data_dir
+
+    root = path.resolve().parent.parent
+    folders = [] if root == data_dir().resolve() else [root]
+    suite = load_suite(path.stem, folders)
+    for sample in suite.samples:
+        pixels = load_pixels(sample)
+        if pixels.shape[:2] != (sample.height, sample.width):
+            raise SuiteError(
+                f"image {sample.id} is {pixels.shape[1]}×{pixels.shape[0]}, the manifest says "
+                f"{sample.width}×{sample.height}"
+            )
+    return f"suite {suite.name}@{suite.protocol.version}, {len(suite.samples)} images"
+
+
+def _validate_results(path: Path) -> str:
+    suite = read_suite_folder(path)
+    runs = read_runs(path)
+    for run in runs:
+        if run.record.suite.name != suite.name:
+            raise ResultsError(f"{run.folder}: a run of {run.record.suite.name} in {suite.name}")
+    check_board(path)
+    return f"{len(runs)} runs of {suite.name}@{suite.version}"
