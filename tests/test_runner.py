@@ -16,10 +16,11 @@ from torch import Tensor
 from vtbench import runner
 from vtbench.errors import SuiteError
 from vtbench.images import encode_png, pixel_sha256
+from vtbench.plan import Request
 from vtbench.records import Spec
 from vtbench.registry import load_registry
 from vtbench.results import Row, read_run, read_suite_folder
-from vtbench.runner import Outcome, Request, run_suite
+from vtbench.runner import Outcome, run_suite
 from vtbench.suites import folder_suite, load_suite
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.resample import Resample
@@ -61,7 +62,7 @@ def rows_by_id(folder: Path) -> dict[str, Row]:
 
 def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
     listener = Quiet()
-    outcomes = run_suite(request(data, tmp_path / "out", "identity"), (), listener)
+    outcomes = run_suite(request(data, tmp_path / "out", "identity"), listener)
     assert [outcome.status for outcome in outcomes] == ["measured"]
     assert listener.images == 6
     run = read_run(tmp_path / "out" / "identity")
@@ -85,7 +86,7 @@ def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None:
-    run_suite(request(data, tmp_path / "out", "jpeg-q25"), (), Quiet())
+    run_suite(request(data, tmp_path / "out", "jpeg-q25"), Quiet())
     row = rows_by_id(tmp_path / "out" / "jpeg-q25")["photo-odd"]
     path = tmp_path / "by-hand.jpg"
     original = photo(9, 181, 203)
@@ -98,24 +99,24 @@ def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None
 
 def test_a_finished_run_is_reused_and_fresh_is_not(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path / "out", "resize-2x")
-    run_suite(asked, (), Quiet())
+    run_suite(asked, Quiet())
     before = (tmp_path / "out" / "resize-2x" / "run.json").read_bytes()
-    assert run_suite(asked, (), Quiet())[0].status == "reused"
+    assert run_suite(asked, Quiet())[0].status == "reused"
     assert (tmp_path / "out" / "resize-2x" / "run.json").read_bytes() == before
     fresh = request(data, tmp_path / "out", "resize-2x", fresh=True)
-    assert run_suite(fresh, (), Quiet())[0].status == "measured"
+    assert run_suite(fresh, Quiet())[0].status == "measured"
 
 
 def test_a_changed_protocol_or_edited_rows_are_measured_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run_suite(request(data, out, "resize-2x"), (), Quiet())
+    run_suite(request(data, out, "resize-2x"), Quiet())
     path = data / "suites" / "mini.yaml"
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
-    again = run_suite(request(data, out, "resize-2x"), (), Quiet())[0]
+    again = run_suite(request(data, out, "resize-2x"), Quiet())[0]
     assert again.status == "measured"
     assert "has changed" in str(again.reason)
     (out / "resize-2x" / "images.parquet").write_bytes(b"torn")
-    again = run_suite(request(data, out, "resize-2x"), (), Quiet())[0]
+    again = run_suite(request(data, out, "resize-2x"), Quiet())[0]
     assert again.status == "measured"
     assert "edited" in str(again.reason)
 
@@ -123,7 +124,7 @@ def test_a_changed_protocol_or_edited_rows_are_measured_again(data: Path, tmp_pa
 def test_a_killed_run_goes_on_and_gives_the_same_rows(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_suite(request(data, tmp_path / "whole", "resize-2x"), (), Quiet())
+    run_suite(request(data, tmp_path / "whole", "resize-2x"), Quiet())
     whole = rows_by_id(tmp_path / "whole" / "resize-2x")
 
     class Killed(Quiet):
@@ -134,7 +135,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_rows(
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run_suite(request(data, out, "resize-2x"), (), Killed())
+        run_suite(request(data, out, "resize-2x"), Killed())
     assert not (out / "resize-2x" / "run.json").exists()
 
     calls = []
@@ -145,7 +146,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_rows(
         return original(self, images)
 
     monkeypatch.setattr(Resample, "_encode", count)
-    assert run_suite(request(data, out, "resize-2x"), (), Quiet())[0].status == "measured"
+    assert run_suite(request(data, out, "resize-2x"), Quiet())[0].status == "measured"
     assert sum(calls) < 6 + 2 + 1  # neither the first batches again, nor all of the panel
     resumed = rows_by_id(out / "resize-2x")
     timed = {"encode_s", "decode_s", "peak_memory_mib", "batch_size"}
@@ -161,7 +162,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_rows(
 def test_batch_size_does_not_change_a_number(data: Path, tmp_path: Path) -> None:
     for size in (1, 3):
         out = tmp_path / str(size)
-        run_suite(request(data, out, "patch-pca-f8c4", batch_size=size), (), Quiet())
+        run_suite(request(data, out, "patch-pca-f8c4", batch_size=size), Quiet())
     one, three = (rows_by_id(tmp_path / str(size) / "patch-pca-f8c4") for size in (1, 3))
     assert three["photo-0"]["batch_size"] == 3
     for name, row in one.items():
@@ -216,7 +217,7 @@ def test_a_failing_image_is_named_and_the_others_go_on(
     monkeypatch.setattr(
         runner, "build_tokenizer", lambda *a, **k: tokenizer(spec, dtype=torch.float32)
     )
-    outcome = run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())[0]
+    outcome = run_suite(request(data, tmp_path / "out", "identity"), Quiet())[0]
     assert outcome.status == "failed"
     assert message in str(outcome.reason)
     run = read_run(tmp_path / "out" / "identity")
@@ -225,14 +226,26 @@ def test_a_failing_image_is_named_and_the_others_go_on(
     assert not run.record.complete
     row = {row["id"]: row for row in run.rows}["photo-odd"]
     assert row["psnr_db"] is None
-    again = run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())[0]
+    again = run_suite(request(data, tmp_path / "out", "identity"), Quiet())[0]
     assert again.status == "failed"  # a failed run is no result to reuse
+
+
+def test_a_tokenizer_that_always_fails_is_reported_and_the_next_one_runs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Resample, images: Tensor) -> Code:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(Resample, "_encode", fail)
+    outcomes = run_suite(request(data, tmp_path / "out", "resize-2x", "jpeg-q50"), Quiet())
+    assert [outcome.status for outcome in outcomes] == ["failed", "measured"]
+    assert "6 of 6 images failed" in str(outcomes[0].reason)
 
 
 def test_an_image_that_is_not_the_pinned_one_stops_the_run(data: Path, tmp_path: Path) -> None:
     (data / "mini" / "photo-1.png").write_bytes(encode_png(grating()[0][:64, :64]))
     with pytest.raises(SuiteError, match="photo-1"):
-        run_suite(request(data, tmp_path / "out", "identity"), (), Quiet())
+        run_suite(request(data, tmp_path / "out", "identity"), Quiet())
 
 
 def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
     assert [sample.task for sample in asked.samples()] == ["reconstruction", "detail", "text"]
     assert request(data, tmp_path, "identity", tasks=("text",)).partial
     assert not request(data, tmp_path, "identity").partial
-    run_suite(asked, (), Quiet())
+    run_suite(asked, Quiet())
     assert not read_run(tmp_path / "identity").record.complete
 
 
@@ -270,7 +283,7 @@ def test_a_folder_of_ones_own_with_every_kind_of_picture(tmp_path: Path) -> None
         tasks=("reconstruction",),
         device="cpu",
     )
-    outcome = run_suite(asked, (), Quiet())[0]
+    outcome = run_suite(asked, Quiet())[0]
     assert outcome.status == "failed"
     run = read_run(tmp_path / "out" / "jpeg-q50")
     assert [failure.id for failure in run.record.failures] == ["torn.png"]

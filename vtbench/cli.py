@@ -55,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Outside its standalone mode click returns the status of an Exit instead of raising it.
+        status = cli.main(
+            args=None if arguments is None else list(arguments), standalone_mode=False
+        )
+        return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()
         return 2
@@ -70,7 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `vtbench list | head`
         sys.stderr.close()
         return 0
-    return 0
 
 
 def _complain(message: str) -> None:
@@ -121,7 +122,7 @@ def run(
     Without --tokenizer or --family: every one whose weights are here.
     """
     from vtbench.leaderboard.tables import render_board, write_board
-    from vtbench.plan import choose_entries, parse_batch_size, parse_weights
+    from vtbench.plan import Request, choose_entries, parse_batch_size, parse_weights
     from vtbench.registry import load_registry
     from vtbench.suites import folder_suite, load_suite
 
@@ -138,7 +139,7 @@ def run(
     folder = out or default(suite.name)
 
     from vtbench.progress import Progress, silence_libraries
-    from vtbench.runner import Request, run_suite
+    from vtbench.runner import run_suite
 
     silence_libraries()
     request = Request(
@@ -153,9 +154,11 @@ def run(
         limit=limit,
         fresh=fresh,
         weights=local,
+        skipped=chosen.skipped,
+        selective=bool(names or families),
     )
     with Progress(request) as progress:
-        outcomes = run_suite(request, chosen.skipped, progress)
+        outcomes = run_suite(request, progress)
     if request.partial:
         click.echo(f"\npartial run: rows are in {folder}, no board is made of them")
     else:
@@ -284,7 +287,7 @@ def check(
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, () if names == ("all",) else names, (), local)
 
-    from vtbench.errors import ContractError
+    from vtbench.errors import ContractError, RegistryError, WeightsError
     from vtbench.progress import silence_libraries
     from vtbench.suites import load_pixels, load_suite
     from vtbench.tokenizers import build_tokenizer
@@ -302,6 +305,9 @@ def check(
             passed = check_contract(tokenizer, pictures)
         except ContractError as error:
             _complain(f"{entry.name}: broken clause {error}")
+            broken += 1
+        except (RegistryError, WeightsError) as error:
+            _complain(f"{entry.name}: {error}")
             broken += 1
         else:
             click.echo(f"{entry.name}: ok ({', '.join(passed)})")
@@ -362,7 +368,7 @@ def leaderboard(results: Path | None, out: Path | None) -> None:
     beside = published is not None and folder.resolve() != published.resolve()
     files = render_board(folder, published=published if beside and _has_runs(published) else None)
     target = out or folder
-    write_board(target, files)
+    write_board(target, files, pictures=folder)
     for name in files:
         click.echo(str(target / name))
 

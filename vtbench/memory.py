@@ -15,10 +15,10 @@ _RESET_PEAK = "5"  # proc(5): "reset the peak resident set size to the current v
 class PeakMemory:
     """Highest memory in use between `start` and `stop`, in MiB above `baseline`.
 
-    CUDA: the allocator's peak, absolute (the tokenizer's own weights are in it). CPU on Linux: peak
-    resident set of the process less its resident set when the meter was made, so make it before
-    the tokenizer is built. Elsewhere the peak cannot be reset, and `stop` returns None: not
-    measured, not zero.
+    CUDA: the allocator's peak, absolute (the tokenizer's own weights are in it). Otherwise, on
+    Linux: peak resident set of the process less its resident set when the meter was made, so make
+    it before the tokenizer is built; an MPS device's own allocations are not in it. Elsewhere the
+    peak cannot be reset, and `stop` returns None: not measured, not zero.
     """
 
     def __init__(self, device: str) -> None:

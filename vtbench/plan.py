@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtbench.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
+from vtbench.records import Sample
 from vtbench.registry import Entry, Registry
 from vtbench.results import Skipped
+from vtbench.suites import Suite
 from vtbench.weights import find_weights
 
 
@@ -73,3 +75,50 @@ def parse_batch_size(value: str) -> int | None:
     if not value.isdecimal() or int(value) < 1:
         raise VtbenchError(f"--batch-size {value}: expected auto or a positive number")
     return int(value)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
+    request with a limit or without all tasks is partial and never reaches a board. ocr and dtype
+    that differ from the suite's become part of the run's name. skipped: what was left out for want
+    of weights; selective: only some names or families were asked for, so what an earlier run of the
+    folder skipped still stands."""
+
+    suite: Suite
+    entries: tuple[Entry, ...]
+    out: Path
+    tasks: tuple[str, ...]
+    device: str = "auto"
+    dtype: str | None = None
+    ocr: str | None = None
+    batch_size: int | None = None
+    limit: int | None = None
+    fresh: bool = False
+    weights: Mapping[str, Path] | None = None
+    skipped: tuple[Skipped, ...] = ()
+    selective: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """Whether the result cannot stand for the suite."""
+        return self.limit is not None or set(self.tasks) != set(self.suite.protocol.tasks)
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Return the samples to measure, in an order that makes batches of equal shape."""
+        chosen = []
+        for task in self.tasks:
+            of_task = [sample for sample in self.suite.samples if sample.task == task]
+            of_task.sort(key=lambda s: (s.subset, s.height, s.width, s.id))
+            chosen += of_task[: self.limit]
+        return tuple(chosen)
+
+    def run_name(self, entry: Entry) -> str:
+        """Return the entry's name, with what deviates from the suite's protocol after an @."""
+        protocol = self.suite.protocol
+        deviations = []
+        if self.dtype not in (None, protocol.dtype):
+            deviations.append(str(self.dtype))
+        if self.ocr not in (None, protocol.ocr):
+            deviations.append(str(self.ocr))
+        return entry.name + ("@" + "+".join(deviations) if deviations else "")

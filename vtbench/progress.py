@@ -17,7 +17,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from vtbench.runner import Outcome, Request
+from vtbench.plan import Request
+from vtbench.runner import Outcome
 
 LOG_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal to redraw."""

@@ -9,12 +9,9 @@ prints: progress goes to a `Listener`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,82 +20,23 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-import vtbench
-from vtbench import environment, results
+from vtbench import results
 from vtbench.batches import Batch, PixelCache, make_batches
-from vtbench.errors import CellFailed, ResultsError, VtbenchError
-from vtbench.images import (
-    RGB8,
-    pixel_sha256,
-    to_float,
-    to_rgb8,
-    to_uint8,
-)
+from vtbench.errors import CellFailed, RegistryError, ResultsError, WeightsError
+from vtbench.images import RGB8, pixel_sha256, to_float, to_rgb8, to_uint8
 from vtbench.measure import Meter
 from vtbench.memory import PeakMemory
 from vtbench.panel import write_originals, write_panel
+from vtbench.plan import Request
+from vtbench.provenance import draft_record
 from vtbench.records import Sample
 from vtbench.registry import Entry
-from vtbench.results import (
-    Environment,
-    Failure,
-    PartialRows,
-    Row,
-    RunRecord,
-    Skipped,
-    SuiteFolder,
-    SuiteRecord,
-    TokenizerRecord,
-)
+from vtbench.results import Failure, PartialRows, Row, RunRecord, Skipped, SuiteFolder
 from vtbench.suites import Suite
-from vtbench.tokenizers import build_tokenizer, load_adapter, resolve_device
+from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.tokenizers.base import Code, Tokenizer
-from vtbench.weights import check_hashes, find_weights, is_pinned
 
 DEFAULT_BATCH_SIZE = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
-    request with a limit or without all tasks is partial and never reaches a board. ocr and dtype
-    that differ from the suite's become part of the run's name."""
-
-    suite: Suite
-    entries: tuple[Entry, ...]
-    out: Path
-    tasks: tuple[str, ...]
-    device: str = "auto"
-    dtype: str | None = None
-    ocr: str | None = None
-    batch_size: int | None = None
-    limit: int | None = None
-    fresh: bool = False
-    weights: Mapping[str, Path] | None = None
-
-    @property
-    def partial(self) -> bool:
-        """Whether the result cannot stand for the suite."""
-        return self.limit is not None or set(self.tasks) != set(self.suite.protocol.tasks)
-
-    def samples(self) -> tuple[Sample, ...]:
-        """Return the samples to measure, in an order that makes batches of equal shape."""
-        chosen = []
-        for task in self.tasks:
-            of_task = [sample for sample in self.suite.samples if sample.task == task]
-            of_task.sort(key=lambda s: (s.subset, s.height, s.width, s.id))
-            chosen += of_task[: self.limit]
-        return tuple(chosen)
-
-    def run_name(self, entry: Entry) -> str:
-        """Return the entry's name, with what deviates from the suite's protocol after an @."""
-        protocol = self.suite.protocol
-        deviations = []
-        if self.dtype not in (None, protocol.dtype):
-            deviations.append(str(self.dtype))
-        if self.ocr not in (None, protocol.ocr):
-            deviations.append(str(self.ocr))
-        return entry.name + ("@" + "+".join(deviations) if deviations else "")
 
 
 @dataclass(frozen=True)
@@ -119,9 +57,7 @@ class Listener(Protocol):
     def finished(self, outcome: Outcome) -> None: ...
 
 
-def run_suite(
-    request: Request, skipped: Sequence[Skipped], listener: Listener
-) -> tuple[Outcome, ...]:
+def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
     """Measure every requested tokenizer on the suite, write its results, return how each ended.
 
     A tokenizer that fails is reported and the others go on. What was complete and current is
@@ -137,7 +73,7 @@ def run_suite(
         ocr=request.ocr or request.suite.protocol.ocr,
     )
     cache = PixelCache()
-    _write_suite_folder(request, skipped, cache)
+    _write_suite_folder(request, cache)
     outcomes = []
     n_images = len(request.samples())
     for index, entry in enumerate(request.entries):
@@ -145,19 +81,11 @@ def run_suite(
         listener.started(name, index, len(request.entries), n_images)
         try:
             outcome = run_tokenizer(request, entry, meter, cache, listener)
-        except VtbenchError as error:
-            if not isinstance(error, CellFailed) and not _concerns_tokenizer(error):
-                raise
+        except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             outcome = Outcome(name, "failed", str(error))
         listener.finished(outcome)
         outcomes.append(outcome)
     return tuple(outcomes)
-
-
-def _concerns_tokenizer(error: VtbenchError) -> bool:
-    from vtbench.errors import RegistryError, WeightsError
-
-    return isinstance(error, WeightsError | RegistryError)
 
 
 def run_tokenizer(
@@ -166,7 +94,7 @@ def run_tokenizer(
     """Measure one tokenizer, or reuse its complete and current run; write what was measured."""
     name = request.run_name(entry)
     folder = request.out / name
-    draft = _draft_record(request, entry, meter)
+    draft = draft_record(request, entry, meter)
     stale = None
     if not request.fresh:
         found = _find_current(folder, draft.key)
@@ -191,13 +119,15 @@ def run_tokenizer(
     )
     panel = {pick.id: pick for pick in request.suite.protocol.panel}
     pictures: dict[str, tuple[RGB8, RGB8]] = {}
-    done = {row["id"] for row in partial.rows}
+    done = {row["id"]: row["error"] for row in partial.rows}
     todo = [sample for sample in request.samples() if sample.id not in done]
     warm = False
     for batch in make_batches(todo, cache, batch_size=_batch_size(request)):
-        if not warm and batch.samples[0].subset == _cost_subset(request.suite):
+        if not warm and batch.images is not None and _is_timed(batch, request.suite):
             # The first call pays for allocations and kernel choice; the clock starts after it.
-            _reconstruct(tokenizer, batch)
+            # What it raises, the measured call raises again, and there it is reported.
+            with suppress(Exception):
+                _reconstruct(tokenizer, batch)
             warm = True
         rows, images = _measure_batch(tokenizer, batch, meter, memory)
         partial.append(rows)
@@ -208,7 +138,8 @@ def run_tokenizer(
 
     chosen = {sample.id: sample for sample in request.samples()}
     for pick in panel.values():
-        if pick.id in chosen and pick.id in done:  # measured before a kill; its picture is gone
+        if pick.id in chosen and done.get(pick.id, "not yet") is None:
+            # Measured before a kill; its picture is gone.
             sample = chosen[pick.id]
             original = cache.load(sample)
             again = _reconstruct(tokenizer, Batch((sample,), to_float([original]), 1))
@@ -251,85 +182,6 @@ def _find_current(folder: Path, key: str) -> RunRecord | str | None:
     if record.failures:
         return "measured again: some images had failed"
     return record
-
-
-def _draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
-    """Return the run's record as far as it is known before the first image."""
-    suite, protocol = request.suite, request.suite.protocol
-    found = find_weights(entry, (request.weights or {}).get(entry.name))
-    hashes = check_hashes(entry, found) if found is not None else {}
-    adapter = load_adapter(entry)
-    tokenizer = TokenizerRecord(
-        name=entry.name,
-        title=entry.title,
-        family=entry.family,
-        kind=entry.kind,
-        quantizer=entry.quantizer,
-        downsample=entry.downsample,
-        codebook_size=entry.codebook_size,
-        latent_channels=entry.latent_channels,
-        parameters=entry.parameters,
-        stochastic=entry.stochastic,
-        entry_sha256=entry.sha256,
-        weights=hashes,
-        pinned=is_pinned(entry) and entry.name not in (request.weights or {}),
-        libraries=adapter.libraries(entry.options),
-    )
-    choices = results.Protocol(
-        dtype=request.dtype or protocol.dtype,
-        seed=protocol.seed,
-        tasks=request.tasks,
-        metrics=meter.states,
-        ocr=meter.ocr,
-        limit=request.limit,
-    )
-    head, dirty = environment.commit()
-    here = Environment(
-        device=environment.device_name(request.device),
-        processor=environment.processor(),
-        threads=torch.get_num_threads(),
-        platform=environment.platform_name(),
-        python=platform.python_version(),
-        versions=environment.library_versions(),
-        vtbench=vtbench.__version__,
-        code_sha256=environment.code_sha256(),
-        commit=head,
-        dirty=dirty,
-    )
-    suite_record = SuiteRecord(
-        name=suite.name,
-        version=protocol.version,
-        sha256=suite.sha256,
-        manifest_sha256=protocol.manifest_sha256,
-        published=suite.published,
-    )
-    key = {
-        "suite": suite_record.sha256,
-        "entry": tokenizer.entry_sha256,
-        "weights": tokenizer.weights,
-        "libraries": tokenizer.libraries,
-        "protocol": choices.model_dump(mode="json"),
-        "batch_size": request.batch_size,
-        "device": here.device,
-        "threads": here.threads,
-        "versions": here.versions,
-        "code": here.code_sha256,
-    }
-    return RunRecord(
-        schema_version=1,
-        run=request.run_name(entry),
-        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
-        suite=suite_record,
-        tokenizer=tokenizer,
-        protocol=choices,
-        environment=here,
-        n_expected=len(request.samples()),
-        n_done=0,
-        failures=(),
-        started="",
-        seconds=0.0,
-        rows_sha256="",
-    )
 
 
 @dataclass(frozen=True)
@@ -452,11 +304,15 @@ def _batch_size(request: Request) -> int:
     return request.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
 
 
+def _is_timed(batch: Batch, suite: Suite) -> bool:
+    return batch.samples[0].subset == _cost_subset(suite)
+
+
 def _cost_subset(suite: Suite) -> str | None:
     return suite.protocol.cost.subset if suite.protocol.cost else None
 
 
-def _write_suite_folder(request: Request, skipped: Sequence[Skipped], cache: PixelCache) -> None:
+def _write_suite_folder(request: Request, cache: PixelCache) -> None:
     """Write suite.json and the panel's originals; the board is rendered from them and the runs."""
     suite, protocol = request.suite, request.suite.protocol
     by_id = {sample.id: sample for sample in request.samples()}
@@ -475,6 +331,22 @@ def _write_suite_folder(request: Request, skipped: Sequence[Skipped], cache: Pix
             images=counts,
             cost_subset=_cost_subset(suite),
             panel=panel,
-            skipped=tuple(skipped),
+            skipped=_all_skipped(request),
         ),
     )
+
+
+def _all_skipped(request: Request) -> tuple[Skipped, ...]:
+    """Return what has no run in the folder for want of weights: a request for some names does not
+    make an earlier one forget."""
+    skipped = {}
+    if request.selective and (request.out / "suite.json").exists():
+        try:
+            earlier = results.read_suite_folder(request.out).skipped
+        except ResultsError:
+            earlier = ()
+        skipped = {entry.name: entry for entry in earlier}
+    skipped |= {entry.name: entry for entry in request.skipped}
+    for entry in request.entries:
+        skipped.pop(entry.name, None)
+    return tuple(skipped[name] for name in sorted(skipped))

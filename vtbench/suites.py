@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -191,7 +192,8 @@ def folder_suite(folder: Path) -> Suite:
     """Return an ad-hoc suite of a folder's pictures: reconstruction and rate, never published.
 
     Pictures are the files with an image ending, at any depth, sorted by path. The manifest's digest
-    is that of the files' names and bytes. Raises SuiteError for a folder without pictures.
+    is that of the files' names and bytes, the name "images-" and the folder's, so that two folders
+    do not share results. Raises SuiteError for a folder without pictures.
     """
     if not folder.is_dir():
         raise SuiteError(f"--images {folder}: not a folder")
@@ -222,7 +224,9 @@ def folder_suite(folder: Path) -> Suite:
         cost=Cost(subset="images", batch_size=8),
         panel=tuple(PanelPick(id=sample.id) for sample in samples[:6]),
     )
-    return Suite("images", protocol, tuple(samples), published=False)
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    name = f"images-{slug}" if slug else "images"
+    return Suite(name, protocol, tuple(samples), published=False)
 
 
 def load_pixels(sample: Sample) -> RGB8:

@@ -90,9 +90,9 @@ def test_overview_in_markdown_is_exactly_this(folder):
             " vq | discrete | 16 | 0.1000 | **32.00** | missing | **0.1500** | 4.00 ",
             " kl | discrete | 16 | 0.1375 | 31.00 | 0.2500 | 0.1500 | 4.00 ",
             " **Codecs** |  |  |  |  |  |  |  ",
-            " jpeg | codec | n/a | 0.1150 | **34.00** | **0.2500** | 0.1500 | 4.00 ",
+            " jpeg | codec | 16 | 0.1150 | **34.00** | **0.2500** | 0.1500 | 4.00 ",
             " **Sanity rows** |  |  |  |  |  |  |  ",
-            " same | pixels | n/a | 0.0625 | 98.00 | 0.2500 | 0.1500 | 4.00 ",
+            " same | pixels | 16 | 0.0625 | 98.00 | 0.2500 | 0.1500 | 4.00 ",
             " **Incomplete runs** |  |  |  |  |  |  |  ",
             " broken (incomplete: 1 of 7 images failed) | discrete | – | – | – | – "
             "| failed (1 of 2) | – ",

@@ -40,9 +40,6 @@ SUBSETS = ("plain", "photo", "low-contrast", "rotated", "chinese")
 PSNR_CAP_DB = 100.0
 """The PSNR of an identical image; such values are in the mean, and counted."""
 
-TOKEN_KINDS = ("discrete", "continuous")
-"""Kinds of codes that have tokens: bytes of a file and pixels are none."""
-
 INCOMPLETE = "incomplete run"
 ORIGINALS = "originals (OCR alone)"
 
@@ -309,20 +306,13 @@ class _Cells:
 
     def _cost(self, cost_subset: str | None) -> dict[str, Cell]:
         rows = self._of(subset=cost_subset) if cost_subset else []
-        cells = {
+        return {
             "rate.tokens": self._cell(rows, "tokens", _mean("tokens")),
             "rate.bits": self._cell(rows, "bits", _mean("bits")),
             "cost.encode_images_per_s": self._cell(rows, "encode_images_per_s", _speed("encode_s")),
             "cost.decode_images_per_s": self._cell(rows, "decode_images_per_s", _speed("decode_s")),
             "cost.peak_memory_mib": self._cell(self.rows, "peak_memory_mib", _peak),
         }
-        if (
-            cells["rate.tokens"].state == "measured"
-            and self.record.tokenizer.kind not in TOKEN_KINDS
-        ):
-            # A codec has no tokens; it does not have few of them.
-            cells["rate.tokens"] = Cell(None, 0, "not-applicable")
-        return cells
 
     def _of(self, **where: object) -> list[Row]:
         return [r for r in self.rows if all(r[key] == value for key, value in where.items())]

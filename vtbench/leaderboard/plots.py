@@ -84,7 +84,8 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
                 _draw_rate(axes, board, beside, plot)
             else:
                 _draw_frequency(axes, board)
-            figure.legend(loc="outside right upper", frameon=False, fontsize=7.5)
+            if axes.get_legend_handles_labels()[1]:  # sanity rows alone have no legend
+                figure.legend(loc="outside right upper", frameon=False, fontsize=7.5)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
             files[plot.file] = buffer.getvalue()

@@ -71,8 +71,16 @@ def render_board(folder: Path, *, published: Path | None = None) -> dict[str, by
     return _render(board, beside, folder) | draw_plots(board, beside)
 
 
-def write_board(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a board's files into the folder, each whole or not at all."""
+def write_board(folder: Path, files: Mapping[str, bytes], *, pictures: Path | None = None) -> None:
+    """Write a board's files into the folder, each whole or not at all.
+
+    pictures: the folder of results that the page was rendered from; where it is another one, the
+    pictures that the page shows are copied, so that the board can be carried away.
+    """
+    if pictures is not None and pictures.resolve() != folder.resolve():
+        for pattern in ("originals/*.png", "*/panel/*.png"):
+            for source in sorted(pictures.glob(pattern)):
+                write_atomic(folder / source.relative_to(pictures), source.read_bytes())
     for name, content in files.items():
         write_atomic(folder / name, content)
 

@@ -92,7 +92,7 @@ _ALL = (
         unit="",
         better="higher",
         version=1,
-        pooled="arithmetic mean over the grating patches of all charts",
+        pooled="arithmetic mean over the grating patches of all charts, each with the same weight",
         definition=(
             "Coherent gain of a grating patch on Rec. 601 luma: ⟨y−ȳ, x−x̄⟩ / ⟨x−x̄, x−x̄⟩ of "
             "reconstruction y and original x. 1: kept. 0: gone. Below 0: inverted. Above 1: "
@@ -149,7 +149,7 @@ _ALL = (
         unit="",
         better="higher",
         version=1,
-        pooled="mean over a page's lines, then over pages",
+        pooled="mean over all lines of all pages, each line with the same weight",
         definition=(
             "Normalized edit similarity of a line: 1 − d / max(length of truth, length of reading), "
             "d the Levenshtein distance over characters, text as for CER."
@@ -163,7 +163,7 @@ _ALL = (
         unit="bit/px",
         better="lower",
         version=1,
-        pooled=_MEAN,
+        pooled="sum of bits over sum of pixels",
         definition=(
             "Bits of the code per pixel of the original image: tokens × log2(codebook), continuous "
             "values × 16, codec bytes × 8; before any entropy coding of the tokens."
@@ -190,8 +190,9 @@ _ALL = (
         version=1,
         pooled=_MEAN,
         definition=(
-            "Positions of the code that a generator would have to predict; 0 for codecs. Tokens of "
-            "different tokenizers carry different bits: read it beside bpp."
+            "Positions of the code that a generator would have to predict: latent positions or "
+            "indices; bytes of a codec's file; pixels for rows that are pixels. Tokens of different "
+            "tokenizers carry different bits: read it beside bpp."
         ),
         source="vtbench.tokenizers.base.Code",
         decimals=0,
@@ -226,10 +227,10 @@ _ALL = (
         version=1,
         pooled="maximum over batches",
         definition=(
-            "Peak memory of encode and decode of a batch: allocated on the device (CUDA), or "
-            "resident in the process (CPU)."
+            "Peak memory of encode and decode of a batch: allocated on the device (CUDA), or resident "
+            "in the process above what it held before the tokenizer was built (Linux)."
         ),
-        source="torch.cuda.max_memory_allocated; psutil",
+        source="torch.cuda.max_memory_allocated; VmHWM of /proc/self/status",
         decimals=0,
     ),
 )

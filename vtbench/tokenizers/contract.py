@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vtbench.errors import ContractError
-from vtbench.images import RGB8, to_float, to_uint8
+from vtbench.images import RGB8, to_float
 from vtbench.tokenizers.base import Code, Tokenizer
 
 CHECK_PICTURES = (
@@ -213,11 +213,3 @@ CLAUSES: tuple[Clause, ...] = (
     _batch_independent,
     _token_count,
 )
-
-
-def reconstruct_rgb8(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, Code]:
-    """Return one picture's 8-bit reconstruction and its code."""
-    from vtbench.images import to_rgb8
-
-    code = tokenizer.encode(to_float([picture], tokenizer.device))
-    return to_rgb8(to_uint8(tokenizer.decode(code)))[0], code

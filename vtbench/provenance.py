@@ -1,0 +1,100 @@
+"""Everything that changes a number, gathered before the first image: what `run.json` says of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+
+import torch
+
+import vtbench
+from vtbench import environment, results
+from vtbench.measure import Meter
+from vtbench.plan import Request
+from vtbench.registry import Entry
+from vtbench.results import Environment, RunRecord, SuiteRecord, TokenizerRecord
+from vtbench.tokenizers import load_adapter
+from vtbench.weights import check_hashes, find_weights, is_pinned
+
+
+def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
+    """Return the run's record as far as it is known before the first image. Its `key` is the digest
+    of everything that changes a number: a run with another key is not current.
+
+    Raises WeightsError and RegistryError as `check_hashes` and `load_adapter`."""
+    suite, protocol = request.suite, request.suite.protocol
+    found = find_weights(entry, (request.weights or {}).get(entry.name))
+    hashes = check_hashes(entry, found) if found is not None else {}
+    adapter = load_adapter(entry)
+    tokenizer = TokenizerRecord(
+        name=entry.name,
+        title=entry.title,
+        family=entry.family,
+        kind=entry.kind,
+        quantizer=entry.quantizer,
+        downsample=entry.downsample,
+        codebook_size=entry.codebook_size,
+        latent_channels=entry.latent_channels,
+        parameters=entry.parameters,
+        stochastic=entry.stochastic,
+        entry_sha256=entry.sha256,
+        weights=hashes,
+        pinned=is_pinned(entry) and entry.name not in (request.weights or {}),
+        libraries=adapter.libraries(entry.options),
+    )
+    choices = results.Protocol(
+        dtype=request.dtype or protocol.dtype,
+        seed=protocol.seed,
+        tasks=request.tasks,
+        metrics=meter.states,
+        ocr=meter.ocr,
+        limit=request.limit,
+    )
+    head, dirty = environment.commit()
+    here = Environment(
+        device=environment.device_name(request.device),
+        processor=environment.processor(),
+        threads=torch.get_num_threads(),
+        platform=environment.platform_name(),
+        python=platform.python_version(),
+        versions=environment.library_versions(),
+        vtbench=vtbench.__version__,
+        code_sha256=environment.code_sha256(),
+        commit=head,
+        dirty=dirty,
+    )
+    suite_record = SuiteRecord(
+        name=suite.name,
+        version=protocol.version,
+        sha256=suite.sha256,
+        manifest_sha256=protocol.manifest_sha256,
+        published=suite.published,
+    )
+    key = {
+        "suite": suite_record.sha256,
+        "entry": tokenizer.entry_sha256,
+        "weights": tokenizer.weights,
+        "libraries": tokenizer.libraries,
+        "protocol": choices.model_dump(mode="json"),
+        "batch_size": request.batch_size,
+        "device": here.device,
+        "threads": here.threads,
+        "versions": here.versions,
+        "code": here.code_sha256,
+    }
+    return RunRecord(
+        schema_version=1,
+        run=request.run_name(entry),
+        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        suite=suite_record,
+        tokenizer=tokenizer,
+        protocol=choices,
+        environment=here,
+        n_expected=len(request.samples()),
+        n_done=0,
+        failures=(),
+        started="",
+        seconds=0.0,
+        rows_sha256="",
+    )
