@@ -280,7 +280,8 @@ def test_pictures_that_cannot_be_used_fail_by_name(
     assert "Traceback" not in said
     board = Path("results/local/images-bad/leaderboard.md").read_text(encoding="utf-8")
     assert "identity (incomplete: 3 of 4 images failed)" in board
-    assert "no pictures" in refused(capsys, "run", "--images", str(tmp_path / "here"))
+    (tmp_path / "empty").mkdir()
+    assert "no pictures" in refused(capsys, "run", "--images", str(tmp_path / "empty"))
     assert "does not exist" in refused(capsys, "validate", str(tmp_path / "nothing"))
 
 

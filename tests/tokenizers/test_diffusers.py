@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from vtbench.cli import main
 from vtbench.errors import RegistryError, VtbenchError, WeightsMismatch, WeightsMissing
 from vtbench.registry import load_registry
+from vtbench.results import read_run
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.diffusers_vae import CONFIG, WEIGHTS, WIRINGS, DiffusersVae, _check_entry
@@ -244,6 +247,43 @@ def test_equals_the_library_called_by_hand(
     # The same operations on the same machine: any difference beyond fp32 rounding is ours.
     assert (got - expected).abs().max() <= 1e-6
     assert got.std() > 1e-3, "a constant picture would prove nothing"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", ["kl", "dc"])
+def test_a_run_of_a_local_checkpoint_writes_the_librarys_reconstruction(
+    networks: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+    dtype: str,
+) -> None:
+    """`vtbench run --registry FOLDER` from files to files, at both sizes, eight bits equal."""
+    monkeypatch.chdir(tmp_path)
+    registry = write_entry(tmp_path, case, save(networks[case], tmp_path / "weights"))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    originals = []
+    for n, size in enumerate([(256, 256), (333, 517)]):
+        eight = (pictures(1, *size)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(eight).save(folder / f"{n}.png")
+        originals.append(eight)
+    arguments = ["--tokenizer", "subject", "--registry", str(registry), "--dtype", dtype]
+    assert main(["run", "--images", str(folder), *arguments]) == 0
+    run = Path("results/local/images-pictures") / ("subject" if dtype == "fp32" else "subject@bf16")
+    rows = {row["id"]: row for row in read_run(run).rows}
+    for n, eight in enumerate(originals):
+        images = torch.from_numpy(eight).permute(2, 0, 1)[None] / 255
+        torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        decoded = by_hand(networks[case], case, images, torch_dtype)[0].permute(1, 2, 0)
+        expected = np.floor(decoded.clamp(0, 1).numpy() * 255 + 0.5).astype(np.uint8)
+        error = (expected.astype(np.float64) - eight) ** 2
+        assert rows[f"{n}.png"]["psnr_db"] == pytest.approx(
+            10 * math.log10(255**2 / error.mean()), abs=1e-9
+        )
+        shown = np.asarray(Image.open(run / "panel" / f"{n}.png"))
+        left = (expected.shape[1] - shown.shape[1]) // 2  # the panel cuts what is wider than 384
+        assert np.array_equal(shown, expected[:, left : left + shown.shape[1]])
 
 
 @pytest.fixture
