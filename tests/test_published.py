@@ -1,0 +1,119 @@
+"""The committed results: the tables are what the rows give, and the rows say what they must."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+
+from vtbench.leaderboard.aggregate import Board, read_board
+from vtbench.leaderboard.tables import CHECKED, format_cell, render_board, usual_n
+from vtbench.locations import published_dir
+from vtbench.registry import load_registry
+from vtbench.suites import load_suite
+
+FOLDER = published_dir("embedded")
+QUALITY = [
+    *(f"{task}.{key}" for task in ("reconstruction", "detail") for key in ("psnr_db", "ssim")),
+    "reconstruction.ms_ssim",
+    "detail.mtf50_cpp",
+    "text.cer",
+    "text.wer",
+    "text.ned",
+]
+
+README_COLUMNS = (
+    "rate.tokens",
+    "reconstruction.bpp",
+    "reconstruction.psnr_db",
+    "reconstruction.ssim",
+    "detail.psnr_db",
+    "detail.mtf50_cpp",
+    "text.bpp",
+    "text.cer",
+)
+
+
+@pytest.fixture(scope="module")
+def board() -> Board:
+    """Return the published board."""
+    return read_board(FOLDER)
+
+
+def value(board: Board, name: str, key: str) -> float:
+    """Return a number of the board, turned so that more is better."""
+    line = next(line for line in board.lines if line.name == name)
+    number = line.cells[key].value
+    assert number is not None, (name, key)
+    better = next(column.metric.better for column in board.columns if column.key == key)
+    return number if better == "higher" else -number
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_tables_regenerate_byte_for_byte(name: str) -> None:
+    assert render_board(FOLDER)[name] == (FOLDER / name).read_bytes()
+
+
+def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) -> None:
+    suite, registry = load_suite("embedded"), load_registry()
+    assert board.suite.sha256 == suite.sha256
+    shipped = {
+        name
+        for name, entry in registry.items()
+        if entry.weights is None or entry.weights.source == "package"
+    }
+    assert {line.name for line in board.lines} == shipped
+    for line in board.lines:
+        assert line.problem is None
+        assert line.record.environment.dirty is False
+        assert line.record.environment.commit
+        assert line.record.tokenizer.entry_sha256 == registry[line.name].sha256, line.name
+        assert line.run is not None
+        assert {row["id"] for row in line.run.rows} == {sample.id for sample in suite.samples}
+
+
+def test_identity_is_the_ceiling_and_the_ocrs_own_error(board: Board) -> None:
+    for task in ("reconstruction", "detail"):
+        assert value(board, "identity", f"{task}.psnr_db") == 100
+        assert value(board, "identity", f"{task}.ssim") == 1
+    assert value(board, "identity", "reconstruction.ms_ssim") == 1
+    assert value(board, "identity", "reconstruction.bpp") == -24
+    (own,) = board.originals
+    for key in ("text.cer", "text.wer", "text.ned"):
+        assert own.cells[key].value == abs(value(board, "identity", key))
+
+
+@pytest.mark.parametrize("key", QUALITY)
+def test_half_the_resolution_keeps_more_than_a_quarter(board: Board, key: str) -> None:
+    assert value(board, "resize-4x", key) < value(board, "resize-2x", key)
+    assert value(board, "resize-2x", key) <= value(board, "identity", key)
+
+
+def test_jpeg_is_monotone_in_quality(board: Board) -> None:
+    names = [f"jpeg-q{quality}" for quality in (10, 25, 50, 75, 90)]
+    for key in ("reconstruction.psnr_db", "reconstruction.ssim", "detail.psnr_db", "detail.ssim"):
+        values = [value(board, name, key) for name in names]
+        assert values == sorted(values), key
+    # Readings differ by whole characters: within the counting noise of the few edits that are left.
+    chars = sum(row["chars"] or 0 for row in board.lines[0].run.rows)  # type: ignore[union-attr]
+    edits = [-value(board, name, "text.cer") * chars for name in names]
+    for worse, better in itertools.pairwise(edits):
+        assert better <= worse + 2 * math.sqrt(max(worse, 1.0))
+    assert edits[-1] < edits[0] / 10
+
+
+def test_the_table_of_readme_is_the_published_one(board: Board) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = [[c.strip() for c in row.strip("|").split("|")] for row in readme.splitlines()]
+    shown = [row for row in shown if len(row) == len(README_COLUMNS) + 1]
+    columns = {column.key: column for column in board.columns}
+    expected = []
+    for line in board.lines:
+        cells = [
+            format_cell(line.cells[k], columns[k], usual_n(columns[k], board.complete))
+            for k in README_COLUMNS
+        ]
+        expected.append([line.name, *cells])
+    assert shown[2:] == expected
