@@ -43,9 +43,12 @@ _READ = ("cer", "wer", "ned")
 
 @dataclass(frozen=True)
 class Difference:
-    """One number of two runs. difference: first − second, with its 95 % interval (None below
-    `MIN_UNITS` pictures); effect: Cohen's d_z, None where the pictures' differences do not vary; wins: on how many of `pictures` each is better; p: two-sided, adjusted
-    for all differences of the comparison."""
+    """One number of two runs.
+
+    difference: first − second, with its 95 % interval (None below `MIN_UNITS` pictures). effect:
+    Cohen's d_z, None where the pictures' differences do not vary. wins: on how many of `pictures`
+    each is better. p: two-sided, adjusted for all differences of the comparison.
+    """
 
     column: Column
     first: str
@@ -89,9 +92,9 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
     """Return the paired differences of runs of a suite's folder.
 
     keys: columns ("text.cer") or metrics of every task ("psnr_db"); none: quality and rate of the
-    overview. Raises UnknownName for a run or key that is not there, ResultsError for runs of
-    different suites, incomplete ones, ones without the same images, and for a key that is no mean
-    over images.
+    overview. Raises UnknownName for a key that is not there, ResultsError for a run that is not, for
+    runs of different suites, incomplete ones, ones without the same images, and for a key that is no
+    mean over images.
     """
     if len(names) < 2 or len(set(names)) < len(names):
         raise VtbenchError(f"compare needs two different runs or more, not {' '.join(names)!r}")
@@ -99,7 +102,7 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
     known = sorted(path.parent.name for path in folder.glob("*/run.json"))
     for name in names:
         if name not in known:
-            raise UnknownName("run", name, known)
+            raise ResultsError(f"{folder} has no run named {name!r}; it has {', '.join(known)}")
     runs = [read_run(folder / name) for name in names]
     _require_same_images(runs)
     lines, columns = read_lines(suite, runs)
@@ -112,14 +115,14 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
     uncompared: list[Uncompared] = []
     asked: dict[Units, list[tuple[Column, Line, Line]]] = {}
     for column in _choose_columns(columns, keys):
+        if not keys and all(x.cells[column.key].state == "not-applicable" for x in ordered):
+            continue
         if reason := _refuse(column, ordered):
             uncompared.append(Uncompared(column, reason))
             continue
-        units = [
-            find_units(shares) for line in ordered if (shares := line.cells[column.key].shares)
-        ]
+        of_column = find_units(_shares(ordered[0].cells[column.key]))
         for first, second in combinations(ordered, 2):
-            asked.setdefault(units[0], []).append((column, first, second))
+            asked.setdefault(of_column, []).append((column, first, second))
     tests = sum(map(len, asked.values()))
     for units, triples in asked.items():
         differences += _test(units, triples, seed=seed_of(suite.sha256), tests=tests)
@@ -221,6 +224,7 @@ def _test(
         ends = find_intervals(Bootstrap(units.strata, seed=seed), tops, bottoms)
         intervals = [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
     for place, (column, first, second) in enumerate(triples):
+        own, other = pairs[place]
         top, bottom = tops[:, place].tolist(), bottoms[:, place].tolist()
         sign = 1 if column.metric.better == "higher" else -1
         yield Difference(
@@ -234,7 +238,7 @@ def _test(
             wins=(sum(sign * x > 0 for x in top), sum(sign * x < 0 for x in top)),
             pictures=sum(x > 0 for x in bottom),
             p=float(ps[place]),
-            verdict="unclear" if any(top) else "equal",
+            verdict="equal" if own.tops == other.tops else "unclear",
         )
 
 

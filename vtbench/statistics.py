@@ -148,13 +148,17 @@ def find_intervals(bootstrap: Bootstrap, tops: Floats, bottoms: Floats) -> tuple
         by_freedom += part**2 / (n - 1)
         square += (own**2).sum(axis=0)
         cube += (own**3).sum(axis=0)
-    low, high = value.copy(), value.copy()
+    low, high = np.empty_like(value), np.empty_like(value)
     flat = np.sqrt(square) <= _ALL_EQUAL * (np.abs(tops).sum(axis=0) + np.abs(value) * below)
     tie = _ALL_EQUAL * np.abs(value)
     draws = (~np.isnan(ratios)).sum(axis=0)
     under = (ratios < value - tie).sum(axis=0)
     upto = (ratios <= value + tie).sum(axis=0)
-    for column in np.flatnonzero(~flat):
+    for column in range(len(value)):
+        if flat[column]:
+            whole = math.fsum(tops[:, column]) / math.fsum(bottoms[:, column])
+            low[column] = high[column] = whole
+            continue
         n = int(draws[column])
         share = (int(under[column]) + int(upto[column])) / 2 / n
         bias = _NORMAL.inv_cdf(min(max(share, 1 / (n + 1)), n / (n + 1)))
