@@ -17,7 +17,7 @@ from vtbench.leaderboard.aggregate import (
     suite_label,
 )
 from vtbench.results import RunRecord
-from vtbench.statistics import LEVEL, MIN_UNITS, RESAMPLES
+from vtbench.statistics import LEVEL, MANY_UNITS, MIN_UNITS, RESAMPLES, RESAMPLES_OF_MANY
 
 _ValueOf = Callable[[RunRecord], str]
 
@@ -168,10 +168,11 @@ def _intervals(board: Board) -> Iterable[str]:
     }
     if not cells:
         return
+    draws = _draws(cells.values())
     yield (
         f"The range beside or below a number is its {LEVEL:.0%} interval: how far it would move had "
         "other images of the same kinds been taken. Bootstrap, BCa (Efron & Tibshirani 1993, 14.3) "
-        f"with Student's quantile; {RESAMPLES} draws within subsets, n − 1 of a subset's n (Rao & Wu "
+        f"with Student's quantile; {draws} draws within subsets, n − 1 of a subset's n (Rao & Wu "
         f"1988); seed {board.suite.sha256[:16]}, of the suite. The same draws serve every run."
     )
     yield f"Drawn: {'; '.join(_drawn(group, cell) for group, cell in cells.items())}."
@@ -193,6 +194,14 @@ def _intervals(board: Board) -> Iterable[str]:
             "Ranks: the places among tokenizers and codecs, whatever their rate, between which "
             f"{LEVEL:.0%} of the draws put a run. Equal runs share theirs."
         )
+
+
+def _draws(cells: Iterable[Cell]) -> str:
+    many = {len(set(cell.shares.units)) > MANY_UNITS for cell in cells if cell.shares}
+    told = [str(RESAMPLES)] if False in many else []
+    return " or ".join(
+        [*told, *([f"{RESAMPLES_OF_MANY} (over {MANY_UNITS} pictures)"] * (True in many))]
+    )
 
 
 def _drawn(group: str, cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -63,29 +63,35 @@ def add_intervals(
     """
     seed = seed_of(suite.sha256)
     both = [*lines, *originals]
-    asked: dict[Units, list[tuple[int, str]]] = {}
+    groups: dict[tuple[Units, tuple[str, ...]], list[tuple[int, str]]] = {}
     for place, line in enumerate(both):
         for key, cell in line.cells.items():
-            if cell.shares is not None and not _without_errors(key, cell.shares):
+            if cell.shares is not None:
                 units = find_units(cell.shares)
                 if len(units.names) >= MIN_UNITS:
-                    asked.setdefault(units, []).append((place, key))
+                    groups.setdefault((units, cell.shares.ids), []).append((place, key))
     cells: list[dict[str, Cell]] = [dict(line.cells) for line in both]
-    for units, places in asked.items():
+    ranks: dict[str, dict[int, tuple[int, int]]] = {}
+    for (units, _), places in groups.items():
         shares = [_shares(both[place].cells[key]) for place, key in places]
         tops = np.stack([sum_by_unit(s, s.tops) for s in shares], axis=1)
         bottoms = np.stack([sum_by_unit(s, s.bottoms) for s in shares], axis=1)
-        lows, highs = find_intervals(Bootstrap(units.strata, seed=seed), tops, bottoms)
-        for (place, key), low, high in zip(places, lows, highs, strict=True):
-            own = cells[place][key]
-            cells[place][key] = replace(own, low=float(low), high=float(high))
-    done = [replace(line, cells=own) for line, own in zip(both, cells, strict=True)]
-    ranks = {key: _ranks(key, lines, seed) for key in RANKED}
-    ranked = [
-        replace(line, ranks={k: of[line.name] for k, of in ranks.items() if line.name in of})
-        for line in done[: len(lines)]
+        bootstrap = Bootstrap(units.strata, seed=seed)
+        ratios = bootstrap.ratios(tops, bottoms)
+        lows, highs = find_intervals(bootstrap, tops, bottoms, ratios)
+        for (place, key), own, low, high in zip(places, shares, lows, highs, strict=True):
+            if not _without_errors(key, own):
+                cell = cells[place][key]
+                cells[place][key] = replace(cell, low=float(low), high=float(high))
+        for key in RANKED:
+            found = _rank(key, both, places, ratios)
+            if len(found) > len(ranks.get(key, {})):  # ranked on the images that most runs have
+                ranks[key] = found
+    done = [
+        replace(line, cells=own, ranks={k: of[place] for k, of in ranks.items() if place in of})
+        for place, (line, own) in enumerate(zip(both, cells, strict=True))
     ]
-    return ranked, done[len(lines) :]
+    return done[: len(lines)], done[len(lines) :]
 
 
 def _shares(cell: Cell) -> Shares:
@@ -97,19 +103,20 @@ def _without_errors(key: str, shares: Shares) -> bool:
     return key.rpartition(".")[2] in COUNTED and not any(shares.tops)
 
 
-def _ranks(key: str, lines: Iterable[Line], seed: int) -> Mapping[str, tuple[int, int]]:
-    """Return the rank intervals of the tokenizers and codecs that have the column; only of those
-    measured on the images that most of them were measured on."""
-    groups: dict[tuple[str, ...], list[tuple[str, Shares]]] = {}
-    for line in lines:
-        if line.block in ("tokenizers", "codecs") and (own := line.cells[key].shares) is not None:
-            groups.setdefault(own.ids, []).append((line.name, own))
-    named = max(groups.values(), key=len, default=[])
-    if len(named) < 2 or len((units := find_units(named[0][1])).names) < MIN_UNITS:
+def _rank(
+    key: str, lines: Sequence[Line], places: Sequence[tuple[int, str]], ratios: Floats
+) -> dict[int, tuple[int, int]]:
+    """Return the rank intervals by a column, by line, of the tokenizers and codecs that are among
+    the places; ratios has a column for each place."""
+    columns = {
+        place: column
+        for column, (place, own) in enumerate(places)
+        if own == key and lines[place].block in ("tokenizers", "codecs")
+    }
+    if len(columns) < 2:
         return {}
-    tops = np.stack([sum_by_unit(shares, shares.tops) for _, shares in named], axis=1)
-    bottoms = np.stack([sum_by_unit(shares, shares.bottoms) for _, shares in named], axis=1)
-    ratios = Bootstrap(units.strata, seed=seed).ratios(tops, bottoms)
     better = METRICS[key.rpartition(".")[2]].better
-    found = find_rank_intervals(ratios, higher_is_better=better == "higher")
-    return dict(zip((name for name, _ in named), found, strict=True))
+    found = find_rank_intervals(
+        ratios[:, list(columns.values())], higher_is_better=better == "higher"
+    )
+    return dict(zip(columns, found, strict=True))
