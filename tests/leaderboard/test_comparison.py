@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import sys
 
@@ -176,6 +177,9 @@ def test_exit_codes(folder, write_run, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "jpeg-q50 better" in out and "Not compared: recon. LPIPS (Alex)" in out
     where = ["--results", str(folder)]
+    shutil.copytree(folder, tmp_path / "results" / "local" / "embedded")
+    assert main(["compare", "jpeg-q50", "jpeg-q25"]) == 2  # one's own come first
+    assert "has no run named 'jpeg-q50'; it has a, b" in capsys.readouterr().err
     assert main(["compare", "a", "b", *where]) == 0
     write_run(folder, "c", missing={"cer": "no engine"})
     assert main(["compare", "a", "c", *where]) == 0

@@ -197,11 +197,11 @@ def _intervals(board: Board) -> Iterable[str]:
 
 
 def _draws(cells: Iterable[Cell]) -> str:
-    many = {len(set(cell.shares.units)) > MANY_UNITS for cell in cells if cell.shares}
-    told = [str(RESAMPLES)] if False in many else []
-    return " or ".join(
-        [*told, *([f"{RESAMPLES_OF_MANY} (over {MANY_UNITS} pictures)"] * (True in many))]
-    )
+    pictures = [len(set(cell.shares.units)) for cell in cells if cell.shares is not None]
+    told = [str(RESAMPLES)] if min(pictures) <= MANY_UNITS else []
+    if max(pictures) > MANY_UNITS:
+        told.append(f"{RESAMPLES_OF_MANY} (over {MANY_UNITS} pictures)")
+    return " or ".join(told)
 
 
 def _drawn(group: str, cell: Cell) -> str:
