@@ -282,11 +282,21 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
         reasons.setdefault(without_paths(left.reason).rstrip("."), []).append(_label(left.column))
     for reason, labels in reasons.items():
         yield f"Not compared: {', '.join(labels)}: {reason}."
+    tests = len(comparison.differences)
+    # Of all ways to flip n signs two are as clear as can be.
+    few = {
+        d.pictures for d in comparison.differences if tests * 2.0 ** (1 - d.pictures) >= 1 - LEVEL
+    }
+    for pictures in sorted(few):
+        yield (
+            f"{pictures} pictures cannot tell anything among {tests} tests: name fewer runs, or "
+            "--metric."
+        )
     if comparison.differences:
         yield (
             "difference: first − second. d_z: the same over its standard deviation, picture by "
             "picture. wins: pictures on which each is better. p: two-sided sign-flip test over "
-            f"pictures, Holm-adjusted for {len(comparison.differences)} tests; below "
+            f"pictures, Holm-adjusted for {tests} tests; below "
             f"{1 - LEVEL:.2f} it can be told. Parts of one picture count once."
         )
 
