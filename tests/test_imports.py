@@ -14,14 +14,14 @@ import vtbench
 PACKAGE = Path(vtbench.__file__).parent
 
 LAYERS = [
-    {"errors", "records", "locations", "files"},
+    {"errors", "records", "locations", "files", "statistics"},
     {"images"},
     {"registry"},
     {"weights", "metrics", "suites", "results"},
     {"tokenizers", "leaderboard", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
-    {"runner", "sheet", "listing", "validation", "publishing"},
+    {"runner", "sheet", "listing", "validation", "publishing", "comparison"},
     {"progress"},
     {"cli"},
     {"__main__"},
@@ -84,6 +84,7 @@ def test_imports_point_down(path: Path) -> None:
         ["show", "embedded"],
         ["validate", "registry"],
         ["leaderboard", "--help"],
+        ["compare", "jpeg-q50", "jpeg-q25", "--results", "results/embedded"],
     ],
     ids=" ".join,
 )
