@@ -101,7 +101,7 @@ def test_bad_manifest_rows_name_the_line(
         ("  detail:", "  speed:", r"mini\.yaml:11: no task named 'speed'"),
         ("id: photo-0", "id: photo-7", "panel: no image 'photo-7'"),
         ("dtype: fp32", "dtype: fp8", r"mini\.yaml:6: dtype"),
-        ("seed: 0", "seeds: 0", r"unknown key"),
+        ("seed: 0", "seedling: 0", r"unknown key"),
     ],
 )
 def test_bad_suite_files_name_the_line(data: Path, old: str, new: str, message: str) -> None:

@@ -63,11 +63,12 @@ def load_rgb8(
 ) -> RGB8:
     """Return the picture in a file, or in an open binary file, as uint8 H×W×3 RGB as it is seen.
 
-    EXIF orientation is applied, unless not `upright`: most published evaluations ignore it. Gray is replicated to three channels. Palettes are expanded. Alpha
-    is composited over white. 16-bit gray is scaled by 255/65535 and rounded half up. CMYK and the
-    other colour modes go through Pillow's conversion; an embedded ICC profile is not applied (the
-    code values are the picture). Raises ImageError for a file that is no image, is truncated, is
-    animated, is larger than `max_pixels`, or has float samples.
+    EXIF orientation is applied, unless not `upright`: most published evaluations ignore it. Gray is
+    replicated to three channels. Palettes are expanded. Alpha is composited over white. 16-bit gray
+    is scaled by 255/65535 and rounded half up. CMYK and the other colour modes go through Pillow's
+    conversion; an embedded ICC profile is not applied (the code values are the picture). Raises
+    ImageError for a file that is no image, is truncated, is animated, is larger than `max_pixels`,
+    or has float samples.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
