@@ -144,7 +144,8 @@ def write_protocol(suite: Suite) -> str:
     how = protocol.preprocess.record() if protocol.preprocess else Preprocess()
     size = f" to {how.size}×{how.size} px" if how.size else ""
     turn = "EXIF orientation applied" if how.upright else "EXIF orientation ignored"
-    sentences.append(f"Crop: {CROPS[how.crop]}{size}; {turn}; 8-bit RGB.")
+    boxes = ", parts of some as the manifest says" if any(s.crop for s in suite.samples) else ""
+    sentences.append(f"Crop: {CROPS[how.crop]}{size}{boxes}; {turn}; 8-bit RGB.")
     seeds = ", ".join(map(str, protocol.seeds or (protocol.seed,)))
     several = "one run with each of the seeds" if protocol.seeds else "seed"
     sentences.append(
