@@ -125,10 +125,16 @@ def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> tu
         if files := _find_snapshot(source.hub):
             return files
         looked.append(f"the Hugging Face cache ({source.hub.repository})")
+    where = source.where
+    if source.hub is not None:
+        where += (
+            f" (`hf download {source.hub.repository} --repo-type dataset --include "
+            f"'{source.hub.files}'`)"
+        )
     elsewhere = f" (not in {' nor in '.join(looked)})" if looked else ""
     raise DataMissing(
         f"data set {source.name} is not on this machine{elsewhere}: {source.title}, from "
-        f"{source.where}; licence: {source.licence}; point at it with --source {source.name}=PATH "
+        f"{where}; licence: {source.licence}; point at it with --source {source.name}=PATH "
         f"or {DATA_VARIABLE}"
     )
 
