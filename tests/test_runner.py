@@ -274,13 +274,14 @@ def test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were(
         return original(self, images)
 
     monkeypatch.setattr(Resample, "_encode", look)
-    monkeypatch.setattr(cuda, "allow_tf32", True)
-    monkeypatch.setattr(cudnn, "allow_tf32", True)
-    monkeypatch.setattr(cudnn, "benchmark", True)
     before = flags()
-    run_suite(request(data, tmp_path, "resize-2x"), Quiet())
-    assert set(seen) == {(False, False, True, False)}
-    assert flags() == before
+    try:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = 4 * (True,)
+        run_suite(request(data, tmp_path, "resize-2x"), Quiet())
+        assert set(seen) == {(False, False, True, False)}
+        assert flags() == (True, True, True, True)
+    finally:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
 def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
