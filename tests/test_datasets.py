@@ -377,6 +377,17 @@ def test_hostile_tars_fail_image_by_image(tmp_path: Path, encoded: dict[str, byt
             load_pixels(found[name])
 
 
+def test_a_tar_that_never_ends_is_refused(tmp_path: Path, encoded: dict[str, bytes]) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add_to_tar(tar, "camera-nr7.png", encoded["camera-nr7.png"])
+        loop = tarfile.TarInfo("cell-nr7.png")
+        loop.size = -1024
+        tar.fileobj.write(loop.tobuf(tarfile.GNU_FORMAT))  # type: ignore[union-attr]
+    # Newer Pythons refuse the header themselves.
+    with pytest.raises(SuiteError, match=r"negative size|cannot be|can be read in place"):
+        open_folder(tmp_path, n=2)
+
+
 def test_a_torn_tar_fails_the_picture_that_it_ends_in(
     tmp_path: Path, encoded: dict[str, bytes]
 ) -> None:
@@ -535,12 +546,16 @@ def test_a_changed_copy_is_measured_again(
     data: Path, tmp_path: Path, encoded: dict[str, bytes]
 ) -> None:
     folder = write_folder(tmp_path / "set", encoded)
-    suite = load_suite("small", [data])
-    first = attach_data(suite, {"photographs": folder}).fingerprint
-    assert attach_data(suite, {"photographs": folder}).fingerprint == first
-    file = folder / "class0" / "coins-nr7.png"
-    os.utime(file, ns=(1, 1))
-    assert attach_data(suite, {"photographs": folder}).fingerprint != first
+
+    def run() -> str:
+        suite = attach_data(load_suite("small", [data]), {"photographs": folder})
+        entries = (load_registry()["identity"],)
+        asked = Request(suite, entries, tmp_path / "out", ("reconstruction",), device="cpu")
+        return run_suite(asked, Silent())[0].status
+
+    assert [run(), run()] == ["measured", "reused"]
+    os.utime(folder / "class0" / "coins-nr7.png", ns=(1, 1))
+    assert [run(), run()] == ["measured", "reused"]
 
 
 def test_stochastic_decoders_run_with_each_seed(data: Path, tmp_path: Path) -> None:

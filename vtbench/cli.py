@@ -49,7 +49,7 @@ source_option = click.option(
     "sources",
     multiple=True,
     metavar="NAME=PATH",
-    help="Where a suite's data set is: a folder of pictures, tar shards, Parquet files. Repeatable.",
+    help="A suite's data set: a folder of pictures, tars or Parquet. Else VTBENCH_DATA/NAME.",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."

@@ -248,6 +248,8 @@ def _list_tar(path: Path) -> Iterator[_Found]:
             while (member := tar.next()) is not None:
                 # It would keep every header, about a kilobyte each.
                 tar.members = []  # type: ignore[attr-defined]
+                if member.size < 0:  # the next header would be this one again, for ever
+                    raise SuiteError(f"{path}: {_printable(member.name)}: of negative size")
                 end = member.offset_data + member.size
                 regular = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
                 base = PurePosixPath(member.name).name
@@ -271,7 +273,11 @@ def _list_parquet(path: Path, column: str) -> Iterator[_Found]:
     try:
         with parquet.ParquetFile(path) as file:
             kind = _column_type(path, file.schema_arrow, column)
-            named = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+            named = (
+                pa.types.is_struct(kind)
+                and kind.get_field_index("path") >= 0
+                and pa.types.is_string(kind.field("path").type)
+            )
             leaf = f"{column}.bytes" if pa.types.is_struct(kind) else column
             for group in range(file.num_row_groups):
                 facts = file.metadata.row_group(group)
@@ -317,9 +323,11 @@ def _locate(sample: Sample) -> str:
 def _take_fingerprint(files: Iterable[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
-        facts = path.stat()
-        name = os.fsencode(path.relative_to(root))
-        digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path.relative_to(root)))
+        if path.exists():  # a link to nothing fails when it is read
+            facts = path.stat()
+            digest.update(f"\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+        digest.update(b"\n")
     return digest.hexdigest()
 
 

@@ -356,7 +356,9 @@ def change_crop(suite: Suite, crop: PreprocessFile) -> Suite:
     samples = (
         replace(sample, preprocess=how, sha256=None, width=0, height=0) for sample in suite.samples
     )
-    return replace(suite, samples=tuple(samples))
+    panel = tuple(PanelPick(id=pick.id) for pick in suite.protocol.panel)
+    protocol = suite.protocol.model_copy(update={"panel": panel})
+    return replace(suite, protocol=protocol, samples=tuple(samples))
 
 
 def folder_suite(folder: Path) -> Suite:
