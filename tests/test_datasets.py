@@ -23,7 +23,7 @@ import pytest
 from mini_suite import photo
 from PIL import Image
 
-from vtbench import datasets
+from vtbench import batches, datasets
 from vtbench.cli import main
 from vtbench.datasets import (
     HubFiles,
@@ -556,6 +556,44 @@ def test_a_changed_copy_is_measured_again(
     assert [run(), run()] == ["measured", "reused"]
     os.utime(folder / "class0" / "coins-nr7.png", ns=(1, 1))
     assert [run(), run()] == ["measured", "reused"]
+
+
+def test_a_killed_run_goes_on_without_decoding_what_it_has(
+    data: Path, tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data / "suites" / "small.yaml"
+    path.write_text(SUITE + "panel: [{id: coins}]\n")
+    given = {"photographs": write_tars(tmp_path / "set", encoded)}
+    entries = (load_registry()["identity"],)
+    decoded: list[str] = []
+
+    class Killed(Silent):
+        def advanced(self, images: int) -> None:
+            if images == 4:
+                raise KeyboardInterrupt
+
+    def load(sample: Sample) -> Any:
+        decoded.append(sample.id)
+        return load_pixels(sample)
+
+    def run(listener: Silent) -> None:
+        suite = attach_data(load_suite("small", [data]), given)
+        run_suite(
+            Request(
+                suite, entries, tmp_path / "out", ("reconstruction",), device="cpu", batch_size=4
+            ),
+            listener,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed())
+    monkeypatch.setattr(batches, "load_pixels", load)
+    run(Silent())
+    assert sorted(decoded) == ["coffee", "coins"]
+    assert [row["id"] for row in read_run(tmp_path / "out" / "identity").rows] == sorted(NAMES)
+    path.write_text(SUITE + "panel: [{id: moon}]\n")
+    with pytest.raises(SuiteError, match="panel: no image 'moon' in photographs"):
+        run(Silent())
 
 
 def test_stochastic_decoders_run_with_each_seed(data: Path, tmp_path: Path) -> None:

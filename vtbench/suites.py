@@ -311,6 +311,10 @@ def attach_data(suite: Suite, given: Mapping[str, Path] | None = None) -> Suite:
             for sample in samples
         )
     protocol = suite.protocol
+    known = {sample.id for sample in samples}
+    for pick in protocol.panel:
+        if pick.id not in known:
+            raise SuiteError(f"suite {suite.name}: panel: no image {pick.id!r} in {source.name}")
     if not protocol.panel:
         picks = tuple(PanelPick(id=sample.id) for sample in samples[:PANEL_PICTURES])
         protocol = protocol.model_copy(update={"panel": picks})
