@@ -193,6 +193,13 @@ def test_rows_without_names_are_numbered(tmp_path: Path, encoded: dict[str, byte
         ).all()
 
 
+def test_rows_without_names_are_not_of_a_set_that_has_names(
+    tmp_path: Path, encoded: dict[str, bytes]
+) -> None:
+    with pytest.raises(SuiteError, match="has 6 pictures; 0 whose names match"):
+        open_folder(write_parquet(tmp_path / "set", encoded, named=False))
+
+
 def make_source(**changes: Any) -> Source:
     settings: dict[str, Any] = {
         "name": "photographs",

@@ -188,10 +188,8 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
                 continue
             subset = _printable(match[0])
         number = counts[subset] = counts.get(subset, -1) + 1
-        if not name:  # Parquet rows need not have names
-            label = f"{number:05d}"
-        elif source.names is None:
-            label = inner.stem
+        if source.names is None:  # Parquet rows need not have names
+            label = inner.stem if name else f"{number:05d}"
         elif found := re.search(source.names, inner.name):
             label = found[0]
         else:
