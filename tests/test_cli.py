@@ -342,12 +342,12 @@ from vtbench.cli import main
 
 measure = runner.run_tokenizer
 
-def interrupt(request, entry, *others):
+def interrupt(request, entry, *others, **named):
     if entry.name == "jpeg-q50":
         # A shell's background job inherits an ignored interrupt; a terminal's has Python's own.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGINT)
-    return measure(request, entry, *others)
+    return measure(request, entry, *others, **named)
 
 runner.run_tokenizer = interrupt
 sys.exit(main(sys.argv[1:]))

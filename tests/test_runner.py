@@ -258,6 +258,32 @@ def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
     assert not read_run(tmp_path / "identity").record.complete
 
 
+def test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def flags() -> tuple[bool, ...]:
+        return cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+    seen = []
+    original = Resample._encode
+
+    def look(self: Resample, images: Tensor) -> Code:
+        seen.append(flags())
+        return original(self, images)
+
+    monkeypatch.setattr(Resample, "_encode", look)
+    before = flags()
+    try:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = 4 * (True,)
+        run_suite(request(data, tmp_path, "resize-2x"), Quiet())
+        assert set(seen) == {(False, False, True, False)}
+        assert flags() == (True, True, True, True)
+    finally:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
 def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, "patch-pca-f8c4", dtype="bf16")
     assert asked.run_name(asked.entries[0]) == "patch-pca-f8c4@bf16"

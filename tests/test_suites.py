@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 
 from vtbench.errors import ImageError, SuiteError, UnknownName
 from vtbench.images import encode_png
-from vtbench.suites import Suite, folder_suite, load_pixels, load_suite
+from vtbench.listing import write_protocol
+from vtbench.suites import Suite, folder_suite, load_pixels, load_suite, suite_paths
 
 
 def test_embedded_suite_is_what_it_says() -> None:
@@ -54,6 +56,65 @@ def test_embedded_text_has_what_was_asked_for() -> None:
             assert max(xs) <= page.width
             assert min(ys) >= 0
             assert max(ys) <= page.height
+
+
+DATA_SETS = {
+    "imagenet-val-256": (50_000, "adm-256"),
+    "imagenet-val-512": (50_000, "adm-512"),
+    "coco-val2017-256": (5_000, "adm-256"),
+    "div2k-valid": (100, "none"),
+    "kodak": (24, "none"),
+    "clic2020-test": (428, "none"),
+    "ffhq-1k-256": (1_000, "adm-256"),
+    "mjhq-30k-512": (30_000, "adm-512"),
+    "vtbench-task1-imagenet": (50_000, "none"),
+    "vtbench-task1-high-resolution": (100, "none"),
+    "vtbench-task1-varying-resolution": (100, "none"),
+    "vtbench-task2-detail-preservation": (100, "none"),
+    "vtbench-task3-movie-posters": (100, "none"),
+    "vtbench-task3-arxiv-abstracts": (100, "none"),
+    "vtbench-task3-multilingual": (400, "none"),
+}
+
+
+def test_shipped_protocols_say_what_the_field_left_open() -> None:
+    assert set(suite_paths()) == {"embedded", *DATA_SETS}
+    for name, (n, crop) in DATA_SETS.items():
+        suite = load_suite(name)
+        protocol, source = suite.protocol, suite.protocol.source
+        assert source is not None
+        assert protocol.preprocess is not None
+        assert (source.n, protocol.preprocess.record().name) == (n, crop)
+        assert (suite.pinned, suite.published) == (False, False)
+        assert (protocol.dtype, protocol.tf32, protocol.posterior) == ("fp32", False, "mode")
+        assert protocol.seeds == (0, 1, 2)
+        assert protocol.reference == "originals"
+        told = write_protocol(suite)
+        for part in (f"{name}@1", f"{n:,}", "fp32, TF32 off", "mode", "0, 1, 2", "psnr_db v1"):
+            assert part in told
+        assert "never training images" in told
+
+
+@pytest.mark.parametrize(
+    ("suite", "names", "n"),
+    [
+        ("imagenet-val-256", [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 50_001)], 50_000),
+        ("imagenet-val-256", ["ILSVRC2012_val_00000001_n01751748.JPEG"], 1),
+        ("imagenet-val-256", ["n01440764_10026.JPEG", "ILSVRC2012_test_00000001.JPEG"], 0),
+        ("coco-val2017-256", ["000000000139.jpg", "000000581781.jpg"], 2),
+        ("coco-val2017-256", ["000000000139_mask.jpg", "1000000000139.jpg"], 0),
+        ("div2k-valid", [f"{i:04d}.png" for i in range(1, 1001)], 100),
+        ("div2k-valid", ["0800.png", "0901.png", "0801x4.png"], 0),
+        ("kodak", [f"kodim{i:02d}.png" for i in range(1, 25)], 24),
+        ("ffhq-1k-256", [f"{i:05d}.png" for i in range(70_000)], 1_000),
+    ],
+)
+def test_names_of_a_data_set_are_told_from_others(suite: str, names: list[str], n: int) -> None:
+    source = load_suite(suite).protocol.source
+    assert source is not None
+    assert source.names is not None
+    found = [match[0] for name in names if (match := re.search(source.names, name))]
+    assert len(found) == len(set(found)) == n
 
 
 def test_unknown_suite() -> None:
@@ -113,7 +174,12 @@ def test_bad_manifest_rows_name_the_line(
         ("  detail:", "  speed:", r"mini\.yaml:11: no task named 'speed'"),
         ("id: photo-0", "id: photo-7", "panel: no image 'photo-7'"),
         ("dtype: fp32", "dtype: fp8", r"mini\.yaml:6: dtype"),
-        ("seed: 0", "seeds: 0", r"unknown key"),
+        ("seed: 0", "seedling: 0", r"unknown key"),
+        ("seed: 0", "seed: 0\nseeds: [1, 0]", r"begin with seed"),
+        ("seed: 0", "seed: 0\npreprocess: {crop: square, size: 8}", r"no crop named 'square'"),
+        ("seed: 0", "seed: 0\npreprocess: {crop: adm}", r"needs a size"),
+        ("seed: 0", "seed: 0\ntf32: true", r"tf32"),
+        ("manifest: ", "# manifest: ", r"belong together"),
     ],
 )
 def test_bad_suite_files_name_the_line(data: Path, old: str, new: str, message: str) -> None:

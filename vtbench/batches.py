@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -49,7 +49,7 @@ class Batch:
 
 
 def make_batches(
-    samples: Sequence[Sample], cache: PixelCache, *, batch_size: int
+    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int
 ) -> Iterator[Batch]:
     """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order."""
     waiting: list[Sample] = []

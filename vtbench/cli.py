@@ -44,6 +44,13 @@ weights_option = click.option(
     metavar="NAME=PATH",
     help="A local file or folder instead of the entry's own source. Repeatable.",
 )
+source_option = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A suite's data set: a folder of pictures, tars or Parquet. Else VTBENCH_DATA/NAME.",
+)
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
@@ -93,12 +100,14 @@ def cli() -> None:
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
 @click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
+@click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task, into scratch.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
 @click.option("--fresh", is_flag=True, help="Measure again what is complete and current.")
 @registry_option
 @data_option
+@source_option
 @weights_option
 def run(
     suite_name: str,
@@ -109,24 +118,30 @@ def run(
     device: str,
     dtype: str | None,
     ocr: str | None,
+    crop: str | None,
     batch_size: str,
     limit: int | None,
     out: Path | None,
     fresh: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
+    sources: tuple[str, ...],
     weights: tuple[str, ...],
 ) -> None:
     """Measure tokenizers on a suite and write its leaderboard.
 
     Without --tokenizer or --family: every one whose weights are here.
     """
+    from vtbench.datasets import parse_sources
     from vtbench.leaderboard.tables import render_board, write_board
     from vtbench.plan import Request, choose_entries, parse_batch_size, parse_weights
     from vtbench.registry import load_registry
-    from vtbench.suites import folder_suite, load_suite
+    from vtbench.suites import attach_data, change_crop, folder_suite, load_suite, parse_crop
 
     suite = folder_suite(images) if images else load_suite(suite_name, data_folders)
+    suite = own = attach_data(suite, parse_sources(sources))
+    if crop is not None:
+        suite = change_crop(own, parse_crop(crop))
     known_tasks = list(suite.protocol.tasks)
     for task in tasks:
         if task not in known_tasks:
@@ -150,6 +165,7 @@ def run(
         device=device,
         dtype=dtype,
         ocr=ocr,
+        crop=crop if suite is not own else None,
         batch_size=parse_batch_size(batch_size),
         limit=limit,
         fresh=fresh,
@@ -352,6 +368,46 @@ def fetch(
             weights.check_hashes(entry, found)
             path = found.path
         click.echo(f"{name}: {path}")
+
+
+@cli.command()
+@click.argument("what", metavar="FOLDER|SUITE")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@data_option
+@source_option
+def manifest(
+    what: str, out: Path | None, data_folders: tuple[Path, ...], sources: tuple[str, ...]
+) -> None:
+    """Write names, sizes and pixel hashes of a suite's images, or of a folder's, as JSON Lines.
+
+    Default of --out: NAME.jsonl in this folder.
+    """
+    from vtbench.datasets import parse_sources
+    from vtbench.manifests import write_manifest
+    from vtbench.suites import attach_data, folder_suite, load_suite, suite_paths
+
+    paths = suite_paths(data_folders)
+    if what in paths:
+        root = paths[what].parent.parent
+        suite = load_suite(what, data_folders)
+    elif Path(what).is_dir():
+        root = Path(what)
+        suite = folder_suite(root)
+    else:
+        raise UnknownName("suite", what, sorted(paths))
+    suite = attach_data(suite, parse_sources(sources))
+    target = out or Path(f"{suite.name}.jsonl")
+
+    from vtbench.progress import Steps
+
+    with Steps(suite.name) as steps:
+        written = write_manifest(suite, target, root, steps.report)
+    if written.sha256 is None:
+        for failure in written.failures:
+            _complain(failure)
+        _complain(f"{target} was not written")
+        raise click.exceptions.Exit(1)
+    click.echo(f"{target}: {len(suite.samples)} images\nmanifest_sha256: {written.sha256}")
 
 
 @cli.command()

@@ -7,6 +7,7 @@
         WeightsMissing              the files are not here; the message has the command to fetch them
         WeightsMismatch             the files are here but are not what the entry declares
       SuiteError                    a suite or manifest is malformed, or an image is not the pinned one
+        DataMissing                 the data set is not on this machine; says where to get it
       ResultsError                  a result file is malformed, edited, partial or of another schema
       OutputError                   the output folder cannot be written
       CellFailed                    exit 1: a requested measurement failed
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "CellFailed",
     "ContractError",
+    "DataMissing",
     "ImageError",
     "OutputError",
     "RegistryError",
@@ -70,6 +72,10 @@ class WeightsMismatch(WeightsError):
 
 class SuiteError(VtbenchError):
     """A suite or manifest is malformed, or an image is not the one that the manifest pins."""
+
+
+class DataMissing(SuiteError):
+    """The data set of a suite is not on this machine."""
 
 
 class ResultsError(VtbenchError):

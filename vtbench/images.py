@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.errors import ImageError
-from vtbench.records import SizePolicy
+from vtbench.records import Preprocess, SizePolicy
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +38,37 @@ SUFFIXES = frozenset(
 """File endings that `vtbench run --images` takes for pictures."""
 
 
-def load_rgb8(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> RGB8:
+CROPS: dict[str, str] = {
+    "none": "whole, at its own size",
+    "center": "the middle square, not resized",
+    "adm": (
+        "ADM centre crop: halved with a box filter while the short side is at least twice the "
+        "target, bicubic to the target, middle square"
+    ),
+    "resize-crop-bicubic": "short side resized by Pillow's bicubic, middle square",
+    "resize-crop-bilinear": "short side resized by Pillow's bilinear, middle square",
+    "resize-crop-lanczos": "short side resized by Pillow's Lanczos, middle square",
+    "tensor-resize-crop-bicubic": (
+        "short side resized on the float tensor by antialiased bicubic, middle square"
+    ),
+    "tensor-resize-crop-bilinear": (
+        "short side resized on the float tensor by antialiased bilinear, middle square"
+    ),
+}
+"""How an original may become the picture that is measured, by the name that a suite gives it."""
+
+
+def load_rgb8(
+    source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, upright: bool = True
+) -> RGB8:
     """Return the picture in a file, or in an open binary file, as uint8 H×W×3 RGB as it is seen.
 
-    EXIF orientation is applied. Gray is replicated to three channels. Palettes are expanded. Alpha
-    is composited over white. 16-bit gray is scaled by 255/65535 and rounded half up. CMYK and the
-    other colour modes go through Pillow's conversion; an embedded ICC profile is not applied (the
-    code values are the picture). Raises ImageError for a file that is no image, is truncated, is
-    animated, is larger than `max_pixels`, or has float samples.
+    EXIF orientation is applied, unless not `upright`: most published evaluations ignore it. Gray is
+    replicated to three channels. Palettes are expanded. Alpha is composited over white. 16-bit gray
+    is scaled by 255/65535 and rounded half up. CMYK and the other colour modes go through Pillow's
+    conversion; an embedded ICC profile is not applied (the code values are the picture). Raises
+    ImageError for a file that is no image, is truncated, is animated, is larger than `max_pixels`,
+    or has float samples.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -62,7 +85,7 @@ def load_rgb8(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> RGB8:
                 if (frames := getattr(image, "n_frames", 1)) > 1:
                     raise ImageError(f"{path}: animated ({frames} frames); save the one you mean")
                 image.load()
-                return _as_rgb8(ImageOps.exif_transpose(image), path)
+                return _as_rgb8(ImageOps.exif_transpose(image) if upright else image, path)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
@@ -98,6 +121,75 @@ def crop_rgb8(pixels: RGB8, box: tuple[int, int, int, int]) -> RGB8:
     if left < 0 or top < 0 or left + width > pixels.shape[1] or top + height > pixels.shape[0]:
         raise ImageError(f"crop {box} leaves the {pixels.shape[1]}×{pixels.shape[0]} image")
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def preprocess_rgb8(pixels: RGB8, how: Preprocess) -> RGB8:
+    """Return the picture that is measured: `how.size` pixels a side, or the whole one ("none").
+
+    Each crop gives the bytes of its origin. adm: `center_crop_arr` of openai/guided-diffusion
+    (image_datasets.py at 22e0df8). resize-crop-*: torchvision's Resize(size) and CenterCrop(size)
+    on a Pillow image. tensor-resize-crop-*: ToTensor, then the same two on the float tensor with
+    antialias=True, then 8 bit as `to_uint8`; it is float32 arithmetic, so that another processor may
+    round a pixel on the edge between two levels to the other one. Raises ImageError for a picture
+    smaller than "center" asks for (torchvision would pad it with black), and for one so narrow that
+    its resized whole would have more than MAX_PIXELS.
+    """
+    if how.crop == "none":
+        return pixels
+    if how.crop not in CROPS or how.size is None:
+        raise ValueError(f"no crop {how.crop!r} of size {how.size}")
+    height, width = pixels.shape[:2]
+    size, short = how.size, min(height, width)
+    if how.crop == "center":
+        if short < size:
+            raise ImageError(f"{width}×{height} is smaller than the {size}×{size} centre crop")
+        return _crop_middle(pixels, size)
+    if max(height, width) * size * size > MAX_PIXELS * short:
+        raise ImageError(f"{width}×{height} is too narrow to be resized to {size} px a side")
+    if how.crop == "adm":
+        return _crop_adm(pixels, size)
+    # torchvision's Resize: the long side is truncated, not rounded.
+    longer = int(size * max(height, width) / short)
+    target = (size, longer) if height <= width else (longer, size)
+    kind, _, filter_name = how.crop.rpartition("resize-crop-")
+    if kind == "tensor-":
+        batch = _resize_float(to_float([pixels]), target, filter_name)
+        return _crop_middle(to_rgb8(to_uint8(batch))[0], size)
+    return _crop_middle(_resize_pillow(pixels, target, filter_name), size)
+
+
+def _crop_middle(pixels: RGB8, size: int) -> RGB8:
+    """Cut as torchvision's CenterCrop: half a pixel of offset goes to the even neighbour."""
+    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
+    return crop_rgb8(pixels, (left, top, size, size))
+
+
+def _crop_adm(pixels: RGB8, size: int) -> RGB8:
+    height, width = pixels.shape[:2]
+    while min(height, width) >= 2 * size:
+        height, width = height // 2, width // 2
+        pixels = _resize_pillow(pixels, (height, width), "box")
+    scale = size / min(height, width)
+    height, width = round(height * scale), round(width * scale)
+    pixels = _resize_pillow(pixels, (height, width), "bicubic")
+    return crop_rgb8(pixels, ((width - size) // 2, (height - size) // 2, size, size))
+
+
+def _resize_pillow(pixels: RGB8, target: tuple[int, int], filter_name: str) -> RGB8:
+    from PIL import Image
+
+    image = Image.fromarray(pixels).resize(target[::-1], Image.Resampling[filter_name.upper()])
+    return np.array(image, dtype=np.uint8)
+
+
+def _resize_float(images: Tensor, target: tuple[int, int], mode: str) -> Tensor:
+    import torch.nn.functional as functional
+
+    if images.shape[-2:] == target:
+        return images
+    return functional.interpolate(
+        images, size=target, mode=mode, antialias=True, align_corners=False
+    )
 
 
 def pixel_sha256(pixels: RGB8) -> str:
@@ -198,11 +290,7 @@ def unfit(images: Tensor, fitted: Fit) -> Tensor:
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the float batch resampled to (height, width): bicubic (a = −0.5) with antialiasing,
     half-pixel centres, as Pillow's BICUBIC; values may overshoot [0, 1]."""
-    import torch.nn.functional as functional
-
-    return functional.interpolate(
-        images, size=size, mode="bicubic", antialias=True, align_corners=False
-    )
+    return _resize_float(images, size, "bicubic")
 
 
 def _ceil_to(side: int, multiple: int) -> int:

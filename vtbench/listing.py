@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from vtbench.errors import UnknownName, WeightsMissing
+from vtbench.images import CROPS
 from vtbench.metrics.catalogue import METRICS
+from vtbench.records import Preprocess
 from vtbench.registry import Entry, load_registry
-from vtbench.suites import TASKS, load_suite, suite_paths
+from vtbench.suites import TASKS, Suite, load_suite, suite_paths
 from vtbench.weights import find_weights, is_pinned
 
 Rows = Sequence[Sequence[str]]
@@ -49,11 +52,12 @@ def weights_state(entry: Entry) -> str:
 
 def list_suites(folders: Sequence[Path]) -> Rows:
     """Return a header and one row a suite."""
-    rows = [("name", "version", "images", "title")]
+    rows = [("name", "version", "images", "pinned", "title")]
     for name in suite_paths(folders):
         suite = load_suite(name, folders)
         counts = ", ".join(f"{n} {task}" for task, n in suite.images_per_task().items())
-        rows.append((name, str(suite.protocol.version), counts, suite.protocol.title))
+        pinned = "yes" if suite.pinned else "no"
+        rows.append((name, str(suite.protocol.version), counts, pinned, suite.protocol.title))
     return rows
 
 
@@ -116,4 +120,49 @@ def _describe_suite(name: str, folders: Sequence[Path]) -> str:
         "images": suite.images_per_task(),
         "sha256": suite.sha256,
     }
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
+    facts = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
+    return f"{textwrap.fill(write_protocol(suite), 100)}\n\n{facts}"
+
+
+def write_protocol(suite: Suite) -> str:
+    """Return the suite's protocol as a paragraph that can go into a paper."""
+    protocol, source = suite.protocol, suite.protocol.source
+    sentences = [f"{suite.name}@{protocol.version}."]
+    counts = suite.images_per_task()
+    of_tasks = ", ".join(f"{n:,} for {task}" for task, n in counts.items())
+    if source is None:
+        sentences.append(f"Images: {sum(counts.values()):,} that come with the suite ({of_tasks}).")
+    else:
+        sentences.append(f"Images: all {source.n:,} of {source.title}, in order of name.")
+    if suite.pinned:
+        sentences.append(
+            f"The sha256 of each image's pixels is in a manifest (sha256 "
+            f"{str(protocol.manifest_sha256)[:12]}…); another image is refused."
+        )
+    else:
+        sentences.append("No manifest pins their pixels yet.")
+    how = protocol.preprocess.record() if protocol.preprocess else Preprocess()
+    size = f" to {how.size}×{how.size} px" if how.size else ""
+    turn = "EXIF orientation applied" if how.upright else "EXIF orientation ignored"
+    boxes = ", parts of some as the manifest says" if any(s.crop for s in suite.samples) else ""
+    sentences.append(f"Crop: {CROPS[how.crop]}{size}{boxes}; {turn}; 8-bit RGB.")
+    seeds = ", ".join(map(str, protocol.seeds or (protocol.seed,)))
+    several = "one run with each of the seeds" if protocol.seeds else "seed"
+    sentences.append(
+        f"Tokenizers run in {protocol.dtype}, TF32 off, with the posterior's mode as latent; "
+        f"stochastic decoders: {several} {seeds}."
+    )
+    sentences.append(
+        "Reconstructions are clamped and rounded to 8 bit and compared at the size of the original, "
+        "in RGB, image by image."
+    )
+    for task, choice in protocol.tasks.items():
+        named = ", ".join(f"{key} v{METRICS[key].version}" for key in choice.metrics)
+        sentences.append(f"Metrics of {task}: {named}.")
+    if {"cer", "wer", "ned"} & {key for task in protocol.tasks.values() for key in task.metrics}:
+        sentences.append(f"Text is read by {protocol.ocr} and compared with the true text.")
+    sentences.append(
+        "The reference of any score of whole sets is these same originals after the same crop, never "
+        "training images."
+    )
+    return " ".join(sentences)

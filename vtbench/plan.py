@@ -80,10 +80,11 @@ def parse_batch_size(value: str) -> int | None:
 @dataclass(frozen=True)
 class Request:
     """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
-    request with a limit or without all tasks is partial and never reaches a board. ocr and dtype
-    that differ from the suite's become part of the run's name. skipped: what was left out for want
-    of weights; selective: only some names or families were asked for, so what an earlier run of the
-    folder skipped still stands."""
+    request with a limit or without all tasks is partial and never reaches a board. ocr, dtype and
+    crop that differ from the suite's become part of the run's name; crop names the one that the
+    suite's samples carry already (`suites.change_crop`), None for the suite's own. skipped: what was
+    left out for want of weights; selective: only some names or families were asked for, so what an
+    earlier run of the folder skipped still stands."""
 
     suite: Suite
     entries: tuple[Entry, ...]
@@ -92,6 +93,7 @@ class Request:
     device: str = "auto"
     dtype: str | None = None
     ocr: str | None = None
+    crop: str | None = None
     batch_size: int | None = None
     limit: int | None = None
     fresh: bool = False
@@ -113,12 +115,26 @@ class Request:
             chosen += of_task[: self.limit]
         return tuple(chosen)
 
-    def run_name(self, entry: Entry) -> str:
+    def cells(self) -> tuple[tuple[Entry, int], ...]:
+        """Return the runs to make: each entry with the suite's seed, and where its decoder is
+        stochastic with each of the suite's seeds."""
+        protocol = self.suite.protocol
+        return tuple(
+            (entry, seed)
+            for entry in self.entries
+            for seed in ((protocol.seeds if entry.stochastic else None) or (protocol.seed,))
+        )
+
+    def run_name(self, entry: Entry, seed: int | None = None) -> str:
         """Return the entry's name, with what deviates from the suite's protocol after an @."""
         protocol = self.suite.protocol
         deviations = []
+        if self.crop is not None:
+            deviations.append(self.crop)
         if self.dtype not in (None, protocol.dtype):
             deviations.append(str(self.dtype))
         if self.ocr not in (None, protocol.ocr):
             deviations.append(str(self.ocr))
+        if seed not in (None, protocol.seed):
+            deviations.append(f"seed{seed}")
         return entry.name + ("@" + "+".join(deviations) if deviations else "")

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +18,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from vtbench.plan import Request
-from vtbench.runner import Outcome
+if TYPE_CHECKING:  # the runner brings torch, which a manifest can be written without
+    from vtbench.plan import Request
+    from vtbench.runner import Outcome
 
 LOG_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal to redraw."""
@@ -33,13 +35,51 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
+class Steps:
+    """A bar, or in a log a line every ten seconds, for work that is counted in pictures."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.console = Console(highlight=False, soft_wrap=True, stderr=True)
+        self.spoke = time.perf_counter()
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(name, total=None)
+
+    def __enter__(self) -> Steps:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def report(self, done: int, total: int) -> None:
+        """Show that so many of all are done."""
+        self.bar.update(self.task, completed=done, total=total)
+        now = time.perf_counter()
+        if not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:
+            self.spoke = now
+            self.console.print(f"{self.name}: {done}/{total} images")
+
+
 class Progress:
     """A `runner.Listener` that draws. Used as a context manager around the run."""
 
     def __init__(self, request: Request) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         self.images = len(request.samples())
-        self.total = self.images * len(request.entries)
+        self.total = self.images * len(request.cells())
         self.done = 0
         self.begun = time.perf_counter()
         self.spoke = self.begun

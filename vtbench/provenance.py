@@ -18,7 +18,7 @@ from vtbench.tokenizers import load_adapter
 from vtbench.weights import check_hashes, find_weights, is_pinned
 
 
-def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
+def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> RunRecord:
     """Return the run's record as far as it is known before the first image. Its `key` is the digest
     of everything that changes a number: a run with another key is not current.
 
@@ -45,11 +45,12 @@ def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
     )
     choices = results.Protocol(
         dtype=request.dtype or protocol.dtype,
-        seed=protocol.seed,
+        seed=seed,
         tasks=request.tasks,
         metrics=meter.states,
         ocr=meter.ocr,
         limit=request.limit,
+        crop=request.crop,
     )
     head, dirty = environment.commit()
     here = Environment(
@@ -73,6 +74,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
     )
     key = {
         "suite": suite_record.sha256,
+        "data": suite.fingerprint,
         "entry": tokenizer.entry_sha256,
         "weights": tokenizer.weights,
         "libraries": tokenizer.libraries,
@@ -85,7 +87,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
     }
     return RunRecord(
         schema_version=1,
-        run=request.run_name(entry),
+        run=request.run_name(entry, seed),
         key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
         suite=suite_record,
         tokenizer=tokenizer,

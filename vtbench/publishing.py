@@ -20,6 +20,11 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
     is copied.
     """
     suite = read_suite_folder(folder)
+    if not suite.pinned:
+        raise ResultsError(
+            f"{folder}: no manifest pins the images of {suite.name}; write one with `vtbench manifest "
+            f"{suite.name}` and name it in the suite"
+        )
     if not suite.published:
         raise ResultsError(f"{folder}: {suite.name} is an ad-hoc suite and is never published")
     runs = read_runs(folder)
@@ -47,6 +52,10 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
 def _refuse(record: RunRecord) -> str | None:
     if not record.complete:
         return f"{record.n_done} of {record.n_expected} images, limit {record.protocol.limit}"
+    if record.suite.manifest_sha256 is None:
+        return "no manifest pins its images"
+    if record.protocol.crop is not None:
+        return f"its crop {record.protocol.crop} is not the suite's, so its pixels are not pinned"
     if not record.tokenizer.pinned:
         return "its weights are not pinned by revision and sha256"
     if record.environment.commit is None:

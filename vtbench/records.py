@@ -51,13 +51,49 @@ class Spec:
     stochastic: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How an original becomes the picture that is measured: a crop of `images.CROPS`, the side of
+    its square (None for "none"), and whether EXIF orientation is applied before it."""
+
+    crop: str = "none"
+    size: int | None = None
+    upright: bool = True
+
+    @property
+    def name(self) -> str:
+        """The crop and its size, as `--crop` takes them: "adm-256"."""
+        return self.crop if self.size is None else f"{self.crop}-{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class TarPlace:
+    """Where a picture lies in a tar: its name there, its first byte and its length in bytes."""
+
+    name: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetPlace:
+    """Where a picture lies in a Parquet file: its name there, row group, row in it, and column."""
+
+    name: str
+    row_group: int
+    row: int
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a suite: where it is, which pixels it must have, what is known of it.
 
-    crop is (left, top, width, height) in the decoded file; sha256 is `images.pixel_sha256` of the
-    cropped pixels, None for images that nobody pinned (`--images FOLDER`). meta holds ground truth
-    (lines of text and their boxes, drawing parameters of a chart).
+    path is the picture's file, or the archive in which it lies at `place`. crop is (left, top,
+    width, height) in the decoded file; preprocess follows it; sha256 is `images.pixel_sha256` of
+    what results, None for images that nobody pinned (`--images FOLDER`). width and height are 0
+    where they are known only after decoding. meta holds ground truth (lines of text and their boxes,
+    drawing parameters of a chart). Slots, because a suite may have 50 000 of them.
     """
 
     id: str
@@ -69,6 +105,8 @@ class Sample:
     crop: tuple[int, int, int, int] | None = None
     sha256: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    place: TarPlace | ParquetPlace | None = None
+    preprocess: Preprocess = Preprocess()
 
 
 @dataclass(frozen=True)

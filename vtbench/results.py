@@ -93,12 +93,13 @@ class TokenizerRecord(Strict):
 
 
 class SuiteRecord(Strict):
-    """Which protocol: the suite's name, version and digest, and its manifest's."""
+    """Which protocol: the suite's name, version and digest, and its manifest's: null where no
+    manifest pins the pixels, which then are known by the rows' sha256 alone."""
 
     name: str
     version: int
     sha256: str
-    manifest_sha256: str
+    manifest_sha256: str | None
     published: bool
 
 
@@ -119,6 +120,7 @@ class Protocol(Strict):
     metrics: dict[str, MetricRecord]
     ocr: dict[str, str]
     limit: int | None
+    crop: str | None = None  # instead of the suite's
 
 
 class Environment(Strict):
@@ -193,6 +195,7 @@ class SuiteFolder(Strict):
     description: str
     sha256: str
     published: bool
+    pinned: bool = True
     images: dict[str, int]
     cost_subset: str | None
     panel: tuple[PanelItem, ...]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from vtbench import results
 from vtbench.batches import Batch, PixelCache, make_batches
+from vtbench.datasets import sort_for_reading
 from vtbench.errors import CellFailed, RegistryError, ResultsError, WeightsError
 from vtbench.images import RGB8, pixel_sha256, to_float, to_rgb8, to_uint8
 from vtbench.measure import Meter
@@ -76,11 +78,13 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
     _write_suite_folder(request, cache)
     outcomes = []
     n_images = len(request.samples())
-    for index, entry in enumerate(request.entries):
-        name = request.run_name(entry)
-        listener.started(name, index, len(request.entries), n_images)
+    cells = request.cells()
+    for index, (entry, seed) in enumerate(cells):
+        name = request.run_name(entry, seed)
+        listener.started(name, index, len(cells), n_images)
         try:
-            outcome = run_tokenizer(request, entry, meter, cache, listener)
+            with exact_arithmetic():
+                outcome = run_tokenizer(request, entry, meter, cache, listener, seed=seed)
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             outcome = Outcome(name, "failed", str(error))
         listener.finished(outcome)
@@ -88,13 +92,38 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
     return tuple(outcomes)
 
 
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Within it a GPU computes as the protocol says: no TF32 in products and convolutions (its
+    10-bit mantissa moves a PSNR), and no convolution algorithm that is chosen by timing or whose sums
+    come in another order each time. What was set before is set again after it."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = (
+        False,
+        False,
+        True,
+        False,
+    )
+    try:
+        yield
+    finally:
+        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
 def run_tokenizer(
-    request: Request, entry: Entry, meter: Meter, cache: PixelCache, listener: Listener
+    request: Request,
+    entry: Entry,
+    meter: Meter,
+    cache: PixelCache,
+    listener: Listener,
+    *,
+    seed: int,
 ) -> Outcome:
     """Measure one tokenizer, or reuse its complete and current run; write what was measured."""
-    name = request.run_name(entry)
+    name = request.run_name(entry, seed)
     folder = request.out / name
-    draft = draft_record(request, entry, meter)
+    draft = draft_record(request, entry, meter, seed=seed)
     stale = None
     if not request.fresh:
         found = _find_current(folder, draft.key)
@@ -120,7 +149,7 @@ def run_tokenizer(
     panel = {pick.id: pick for pick in request.suite.protocol.panel}
     pictures: dict[str, tuple[RGB8, RGB8]] = {}
     done = {row["id"]: row["error"] for row in partial.rows}
-    todo = [sample for sample in request.samples() if sample.id not in done]
+    todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
     warm = False
     for batch in make_batches(todo, cache, batch_size=_batch_size(request)):
         if not warm and batch.images is not None and _is_timed(batch, request.suite):
@@ -328,6 +357,7 @@ def _write_suite_folder(request: Request, cache: PixelCache) -> None:
             description=protocol.description,
             sha256=suite.sha256,
             published=suite.published,
+            pinned=suite.pinned,
             images=counts,
             cost_subset=_cost_subset(suite),
             panel=panel,

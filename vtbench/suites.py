@@ -1,24 +1,38 @@
 """Suites: a YAML file says which images, which tasks and metrics, which dtype and seed; its manifest
-pins every image by the sha256 of its decoded pixels. Imports no torch."""
+pins every image by the sha256 of its decoded pixels. Imports no torch.
+
+The images travel with vtbench (embedded), or are a data set that the user has (`source:`); then
+`attach_data` finds them. A suite whose manifest nobody has written yet is unpinned: it runs, and its
+results are not published.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from vtbench.datasets import Source, locate_source, open_data_set, open_sample
 from vtbench.errors import ImageError, SuiteError, UnknownName
 from vtbench.files import sha256_bytes, sha256_file
-from vtbench.images import RGB8, SUFFIXES, crop_rgb8, load_rgb8, pixel_sha256
+from vtbench.images import (
+    CROPS,
+    RGB8,
+    SUFFIXES,
+    crop_rgb8,
+    load_rgb8,
+    pixel_sha256,
+    preprocess_rgb8,
+)
 from vtbench.locations import data_dir
 from vtbench.metrics.catalogue import METRICS
-from vtbench.records import Sample
+from vtbench.records import Preprocess, Sample
 from vtbench.registry import Strict, describe_invalid, load_yaml
 
 TASKS: dict[str, str] = {
@@ -51,26 +65,77 @@ class PanelPick(Strict):
     crop: tuple[int, int, int, int] | None = None
 
 
+class PreprocessFile(Strict):
+    """How an original becomes the picture that is measured: see `images.preprocess_rgb8`.
+
+    orientation: "exif" turns a picture as its EXIF tag says; "stored" leaves it as its samples lie,
+    as the loaders of the field do.
+    """
+
+    crop: str
+    size: Annotated[int, Field(ge=1, le=16384)] | None = None
+    orientation: Literal["exif", "stored"] = "exif"
+
+    @model_validator(mode="after")
+    def _is_a_crop(self) -> PreprocessFile:
+        if self.crop not in CROPS:
+            raise ValueError(f"no crop named {self.crop!r}: {', '.join(CROPS)}")
+        if (self.size is None) != (self.crop == "none"):
+            raise ValueError(f"crop {self.crop!r} {'takes no' if self.size else 'needs a'} size")
+        return self
+
+    def record(self) -> Preprocess:
+        """Return it as the record that samples carry."""
+        return Preprocess(self.crop, self.size, upright=self.orientation == "exif")
+
+
 class SuiteFile(Strict):
-    """The schema of a suite's YAML file."""
+    """The schema of a suite's YAML file.
+
+    source: the data set, null where the images lie beside the manifest. manifest and
+    manifest_sha256: both, or for a data set that nobody has hashed yet neither. seeds: of stochastic
+    decoders, which run once with each; the first is `seed`. posterior, tf32, reference: what every
+    run of vtbench does, written down: latents are the posterior's mode, TF32 is off, and the
+    reference of a set-level metric is the suite's own originals after the same crop.
+    """
 
     title: str
     version: Annotated[int, Field(ge=1)]
     description: str
-    manifest: str
-    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    source: Source | None = None
+    preprocess: PreprocessFile | None = None
+    manifest: str | None = None
+    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     dtype: Literal["fp32", "bf16", "fp16"]
+    tf32: Literal[False] | None = None
+    posterior: Literal["mode"] | None = None
     seed: int
+    seeds: tuple[int, ...] | None = None
     ocr: Literal["rapidocr", "easyocr"]
+    reference: Literal["originals"] | None = None
     tasks: dict[str, TaskProtocol]
     cost: Cost | None = None
     panel: tuple[PanelPick, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> SuiteFile:
+        if (self.manifest is None) != (self.manifest_sha256 is None):
+            raise ValueError("manifest and manifest_sha256 belong together")
+        if self.source is None and self.manifest is None:
+            raise ValueError("needs a manifest or a source")
+        if self.source is not None and self.source.task not in self.tasks:
+            raise ValueError(f"source.task {self.source.task!r} is not one of the tasks")
+        if self.seeds is not None and (
+            self.seeds[:1] != (self.seed,) or len(set(self.seeds)) < len(self.seeds)
+        ):
+            raise ValueError("seeds must differ and begin with seed")
+        return self
 
 
 class ManifestRow(Strict):
     """The schema of one line of a manifest."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    id: Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$", max_length=255)]
     task: str
     subset: str
     file: str
@@ -81,24 +146,45 @@ class ManifestRow(Strict):
     meta: dict[str, Any]
 
 
+_LATER_KEYS = ("source", "preprocess", "tf32", "posterior", "seeds", "reference")
+
+
 @dataclass(frozen=True)
 class Suite:
-    """A protocol with its samples. published: whether its results may reach a published table."""
+    """A protocol with its samples. published: whether its results may reach a published table.
+
+    samples: of a suite with a `source`, what its manifest says of them, until `attach_data` has
+    found them; then fingerprint identifies the copy (`datasets.DataSet`)."""
 
     name: str
     protocol: SuiteFile
     samples: tuple[Sample, ...]
     published: bool
+    fingerprint: str | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a manifest says which pixels every image must have."""
+        return self.protocol.manifest_sha256 is not None
 
     @property
     def sha256(self) -> str:
-        """The digest of everything that can change a number: not of title, description, panel."""
-        prose = {"title", "description", "panel"}
+        """The digest of everything that can change a number: not of title, description, panel, or
+        of where a data set is to be had."""
+        prose: dict[str, Any] = dict.fromkeys(("title", "description", "panel"), True)
+        if self.protocol.source is not None:
+            prose["source"] = {"title", "licence", "where", "hub", "column"}
         content = {"name": self.name, **self.protocol.model_dump(mode="json", exclude=prose)}
+        for key in _LATER_KEYS:  # a suite that says nothing of them keeps the digest that it had
+            if content[key] is None:
+                del content[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def images_per_task(self) -> dict[str, int]:
-        """Return how many images each task has."""
+        """Return how many images each task has, or should have where the data is not attached."""
+        source = self.protocol.source
+        if source is not None and not self.samples:
+            return {source.task: source.n}
         counts: dict[str, int] = {}
         for sample in self.samples:
             counts[sample.task] = counts.get(sample.task, 0) + 1
@@ -133,7 +219,8 @@ def suite_paths(folders: Iterable[Path] = ()) -> dict[str, Path]:
 def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     """Return a suite by name. Raises UnknownName, or SuiteError naming the file and line.
 
-    The manifest must be the one that the suite pins; images are checked when they are loaded.
+    The manifest must be the one that the suite pins; images are checked when they are loaded. The
+    images of a suite with a `source` are attached by `attach_data`.
     """
     paths = suite_paths(folders)
     if name not in paths:
@@ -152,7 +239,9 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
                 line = lines[("tasks", task, "metrics")]
                 raise SuiteError(f"{path}:{line}: no metric named {metric!r}")
     root = path.parent.parent
-    samples = _read_manifest(root, protocol, path)
+    if protocol.manifest is None:
+        return Suite(name, protocol, (), published=False)
+    samples = _read_manifest(root, protocol.manifest, protocol, path)
     known = {sample.id for sample in samples}
     for pick in protocol.panel:
         if pick.id not in known:
@@ -160,18 +249,22 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     return Suite(name, protocol, samples, published=True)
 
 
-def _read_manifest(root: Path, protocol: SuiteFile, suite: Path) -> tuple[Sample, ...]:
-    path = root / protocol.manifest
+def _read_manifest(
+    root: Path, manifest: str, protocol: SuiteFile, suite: Path
+) -> tuple[Sample, ...]:
+    path = root / manifest
+    digest = str(protocol.manifest_sha256)
+    how = protocol.preprocess.record() if protocol.preprocess else Preprocess()
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise SuiteError(f"{path}: larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
         content = path.read_bytes()
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
-    if (sha256 := sha256_bytes(content)) != protocol.manifest_sha256:
+    if (sha256 := sha256_bytes(content)) != digest:
         raise SuiteError(
-            f"{path}: sha256 is {sha256[:12]}…, {suite.name} pins "
-            f"{protocol.manifest_sha256[:12]}…: these are not this version's images"
+            f"{path}: sha256 is {sha256[:12]}…, {suite.name} pins {digest[:12]}…: these are not this "
+            f"version's images"
         )
     samples: dict[str, Sample] = {}
     for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
@@ -196,8 +289,92 @@ def _read_manifest(root: Path, protocol: SuiteFile, suite: Path) -> tuple[Sample
             crop=row.crop,
             sha256=row.sha256,
             meta=row.meta,
+            preprocess=how,
         )
     return tuple(samples.values())
+
+
+def attach_data(suite: Suite, given: Mapping[str, Path] | None = None) -> Suite:
+    """Return the suite with the images of its data set on this machine; others as they are.
+
+    given: paths by data set name, from `--source`. Raises DataMissing where the data set is not
+    here, and SuiteError where it is not the one: another number of pictures, or other names than
+    those that the manifest pins. Pixels are compared when they are loaded.
+    """
+    source = suite.protocol.source
+    unused = sorted(set(given or {}) - ({source.name} if source else set()))
+    if unused:
+        raise SuiteError(f"--source {unused[0]}=…: suite {suite.name} has no data set of that name")
+    if source is None:
+        return suite
+    how = suite.protocol.preprocess.record() if suite.protocol.preprocess else Preprocess()
+    found = open_data_set(source, locate_source(source, given), how)
+    samples = found.samples
+    if suite.pinned:
+        pins = {sample.id: sample for sample in suite.samples}
+        names = {sample.id for sample in samples}
+        if names != set(pins):
+            raise SuiteError(
+                f"data set {source.name} is not the one that {suite.name} pins: missing "
+                f"{_name_some(set(pins) - names)}; not of it {_name_some(names - set(pins))}"
+            )
+        samples = tuple(
+            replace(sample, **{key: getattr(pins[sample.id], key) for key in _PINNED})
+            for sample in samples
+        )
+    protocol = suite.protocol
+    known = {sample.id for sample in samples}
+    for pick in protocol.panel:
+        if pick.id not in known:
+            raise SuiteError(f"suite {suite.name}: panel: no image {pick.id!r} in {source.name}")
+    if not protocol.panel:
+        picks = tuple(PanelPick(id=sample.id) for sample in samples[:PANEL_PICTURES])
+        protocol = protocol.model_copy(update={"panel": picks})
+    fingerprint = None if suite.pinned else found.fingerprint
+    return replace(suite, protocol=protocol, samples=samples, fingerprint=fingerprint)
+
+
+def _name_some(names: set[str], most: int = 3) -> str:
+    told = ", ".join(sorted(names)[:most])
+    return f"{told} and {len(names) - most} more" if len(names) > most else told or "none"
+
+
+_PINNED = ("task", "subset", "width", "height", "sha256", "meta")
+
+PANEL_PICTURES = 6
+"""Pictures on the board of a suite that names none: the first ones."""
+
+
+def parse_crop(text: str) -> PreprocessFile:
+    """Return what `--crop NAME-SIZE` asks for ("adm-256", "none"). Raises SuiteError."""
+    match = re.fullmatch(rf"({'|'.join(CROPS)})(?:-([1-9][0-9]{{0,4}}))?", text)
+    size = int(match[2]) if match and match[2] else None
+    if match is None or (size is None) != (match[1] == "none"):
+        known = ", ".join(name if name == "none" else f"{name}-SIZE" for name in CROPS)
+        raise SuiteError(f"--crop {text}: expected one of {known}")
+    return PreprocessFile(crop=match[1], size=size)
+
+
+def change_crop(suite: Suite, crop: PreprocessFile) -> Suite:
+    """Return the suite with another crop, its images unpinned: a deviation, which `Request` puts
+    into the run's name. The orientation stays the suite's. Raises SuiteError for a suite whose
+    manifest has boxes or ground truth at places in the picture, which another crop would lose."""
+    own = suite.protocol.preprocess
+    if own is not None:
+        crop = crop.model_copy(update={"orientation": own.orientation})
+        if crop.record() == own.record():
+            return suite
+    if any(sample.crop is not None or sample.meta for sample in suite.samples):
+        raise SuiteError(
+            f"--crop: the manifest of {suite.name} fixes what is cut from each picture"
+        )
+    how = crop.record()
+    samples = (
+        replace(sample, preprocess=how, sha256=None, width=0, height=0) for sample in suite.samples
+    )
+    panel = tuple(PanelPick(id=pick.id) for pick in suite.protocol.panel)
+    protocol = suite.protocol.model_copy(update={"panel": panel})
+    return replace(suite, protocol=protocol, samples=tuple(samples))
 
 
 def folder_suite(folder: Path) -> Suite:
@@ -234,7 +411,7 @@ def folder_suite(folder: Path) -> Suite:
             )
         },
         cost=Cost(subset="images", batch_size=8),
-        panel=tuple(PanelPick(id=sample.id) for sample in samples[:6]),
+        panel=tuple(PanelPick(id=sample.id) for sample in samples[:PANEL_PICTURES]),
     )
     slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     name = f"images-{slug}" if slug else "images"
@@ -242,17 +419,18 @@ def folder_suite(folder: Path) -> Suite:
 
 
 def load_pixels(sample: Sample) -> RGB8:
-    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest says.
+    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest and its suite say.
 
     Raises ImageError where the file cannot be decoded, and SuiteError where its pixels are not the
     pinned ones: another image under the same name must not score under the suite's name.
     """
-    pixels = load_rgb8(sample.path)
+    pixels = load_rgb8(open_sample(sample), upright=sample.preprocess.upright)
     if sample.crop is not None:
         try:
             pixels = crop_rgb8(pixels, sample.crop)
         except ImageError as error:
             raise SuiteError(f"image {sample.id}: {error}") from None
+    pixels = preprocess_rgb8(pixels, sample.preprocess)
     if sample.sha256 is not None and pixel_sha256(pixels) != sample.sha256:
         raise SuiteError(
             f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vtbench.errors import ResultsError, SuiteError, VtbenchError
+from vtbench.errors import DataMissing, ResultsError, SuiteError, VtbenchError
 from vtbench.leaderboard.tables import check_board
 from vtbench.registry import load_entry
 from vtbench.results import read_run, read_runs, read_suite_folder
-from vtbench.suites import load_pixels, load_suite
+from vtbench.suites import attach_data, load_pixels, load_suite
 
 
 def validate_path(path: Path) -> str:
@@ -19,8 +19,8 @@ def validate_path(path: Path) -> str:
     it is not that.
 
     A registry entry (NAME.yaml) or a folder of them; a suite's YAML below suites/ or its data
-    folder, with every image decoded and its pixels compared with the manifest; one run's folder; a
-    suite's results folder, whose tables must be the ones that its rows give.
+    folder, with every image that is here decoded and its pixels compared with the manifest; one
+    run's folder; a suite's results folder, whose tables must be the ones that its rows give.
     """
     if not path.exists():
         raise VtbenchError(f"{path} does not exist")
@@ -52,6 +52,15 @@ def _validate_suite(path: Path) -> str:
     root = path.resolve().parent.parent
     folders = [] if root == data_dir().resolve() else [root]
     suite = load_suite(path.stem, folders)
+    title = f"suite {suite.name}@{suite.protocol.version}"
+    if (source := suite.protocol.source) is not None:
+        pinned = "pinned" if suite.pinned else "unpinned"
+        try:
+            suite = attach_data(suite)
+        except DataMissing:
+            return f"{title}, {source.n} images, {pinned}, data set not here"
+        if not suite.pinned:
+            return f"{title}, {source.n} images, {pinned}"
     for sample in suite.samples:
         pixels = load_pixels(sample)
         if pixels.shape[:2] != (sample.height, sample.width):
@@ -59,7 +68,7 @@ def _validate_suite(path: Path) -> str:
                 f"image {sample.id} is {pixels.shape[1]}×{pixels.shape[0]}, the manifest says "
                 f"{sample.width}×{sample.height}"
             )
-    return f"suite {suite.name}@{suite.protocol.version}, {len(suite.samples)} images"
+    return f"{title}, {len(suite.samples)} images"
 
 
 def _validate_results(path: Path) -> str:

@@ -128,7 +128,12 @@ def _suite(board: Board) -> Iterable[str]:
             f"Tokens, bits, encode and decode are of the {len(of_subset)} {suite.cost_subset} "
             f"images ({size})."
         )
-    if not suite.published:
+    if not suite.pinned:
+        yield (
+            "Unpinned: no manifest pins the pixels of these images. Numbers of two machines are of the "
+            "same images where the rows' sha256 are the same. Such results are not published."
+        )
+    elif not suite.published:
         yield "An ad-hoc suite: its numbers are comparable within this folder alone."
 
 
