@@ -225,5 +225,7 @@ def _download(address: str, target: Path, *, sha256: str) -> Path:
     try:
         download_url_to_file(address, str(target), hash_prefix=sha256)
     except (URLError, OSError, RuntimeError) as error:
-        raise WeightsMissing(f"{target.name} could not be fetched from {address}: {error}") from None
+        raise WeightsMissing(
+            f"{target.name} could not be fetched from {address}: {error}"
+        ) from None
     return target

@@ -111,7 +111,9 @@ def test_it_is_torchmetrics_and_piq(
     state = torch.load(factors)
     total = state["alpha"].sum() + state["beta"].sum()
     monkeypatch.setattr(
-        torch.hub, "load_state_dict_from_url", lambda *_, **__: {k: v / total for k, v in state.items()}
+        torch.hub,
+        "load_state_dict_from_url",
+        lambda *_, **__: {k: v / total for k, v in state.items()},
     )
     other = piq.DISTS(reduction="none")(x, y)
     assert torch.allclose(value, other.double(), atol=TOLERANCE, rtol=0)
@@ -185,7 +187,9 @@ def test_both_files_are_where_torch_hub_keeps_such(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
-    with pytest.raises(WeightsMissing, match=r"vgg16-397923af\.pth and dists-f5e65c96\.pt in .*hub"):
+    with pytest.raises(
+        WeightsMissing, match=r"vgg16-397923af\.pth and dists-f5e65c96\.pt in .*hub"
+    ):
         weights.find_dists_weights()
     asked = []
 
@@ -194,11 +198,11 @@ def test_both_files_are_where_torch_hub_keeps_such(
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(WeightsMissing, match="vgg16-397923af.pth could not be fetched"):
+    with pytest.raises(WeightsMissing, match=r"vgg16-397923af\.pth could not be fetched"):
         weights.fetch_dists_weights()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vgg16-397923af.pth").write_bytes(b"x")
-    with pytest.raises(WeightsMissing, match="dists-f5e65c96.pt could not be fetched"):
+    with pytest.raises(WeightsMissing, match=r"dists-f5e65c96\.pt could not be fetched"):
         weights.fetch_dists_weights()
     assert asked[1] == (weights.DISTS_SOURCE, weights.DISTS_SHA256)
     (folder / "dists-f5e65c96.pt").write_bytes(b"x")

@@ -67,7 +67,7 @@ class Dists:
         # α and β sum to one together, so that the distance is in [0, 1].
         alpha, beta = (value.to(torch.float64).flatten() for value in _read_factors(weights))
         total = alpha.sum() + beta.sum()
-        self._alpha, self._beta = ((v / total).split(CHANNELS) for v in (alpha, beta))
+        self._alpha, self._beta = (torch.split(v / total, list(CHANNELS)) for v in (alpha, beta))
         window = torch.tensor([0.25, 0.5, 0.25], device=self._device)
         self._window = torch.outer(window, window)
 
@@ -114,8 +114,8 @@ class Dists:
         """Return Σ α (1 − structure of means) + β (1 − structure of variations) of a level."""
         total = torch.zeros((), dtype=torch.float64)
         size = max(1, _CHUNK // a[0, 0].numel())
-        factors = (self._alpha[level].split(size), self._beta[level].split(size))
-        for x, y, alpha, beta in zip(a[0].split(size), b[0].split(size), *factors, strict=True):
+        parts = (torch.split(v, size) for v in (a[0], b[0], self._alpha[level], self._beta[level]))
+        for x, y, alpha, beta in zip(*parts, strict=True):
             # Metal has no float64.
             x, y = ((v.cpu() if v.device.type == "mps" else v).double().flatten(1) for v in (x, y))
             mean_x, mean_y = x.mean(dim=1), y.mean(dim=1)

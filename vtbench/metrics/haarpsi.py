@@ -29,12 +29,12 @@ def haarpsi(reference: Tensor, image: Tensor) -> Tensor | None:
     """Return the Haar wavelet-based perceptual similarity, float64 (N,) in [0, 1], on the CPU; 1 for
     identical images; None below MIN_SIDE.
 
-    Both are uint8 N×3×H×W. Each image is computed alone and in float64: RGB → YIQ, every channel halved by 2×2
-    means (an odd last row or column is averaged with zeros, as the authors do), Haar coefficients of
-    luma at scales 1 and 2 compared, those of scale 3 as weights, 2×2 means of |I| and |Q| compared
-    with the mean of both weights. The halving is part of the definition: it stands for the viewing
-    distance. piq rounds its YIQ matrix otherwise (values differ by up to 1e-4), and pads both sides
-    where one of them is odd.
+    Both are uint8 N×3×H×W. Each image is computed alone and in float64: RGB → YIQ; every channel
+    halved by 2×2 means (an odd last row or column is averaged with zeros, as the authors do); Haar
+    coefficients of luma at scales 1 and 2 compared, those of scale 3 as weights; 2×2 means of |I| and
+    |Q| compared with the mean of both weights. The halving is part of the definition: it stands for
+    the viewing distance. piq has more digits in its YIQ matrix (values differ by up to 1e-4), and
+    pads both sides where one of them is odd.
     """
     require_pair(reference, image)
     if min(reference.shape[-2:]) < MIN_SIDE:
@@ -49,11 +49,12 @@ def _of_image(x: Tensor, y: Tensor) -> Tensor:
     if torch.equal(x, y):  # also two black ones, where every weight is 0
         return torch.ones((), dtype=torch.float64)
     # One stack of both: the filters run over leading dimensions.
-    luma, chroma = _halved_yiq(torch.stack((x, y))).split((1, 2), dim=1)
+    yiq = _halved_yiq(torch.stack((x, y)))
+    luma, chroma = yiq[:, 0], yiq[:, 1:]
     numerator = torch.zeros((), dtype=torch.float64)
     denominator = torch.zeros((), dtype=torch.float64)
     weights = []
-    for coefficients in _haar(luma[:, 0]):
+    for coefficients in _haar(luma):
         first, second, coarse = (level.abs_() for level in coefficients)
         similarity = (_similarity(*first) + _similarity(*second)) / 2
         weights.append(torch.maximum(*coarse))
@@ -88,7 +89,8 @@ def _haar(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     height, width = x.shape[-2:]
     before = 2 ** (_SCALES - 1) - 1
     box = _pad(x, before, before + 1)
-    rows, columns = [], []
+    rows: list[Tensor] = []
+    columns: list[Tensor] = []
     for scale in range(1, _SCALES + 1):
         half = 2 ** (scale - 1)
         wide, high = _pair_sums(box, -1, half), _pair_sums(box, -2, half)
