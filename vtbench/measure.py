@@ -83,6 +83,18 @@ class Meter:
             self._measure_text(self._reader, samples, original, image, rows)
         return rows
 
+    def wants_quantized(self, task: str) -> bool:
+        """Whether the task asks what its continuous latents are worth in 8 bits."""
+        return "psnr_q8_db" in self.suite.protocol.tasks[task].metrics
+
+    @staticmethod
+    def measure_quantized(original: Tensor, image: Tensor, bits: Sequence[float]) -> list[Row]:
+        """Return the columns of what quantized latents cost and decode to. Both batches are uint8
+        N×3×H×W."""
+        rows: list[Row] = [{"q8_bits": own} for own in bits]
+        _spread(rows, "psnr_q8_db", pixel.psnr_db(original, image))
+        return rows
+
     @staticmethod
     def _measure_pixels(
         wanted: Sequence[str], original: Tensor, image: Tensor, rows: list[Row]

@@ -60,13 +60,16 @@ _COUNTED = (
 )
 """What is counted of a discrete code's tokens, over the whole suite."""
 
-_RATES = ("bpp", "entropy_bpp")
+_QUANTIZED = ("bpp_q8", "psnr_q8_db", "psnr_q8_loss_db")
+_RATES = ("bpp", "entropy_bpp", "bpp_q8")
 _SHORT = {"reconstruction": "recon.", "detail": "detail", "text": "text"}
 
-_NOT_RANKED = (*_RATES, "contrast_transfer")
-"""Rates are no quality; and contrast transfer above 1 is sharpening: more of it is not better."""
+_NOT_RANKED = (*_RATES, *_QUANTIZED, "contrast_transfer")
+"""Rates are no quality, what 8-bit latents give stands beside another rate, and contrast transfer
+above 1 is sharpening: more of it is not better."""
 
 _MEASURED_AS = {"mtf50_cpp": "contrast_transfer", "psnr_pooled_db": "psnr_db"}
+_MEASURED_AS |= dict.fromkeys(("bpp_q8", "psnr_q8_loss_db"), "psnr_q8_db")
 """The metric of run.json that a number is made of, where it has another key."""
 
 
@@ -295,6 +298,9 @@ class _Cells:
             cells[f"{task}.bpp"] = self._cell(rows, "bpp", _bits_per_pixel("bits"))
             entropy = _bits_per_pixel("entropy_bits")
             cells[f"{task}.entropy_bpp"] = self._cell(rows, "entropy_bpp", entropy)
+            cells[f"{task}.bpp_q8"] = self._cell(rows, "bpp_q8", _bits_per_pixel("q8_bits"))
+            cells[f"{task}.psnr_q8_db"] = self._cell(rows, "psnr_q8_db", _mean("psnr_q8_db"))
+            cells[f"{task}.psnr_q8_loss_db"] = self._cell(rows, "psnr_q8_loss_db", _quantization)
             if task == "text":
                 continue
             for subset in ("", *parts.subsets.get(task, ())):
@@ -458,6 +464,12 @@ def _pooled_psnr(rows: Sequence[Row]) -> tuple[float, int, Bound]:
     return min(psnr, PSNR_CAP_DB), len(own), "="
 
 
+def _quantization(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+    """Return the mean PSNR that 8-bit latents cost."""
+    both = [row for row in rows if row["psnr_db"] is not None and row["psnr_q8_db"] is not None]
+    return _average([row["psnr_db"] - row["psnr_q8_db"] for row in both])
+
+
 def _speed(column: str) -> _Pool:
     def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
         seconds = [row[column] for row in rows if row[column] is not None]
@@ -571,6 +583,15 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
             ),
         ),
         *_codebook_tables(parts),
+        Table(
+            "rate.quantized",
+            "Continuous latents in 8 bits",
+            tuple(
+                _column(f"{task}.{key}", f"{short} {METRICS[key].label}")
+                for task, short in _SHORT.items()
+                for key in ("bpp", *_QUANTIZED)
+            ),
+        ),
         _text_table("condition", {name: f"text.{name}" for name in parts.subsets.get("text", ())}),
         _text_table("glyph height", {f"{px:g} px": glyph_key(px) for px in parts.glyphs}),
         Table(
@@ -590,12 +611,14 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
 
 
 def _codebook_tables(parts: _Parts) -> Iterator[Table]:
-    rates = (f"{t}.{key}" for t in ("reconstruction", "detail", "text") for key in _RATES)
-    columns = [_column(f"rate.{key}") for key in _COUNTED]
-    for key in rates:
-        task, _, rate = key.partition(".")
-        columns.append(_column(key, f"{_SHORT[task]} {METRICS[rate].label}"))
-    yield Table("rate.codebook", "Codebook", tuple(columns))
+    rates = (
+        _column(f"{task}.{key}", f"{short} {METRICS[key].label}")
+        for task, short in _SHORT.items()
+        for key in ("bpp", "entropy_bpp")
+    )
+    yield Table(
+        "rate.codebook", "Codebook", (*(_column(f"rate.{key}") for key in _COUNTED), *rates)
+    )
     if parts.codebooks > 1:
         for key in ("codebook_usage", "token_entropy_bits"):
             yield Table(

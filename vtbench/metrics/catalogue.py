@@ -253,6 +253,42 @@ _ALL = (
         decimals=4,
     ),
     Metric(
+        key="bpp_q8",
+        label="bpp of 8-bit latents",
+        unit="bit/px",
+        better="lower",
+        version=1,
+        pooled="sum of bits over sum of pixels",
+        definition=(
+            "Bits per pixel of continuous latents quantized to 8 bits a value, evenly between the "
+            "minimum and maximum of each image and channel, with these as float32. No entropy coding."
+        ),
+        source="vtbench.tokenizers.base.Code.quantize8",
+        decimals=4,
+    ),
+    Metric(
+        key="psnr_q8_db",
+        label="PSNR of 8-bit latents",
+        unit="dB",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition="PSNR of what the latents quantized as for bpp_q8 decode to. Continuous codes only.",
+        source="vtbench.tokenizers.base.Code.quantize8; PSNR as psnr_db",
+        decimals=2,
+    ),
+    Metric(
+        key="psnr_q8_loss_db",
+        label="PSNR lost by 8-bit latents",
+        unit="dB",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition="PSNR less the PSNR of 8-bit latents, image by image.",
+        source="psnr_db, psnr_q8_db",
+        decimals=3,
+    ),
+    Metric(
         key="tokens_counted",
         label="Tokens counted",
         unit="",

@@ -20,6 +20,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOMINAL_BITS = 16
 """Bits a value of a continuous latent is counted with: what a generator would store it in."""
 
+RANGE_BITS = 64
+"""Bits of a quantized channel's minimum and maximum, float32 each."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -86,6 +89,22 @@ class Code:
             torch.cat([scale[place].flatten() for scale in own])
             for place in range(len(self.codebooks))
         )
+
+    def quantize8(self) -> Code:
+        """Return the code with its latents rounded to 256 levels, evenly from the minimum to the
+        maximum of each image and channel (axis 1), which are counted: bits = values × 8 + channels ×
+        64. No other image is looked at, so that one pass is enough. Raises ValueError without latents.
+        """
+        if self.latents is None:
+            raise ValueError("only latents are quantized")
+        n, channels = self.latents.shape[:2]
+        values = self.latents.to(torch.float32).reshape(n, channels, -1)
+        low, high = values.amin(dim=2, keepdim=True), values.amax(dim=2, keepdim=True)
+        step = (high - low) / 255
+        levels = torch.where(step > 0, (values - low) / step, 0.0).round()
+        latents = (low + levels * step).reshape(self.latents.shape).to(self.latents.dtype)
+        bits = float(8 * values[0].numel() + RANGE_BITS * channels) if n else 0.0
+        return replace(self, latents=latents, bits=(bits,) * n)
 
     @classmethod
     def of_bytes(cls, payload: tuple[bytes, ...]) -> Code:
