@@ -17,7 +17,7 @@ from vtbench.errors import ResultsError
 from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.detail import mtf50, transfer_curve
 from vtbench.metrics.rate import codebook_usage, token_entropy
-from vtbench.records import Metric, State
+from vtbench.records import Kind, Metric, State
 from vtbench.results import (
     ROW_COLUMNS,
     Row,
@@ -122,12 +122,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A choice of columns; originals: whether the OCR engine's own error is its last line."""
+    """A choice of columns; originals: whether the OCR engine's own error is its last line. kind: of
+    the tokenizers that it is about, None for all."""
 
     key: str
     title: str
     columns: tuple[Column, ...]
     originals: bool = False
+    kind: Kind | None = None
+
+    def choose_lines(self, lines: Iterable[Line]) -> list[Line]:
+        """Return the lines that the table is about."""
+        return [line for line in lines if self.kind in (None, line.kind)]
 
 
 @dataclass(frozen=True)
@@ -591,6 +597,7 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
                 for task, short in _SHORT.items()
                 for key in ("bpp", *_QUANTIZED)
             ),
+            kind="continuous",
         ),
         _text_table("condition", {name: f"text.{name}" for name in parts.subsets.get("text", ())}),
         _text_table("glyph height", {f"{px:g} px": glyph_key(px) for px in parts.glyphs}),
@@ -617,7 +624,10 @@ def _codebook_tables(parts: _Parts) -> Iterator[Table]:
         for key in ("bpp", "entropy_bpp")
     )
     yield Table(
-        "rate.codebook", "Codebook", (*(_column(f"rate.{key}") for key in _COUNTED), *rates)
+        "rate.codebook",
+        "Codebook",
+        (*(_column(f"rate.{key}") for key in _COUNTED), *rates),
+        kind="discrete",
     )
     if parts.codebooks > 1:
         for key in ("codebook_usage", "token_entropy_bits"):
@@ -628,6 +638,7 @@ def _codebook_tables(parts: _Parts) -> Iterator[Table]:
                     _column(codebook_key(key, place), str(place))
                     for place in range(1, parts.codebooks + 1)
                 ),
+                kind="discrete",
             )
 
 
