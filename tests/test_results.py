@@ -205,6 +205,9 @@ def test_edited_counts_are_refused(tmp_path: Path) -> None:
         edit_codes(tmp_path, (case, second))
         with pytest.raises(ResultsError, match="not those of the codebooks"):
             read_run(tmp_path)
+    edit_codes(tmp_path, (first, second, second))
+    with pytest.raises(ResultsError, match="not those of the codebooks"):
+        read_run(tmp_path)
     # Totals as they were, but not the tokens that the rows tell of.
     moved = first.counts.copy()
     moved[[0, 2]] += [1, -1]  # word 2 was seen three times

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vtbench import runner
+from vtbench import measure, runner
 from vtbench.errors import SuiteError
 from vtbench.images import encode_png, pixel_sha256, to_uint8
 from vtbench.locations import data_dir
@@ -111,6 +111,32 @@ def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None
     # piq's YIQ matrix has another last digit: tests/metrics/test_haarpsi.py
     assert row["haarpsi"] == pytest.approx(float(piq.haarpsi(x, y, data_range=255.0)), abs=2e-4)
     assert row["bits"] == 8 * path.stat().st_size
+
+
+def test_dists_is_measured_where_its_weights_are(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def open_dists(backbone: Path, factors: Path, *, device: str) -> Callable[..., Tensor]:
+        opened.append((backbone.name, factors.name, device))
+        return lambda original, image: (original != image).double().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(measure, "Dists", open_dists)
+    for name, state in (("", "missing"), ("dists-f5e65c96.pt", "measured")):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        folder = tmp_path / "hub" / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("vgg16-397923af.pth", name or "other"):
+            (folder / file).write_bytes(b"")
+        run_suite(request(data, tmp_path / "out", "resize-2x"), Quiet())
+        run = read_run(tmp_path / "out" / "resize-2x")
+        metric = run.record.protocol.metrics["dists"]
+        assert metric.state == state
+        rows = {row["id"]: row["dists"] for row in run.rows}
+        assert rows["page"] is None
+        assert (rows["photo-0"] is not None) == (state == "measured")
+    assert opened == [("vgg16-397923af.pth", "dists-f5e65c96.pt", "cpu")]
 
 
 def tokens_by_hand(data: Path, side: int) -> dict[str, list[int]]:

@@ -329,12 +329,14 @@ def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
     codes = []
     for index, book in enumerate(record.codebooks):
         own = place == index
-        codes.append(Histogram(book.size, book.unit, symbol[own], count[own]))
+        codes.append(Histogram(book.size, symbol[own], count[own]))
+    whole = sum(len(histogram.symbols) for histogram in codes) == len(place)
     for histogram, book in zip(codes, record.codebooks, strict=True):
         largest = book.size if book.unit == "codewords" else 2 * book.size.bit_length()
         symbols = histogram.symbols
         if (
-            histogram.tokens != book.tokens
+            not whole
+            or (histogram.unit, histogram.tokens) != (book.unit, book.tokens)
             or (histogram.counts < 1).any()
             or (symbols[1:] <= symbols[:-1]).any()
             or (len(symbols) and not 0 <= symbols[0] <= symbols[-1] < largest)

@@ -28,14 +28,18 @@ MAX_COUNTED = 2**20
 class Histogram:
     """How often each symbol of one codebook was seen.
 
-    size: words of the codebook. unit: what was counted. Codewords: a symbol is a word. Bits: symbol
-    2·i + v is value v of bit i of the words. symbols: those seen, ascending; counts: how often, ≥ 1.
+    size: words of the codebook. symbols: those seen, ascending; counts: how often, ≥ 1.
     """
 
     size: int
-    unit: Unit
     symbols: Integers
     counts: Integers
+
+    @property
+    def unit(self) -> Unit:
+        """What was counted. Codewords: a symbol is a word. Bits, where words are more than
+        MAX_COUNTED: symbol 2·i + v is value v of bit i of the words."""
+        return "codewords" if self.size <= MAX_COUNTED else "bits"
 
     @property
     def bits_per_token(self) -> float:
@@ -64,11 +68,11 @@ def count_tokens(words: Integers, size: int) -> Histogram:
         raise ValueError(f"token {int(outside[0])} is outside the codebook of {size}")
     if size <= MAX_COUNTED:
         symbols, counts = np.unique(words, return_counts=True)
-        return Histogram(size, "codewords", symbols.astype(np.int64), counts.astype(np.int64))
+        return Histogram(size, symbols.astype(np.int64), counts.astype(np.int64))
     ones = np.array([int((words >> bit & 1).sum()) for bit in range(_width(size))], dtype=np.int64)
     counts = np.stack((words.size - ones, ones), axis=1).reshape(-1)
     symbols = np.flatnonzero(counts)
-    return Histogram(size, "bits", symbols.astype(np.int64), counts[symbols])
+    return Histogram(size, symbols.astype(np.int64), counts[symbols])
 
 
 def add_histograms(parts: Iterable[Sequence[Histogram]]) -> tuple[Histogram, ...]:
@@ -77,12 +81,12 @@ def add_histograms(parts: Iterable[Sequence[Histogram]]) -> tuple[Histogram, ...
     Raises ValueError where images do not have the same codebooks.
     """
     sums: list[dict[int, int]] = []
-    kinds: list[tuple[int, Unit]] = []
+    sizes: list[int] = []
     for part in parts:
-        if not kinds:
-            kinds = [(histogram.size, histogram.unit) for histogram in part]
-            sums = [{} for _ in kinds]
-        if kinds != [(histogram.size, histogram.unit) for histogram in part]:
+        if not sizes:
+            sizes = [histogram.size for histogram in part]
+            sums = [{} for _ in sizes]
+        if sizes != [histogram.size for histogram in part]:
             raise ValueError("two images were encoded with different codebooks")
         for total, histogram in zip(sums, part, strict=True):
             seen = zip(histogram.symbols.tolist(), histogram.counts.tolist(), strict=True)
@@ -91,11 +95,10 @@ def add_histograms(parts: Iterable[Sequence[Histogram]]) -> tuple[Histogram, ...
     return tuple(
         Histogram(
             size,
-            unit,
             np.array(sorted(total), dtype=np.int64),
             np.array([total[symbol] for symbol in sorted(total)], dtype=np.int64),
         )
-        for (size, unit), total in zip(kinds, sums, strict=True)
+        for size, total in zip(sizes, sums, strict=True)
     )
 
 
@@ -158,8 +161,7 @@ def unpack_histograms(text: str) -> tuple[Histogram, ...]:
         place += 2
         symbols, counts = np.cumsum(values[place : place + n]), values[place + n : place + 2 * n]
         place += 2 * n
-        unit: Unit = "codewords" if size <= MAX_COUNTED else "bits"
-        histograms.append(Histogram(size, unit, symbols, counts))
+        histograms.append(Histogram(size, symbols, counts))
     return tuple(histograms)
 
 
