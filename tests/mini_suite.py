@@ -68,7 +68,7 @@ dtype: fp32
 seed: 0
 ocr: rapidocr
 tasks:
-  reconstruction: {{metrics: [psnr_db, ssim, ms_ssim, lpips_alex]}}
+  reconstruction: {{metrics: [psnr_db, mae, ssim, ms_ssim, lpips_alex, haarpsi, dists]}}
   detail: {{metrics: [psnr_db, ssim, contrast_transfer]}}
   text: {{metrics: [psnr_db, cer, wer, ned]}}
 cost: {{subset: crop, batch_size: 2}}

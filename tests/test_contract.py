@@ -177,6 +177,77 @@ def test_rates() -> None:
     assert Code.of_bytes((b"abc", b"")).bits == (24.0, 0.0)
 
 
+def test_words_of_several_scales_and_of_several_codebooks() -> None:
+    scales = (torch.tensor([[[3]], [[5]]]), torch.tensor([[[1, 2], [0, 0]], [[7, 6], [4, 4]]]))
+    shared = Code.discrete(scales, 8)
+    assert [words.tolist() for words in shared.words(1)] == [[5, 7, 6, 4, 4]]
+    product = Code.discrete(torch.tensor([[[[9, 8]], [[0, 1]]]]), (16, 2))  # 1×2×1×2
+    assert [words.tolist() for words in product.words(0)] == [[9, 8], [0, 1]]
+    assert (product.tokens, product.bits, product.codebooks) == ((2,), (10.0,), (16, 2))
+    with pytest.raises(ValueError, match="2 codebooks, but axis 1 is 3"):
+        Code.discrete(torch.zeros(1, 3, 4).long(), (16, 2))
+    assert Code.of_bytes((b"a",)).words(0) == ()
+
+
+class Product(Right):
+    """Eight-bit gray as two words of four bits."""
+
+    high = 16
+
+    def _encode(self, images: Tensor) -> Code:
+        gray = super()._encode(images).indices
+        assert isinstance(gray, Tensor)
+        words = torch.stack((gray // 16, gray % 16), dim=1)
+        return Code.discrete(words, (self.high, 16))
+
+    def _decode(self, code: Code) -> Tensor:
+        assert isinstance(code.indices, Tensor)
+        gray = code.indices[:, 0] * 16 + code.indices[:, 1]
+        return super()._decode(replace(code, indices=gray))
+
+
+def test_a_token_may_be_a_word_of_each_of_several_codebooks() -> None:
+    assert "token-count" in check_contract(Product(SPEC), PICTURES)
+
+    class Narrow(Product):
+        high = 8
+
+    with pytest.raises(ContractError, match="the entry declares 256 in all"):
+        check_contract(Narrow(SPEC), PICTURES)
+    with pytest.raises(ContractError, match=r"index \d+ in a codebook of 8"):
+        check_contract(Narrow(replace(SPEC, codebook_size=128)), PICTURES)
+
+
+def test_latents_in_8_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = (
+        torch.randn(2, 4, 9, 7, generator=generator)
+        * torch.tensor([1.0, 10, 0.1, 0])[:, None, None]
+    )
+    code = Code.continuous(latents)
+    coarse = code.quantize8()
+    assert coarse.latents is not None and coarse.bits == (4 * 63 * 8.0 + 4 * 64,) * 2
+    assert coarse.tokens == code.tokens
+    low, high = latents.amin((2, 3), keepdim=True), latents.amax((2, 3), keepdim=True)
+    # Half a step, and the rounding of float32.
+    step = (high - low) / 255
+    assert bool(((coarse.latents - latents).abs() <= step * 0.5001 + 1e-6 * high.abs()).all())
+    assert bool(torch.isclose(coarse.latents.amax((2, 3), keepdim=True), high).all())
+    assert torch.equal(coarse.latents[:, 3], latents[:, 3])  # a channel without a range
+    assert coarse.latents[0, 1].unique().numel() <= 256
+    # An image does not depend on its batch. The mutant: one range for all, of which a quiet channel
+    # gets few levels.
+    alone = Code.continuous(latents[1:]).quantize8().latents
+    assert alone is not None and torch.equal(alone[0], coarse.latents[1])
+    whole = (latents.amax() - latents.amin()) / 255
+    mutant = (latents / whole).round() * whole
+    assert (mutant - latents)[:, 2].abs().max() > 20 * (coarse.latents - latents)[:, 2].abs().max()
+    half = Code.continuous(latents.bfloat16()).quantize8().latents
+    assert half is not None and half.dtype == torch.bfloat16  # what the decoder takes
+    with pytest.raises(ValueError, match="only latents"):
+        Code.of_bytes((b"a",)).quantize8()
+
+
 def test_only_float_rgb_batches_are_taken() -> None:
     for images in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8).byte()):
         with pytest.raises(ValueError, match="expected float N×3×H×W"):

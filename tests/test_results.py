@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vtbench.errors import OutputError, ResultsError
-from vtbench.files import write_atomic
+from vtbench.files import sha256_bytes, write_atomic
+from vtbench.metrics.rate import Histogram, add_histograms, code_length, count_tokens
 from vtbench.results import (
     ROW_COLUMNS,
     Environment,
@@ -20,6 +24,7 @@ from vtbench.results import (
     RunRecord,
     SuiteRecord,
     TokenizerRecord,
+    encode_codes,
     encode_rows,
     read_run,
     read_runs,
@@ -137,6 +142,90 @@ def test_torn_records_are_refused(tmp_path: Path, content: str) -> None:
     write_run(tmp_path, record(), rows())
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ResultsError, match=r"run\.json"):
+        read_run(tmp_path)
+
+
+def counted() -> tuple[list[Row], tuple[Histogram, ...]]:
+    """Return rows of 4 + 12 tokens of two codebooks, and their histograms."""
+    words = (np.array([5, 5, 2, 2]), np.arange(12))
+    images = [(count_tokens(w, 2**18), count_tokens(w * 0, 4)) for w in words]
+    codes = add_histograms(images)
+    bits = [code_length(image[0], codes[0]) for image in images]
+    return [{**row, "entropy_bits": own} for row, own in zip(rows(), bits, strict=True)], codes
+
+
+def test_counts_of_codewords_round_trip(tmp_path: Path) -> None:
+    own, codes = counted()
+    written = write_run(tmp_path, record(), own, codes=codes)
+    assert written.codes is not None and written.codes.images == 2
+    assert [(b.size, b.unit, b.tokens) for b in written.codes.codebooks] == [
+        (2**18, "codewords", 16),
+        (4, "codewords", 16),
+    ]
+    run = read_run(tmp_path)
+    for read, expected in zip(run.codes, codes, strict=True):
+        assert read.symbols.tolist() == expected.symbols.tolist()
+        assert read.counts.tolist() == expected.counts.tolist()
+    assert encode_codes(codes) == encode_codes(run.codes)
+    # A run without counts removes an earlier one's.
+    write_run(tmp_path, record(), rows())
+    assert not (tmp_path / "codes.parquet").exists()
+    assert read_run(tmp_path).codes == ()
+
+
+def test_the_counts_of_a_large_codebook_stay_small() -> None:
+    words = np.random.default_rng(0).integers(0, 2**18, 2**20)
+    assert len(encode_codes([count_tokens(words, 2**18)])) < 2**19
+
+
+def edit_codes(folder: Path, codes: Sequence[Histogram], *, digest: bool = True) -> None:
+    content = encode_codes(codes)
+    (folder / "codes.parquet").write_bytes(content)
+    if digest:
+        data = json.loads((folder / "run.json").read_text())
+        data["codes"]["sha256"] = sha256_bytes(content)
+        (folder / "run.json").write_text(json.dumps(data))
+
+
+def test_edited_counts_are_refused(tmp_path: Path) -> None:
+    own, codes = counted()
+    write_run(tmp_path, record(), own, codes=codes)
+    first, second = codes
+    more = replace(first, counts=first.counts + 1)
+    edit_codes(tmp_path, (more, second), digest=False)
+    with pytest.raises(ResultsError, match="edited"):
+        read_run(tmp_path)
+    wrong = {
+        "other totals": more,
+        "order": replace(first, symbols=first.symbols[::-1]),
+        "beyond": replace(first, symbols=first.symbols + 2**18),
+        "negative": replace(first, counts=first.counts * 0),
+    }
+    for case in wrong.values():
+        edit_codes(tmp_path, (case, second))
+        with pytest.raises(ResultsError, match="not those of the codebooks"):
+            read_run(tmp_path)
+    edit_codes(tmp_path, (first, second, second))
+    with pytest.raises(ResultsError, match="not those of the codebooks"):
+        read_run(tmp_path)
+    # Totals as they were, but not the tokens that the rows tell of.
+    moved = first.counts.copy()
+    moved[[0, 2]] += [1, -1]  # word 2 was seen three times
+    even = replace(first, counts=moved)
+    edit_codes(tmp_path, (even, second))
+    with pytest.raises(ResultsError, match="code lengths"):
+        read_run(tmp_path)
+    (tmp_path / "codes.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ResultsError, match="edited"):
+        read_run(tmp_path)
+    (tmp_path / "codes.parquet").unlink()
+    with pytest.raises(ResultsError, match=r"codes\.parquet: cannot be read"):
+        read_run(tmp_path)
+
+
+def test_code_lengths_without_counts_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, record(), counted()[0])
+    with pytest.raises(ResultsError, match="code lengths"):
         read_run(tmp_path)
 
 

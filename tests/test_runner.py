@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import piq
 import pytest
 import torch
 from mini_suite import grating, page, photo
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
-from vtbench import runner
+from vtbench import measure, runner
 from vtbench.errors import SuiteError
-from vtbench.images import encode_png, pixel_sha256
+from vtbench.images import encode_png, pixel_sha256, to_uint8
+from vtbench.locations import data_dir
 from vtbench.plan import Request
 from vtbench.records import Spec
 from vtbench.registry import load_registry
 from vtbench.results import Row, read_run, read_suite_folder
 from vtbench.runner import Outcome, run_suite
 from vtbench.suites import folder_suite, load_suite
+from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.resample import Resample
 
@@ -75,6 +80,11 @@ def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
     rows = rows_by_id(tmp_path / "out" / "identity")
     assert rows["photo-odd"]["ssim"] == 1.0
     assert rows["photo-odd"]["ms_ssim"] == 1.0
+    assert (rows["photo-odd"]["mse"], rows["photo-odd"]["mae"]) == (0.0, 0.0)
+    assert rows["photo-odd"]["haarpsi"] == 1.0
+    assert rows["page"]["haarpsi"] is None  # not a metric of its task
+    assert run.record.protocol.metrics["dists"].state in ("measured", "missing")
+    assert run.record.codes is None  # pixels have no codewords
     assert rows["photo-0"]["ms_ssim"] is None  # 64 px: not applicable, not zero
     assert rows["chart"]["contrast_transfer"] == [1.0, 1.0]
     assert rows["chart"]["patch_cpp"] == [0.25, 0.5]
@@ -94,7 +104,163 @@ def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None
     by_hand = np.asarray(Image.open(path))
     mse = np.mean((original.astype(float) - by_hand.astype(float)) ** 2)
     assert row["psnr_db"] == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-9)
+    assert row["mse"] == pytest.approx(mse, rel=1e-12)
+    error = np.abs(original.astype(float) - by_hand.astype(float))
+    assert row["mae"] == pytest.approx(error.mean(), rel=1e-12)
+    x, y = (torch.tensor(a.copy()).permute(2, 0, 1)[None].double() for a in (original, by_hand))
+    # piq's YIQ matrix has another last digit: tests/metrics/test_haarpsi.py
+    assert row["haarpsi"] == pytest.approx(float(piq.haarpsi(x, y, data_range=255.0)), abs=2e-4)
     assert row["bits"] == 8 * path.stat().st_size
+
+
+def test_dists_is_measured_where_its_weights_are(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def open_dists(backbone: Path, factors: Path, *, device: str) -> Callable[..., Tensor]:
+        opened.append((backbone.name, factors.name, device))
+        return lambda original, image: (original != image).double().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(measure, "Dists", open_dists)
+    for name, state in (("", "missing"), ("dists-f5e65c96.pt", "measured")):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        folder = tmp_path / "hub" / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("vgg16-397923af.pth", name or "other"):
+            (folder / file).write_bytes(b"")
+        run_suite(request(data, tmp_path / "out", "resize-2x"), Quiet())
+        run = read_run(tmp_path / "out" / "resize-2x")
+        metric = run.record.protocol.metrics["dists"]
+        assert metric.state == state
+        rows = {row["id"]: row["dists"] for row in run.rows}
+        assert rows["page"] is None
+        assert (rows["photo-0"] is not None) == (state == "measured")
+    assert opened == [("vgg16-397923af.pth", "dists-f5e65c96.pt", "cpu")]
+
+
+def tokens_by_hand(data: Path, side: int) -> dict[str, list[int]]:
+    """Return each image's nearest codewords of patch-vq, by loops over its patches."""
+    codebook = load_file(data_dir() / "weights" / f"patch-vq-f{side}.safetensors")["codebook"]
+    words = codebook.double()
+    found = {}
+    for path in sorted((data / "mini").glob("*.png")):
+        image = np.asarray(Image.open(path).convert("RGB")).astype(np.float64) / 127.5 - 1
+        down, right = (-image.shape[axis] % side for axis in (0, 1))
+        image = np.pad(image, ((0, down), (0, right), (0, 0)), mode="reflect")
+        tokens = []
+        for top in range(0, image.shape[0], side):
+            for left in range(0, image.shape[1], side):
+                patch = image[top : top + side, left : left + side].transpose(2, 0, 1)
+                distance = (words - torch.tensor(patch.reshape(-1))).square().sum(dim=1)
+                tokens.append(int(distance.argmin()))
+        found[path.stem] = tokens
+    return found
+
+
+def test_codewords_are_counted_over_all_images(data: Path, tmp_path: Path) -> None:
+    # Once each: what is encoded again for the warm-up is not counted again.
+    run_suite(request(data, tmp_path, "patch-vq-f16"), Quiet())
+    run = read_run(tmp_path / "patch-vq-f16")
+    by_hand = tokens_by_hand(data, 16)
+    counts = Counter(token for tokens in by_hand.values() for token in tokens)
+    (codes,) = run.codes
+    assert dict(zip(codes.symbols.tolist(), codes.counts.tolist(), strict=True)) == counts
+    assert run.record.codes is not None
+    assert run.record.codes.images == 6
+    assert run.record.codes.codebooks[0].size == load_registry()["patch-vq-f16"].codebook_size
+    assert run.record.codes.codebooks[0].tokens == sum(row["tokens"] for row in run.rows)
+    for row in run.rows:
+        tokens = by_hand[row["id"]]
+        ideal = sum(math.log2(counts.total() / counts[token]) for token in tokens)
+        assert row["entropy_bits"] == pytest.approx(ideal, rel=1e-12)
+        assert row["tokens"] == len(tokens)
+
+
+def test_a_killed_run_loses_no_counts(data: Path, tmp_path: Path) -> None:
+    run_suite(request(data, tmp_path / "whole", "patch-vq-f8"), Quiet())
+
+    class Killed(Quiet):
+        def advanced(self, images: int) -> None:
+            super().advanced(images)
+            if self.images >= 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(request(data, tmp_path / "out", "patch-vq-f8"), Killed())
+    (partial,) = (tmp_path / "out").glob(".*partial*")
+    assert '"codes"' in partial.read_text()
+    run_suite(request(data, tmp_path / "out", "patch-vq-f8"), Quiet())
+    files = [tmp_path / base / "patch-vq-f8" / "codes.parquet" for base in ("whole", "out")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    lengths = [
+        {name: row["entropy_bits"] for name, row in rows_by_id(file.parent).items()}
+        for file in files
+    ]
+    assert lengths[0] == lengths[1]
+
+
+class Wandering(Tokenizer):
+    """Its codebook has another size in every picture of another size."""
+
+    def _encode(self, images: Tensor) -> Code:
+        return Code.discrete(images[:, 0].round().long(), images.shape[-1])
+
+    def _decode(self, code: Code) -> Tensor:
+        assert isinstance(code.indices, Tensor)
+        return code.indices[:, None].expand(-1, 3, -1, -1).float()
+
+
+class Outside(Wandering):
+    def _encode(self, images: Tensor) -> Code:
+        return Code.discrete(images[:, 0].round().long() + 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        (Wandering, "tokens cannot be counted: two images were encoded with different codebooks"),
+        (Outside, "token 2 is outside the codebook of 2"),
+    ],
+)
+def test_tokens_that_cannot_be_counted_are_named(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: type[Tokenizer],
+    message: str,
+) -> None:
+    spec = Spec(name="x", family="t", kind="discrete", quantizer="none", codebook_size=2)
+    monkeypatch.setattr(runner, "build_tokenizer", lambda *a, **k: tokenizer(spec))
+    outcome = run_suite(request(data, tmp_path, "identity"), Quiet())[0]
+    assert outcome.status == "failed"
+    assert message in str(outcome.reason)
+
+
+def test_latents_in_8_bits_are_decoded_where_the_task_asks(data: Path, tmp_path: Path) -> None:
+    run_suite(request(data, tmp_path / "plain", "patch-pca-f8c4"), Quiet())
+    plain = rows_by_id(tmp_path / "plain" / "patch-pca-f8c4")
+    assert {row["psnr_q8_db"] for row in plain.values()} == {None}
+    path = data / "suites" / "mini.yaml"
+    path.write_text(path.read_text().replace("haarpsi, dists", "haarpsi, psnr_q8_db"))
+    run_suite(request(data, tmp_path, "patch-pca-f8c4", "patch-vq-f8", "identity"), Quiet())
+    rows = rows_by_id(tmp_path / "patch-pca-f8c4")
+    tokenizer = build_tokenizer(load_registry()["patch-pca-f8c4"], device="cpu")
+    for name in ("photo-0", "photo-odd"):
+        pixels = np.asarray(Image.open(data / "mini" / f"{name}.png"))
+        original = torch.tensor(pixels.copy()).permute(2, 0, 1)[None]
+        code = tokenizer.encode(original / 255.0)
+        image = to_uint8(tokenizer.decode(code.quantize8()))
+        mse = float((image.double() - original.double()).square().mean())
+        # float32 sums in another order may move a pixel over a rounding edge: one level, rarely
+        expected = pytest.approx(10 * math.log10(255**2 / mse), abs=1e-3)
+        assert rows[name]["psnr_q8_db"] == expected
+        assert rows[name]["q8_bits"] == 8 * rows[name]["tokens"] * 4 + 4 * 64
+        assert rows[name]["psnr_db"] == plain[name]["psnr_db"]
+        assert rows[name]["psnr_q8_db"] != rows[name]["psnr_db"]
+    assert rows["page"]["psnr_q8_db"] is None  # its task does not ask
+    for other in ("patch-vq-f8", "identity"):  # no continuous latents
+        assert {r["psnr_q8_db"] for r in rows_by_id(tmp_path / other).values()} == {None}
 
 
 def test_a_finished_run_is_reused_and_fresh_is_not(data: Path, tmp_path: Path) -> None:

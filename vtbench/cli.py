@@ -342,7 +342,8 @@ def fetch(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Download weights: of tokenizers by name, of lpips-alex and lpips-vgg, of a suite's metrics."""
+    """Download weights: of tokenizers by name, of lpips-alex, lpips-vgg and dists, of a suite's
+    metrics."""
     from vtbench import weights
     from vtbench.registry import load_registry
     from vtbench.suites import load_suite
@@ -352,13 +353,15 @@ def fetch(
     if suite_name is not None:
         tasks = load_suite(suite_name, data_folders).protocol.tasks.values()
         keys = sorted({key for task in tasks for key in task.metrics})
-        wanted += [key.replace("_", "-") for key in keys if key.startswith("lpips_")]
+        wanted += [key.replace("_", "-") for key in keys if key.startswith(("lpips_", "dists"))]
     if not wanted:
-        raise click.UsageError("name a tokenizer, lpips-alex, lpips-vgg, or --suite NAME")
+        raise click.UsageError("name a tokenizer, lpips-alex, lpips-vgg, dists, or --suite NAME")
     backbones = {f"lpips-{net}": net for net in weights.LPIPS_BACKBONES}
     for name in dict.fromkeys(wanted):
         if name in backbones:
             path = weights.fetch_lpips_backbone(backbones[name])
+        elif name == "dists":
+            path = weights.fetch_dists_weights()[1]
         else:
             entry = registry[name]
             if entry.weights is None:

@@ -15,6 +15,8 @@ from vtbench.errors import WeightsError
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
 from vtbench.metrics import detail, pixel
 from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.dists import Dists
+from vtbench.metrics.haarpsi import haarpsi
 from vtbench.metrics.perceptual import Lpips
 from vtbench.metrics.text import LineReader, LineScores, open_reader, score_lines
 from vtbench.records import Sample
@@ -26,7 +28,7 @@ SCRIPTS_WITHOUT_SPACES = frozenset({"chinese", "japanese"})
 
 
 class Meter:
-    """Measures batches of one suite; what it needs (OCR engine, LPIPS networks) is opened once.
+    """Measures batches of one suite; what it needs (OCR engine, networks) is opened once.
 
     The readings of originals are kept by content, shared by all tokenizers of a process. A metric
     whose weights are not on this machine is `missing` with its reason in `states`, never computed
@@ -37,7 +39,7 @@ class Meter:
         self.suite = suite
         self.states: dict[str, MetricRecord] = {}
         self.ocr: dict[str, str] = {}
-        self._lpips: dict[str, Lpips] = {}
+        self._networks: dict[str, Lpips | Dists] = {}
         self._reader: LineReader | None = None
         self._readings: dict[str, list[str]] = {}
         wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
@@ -47,7 +49,9 @@ class Meter:
                 if key.startswith("lpips_"):
                     net = key.removeprefix("lpips_")
                     backbone = weights.find_lpips_backbone(net)
-                    self._lpips[key] = Lpips(net, backbone, device=device)
+                    self._networks[key] = Lpips(net, backbone, device=device)
+                elif key == "dists":
+                    self._networks[key] = Dists(*weights.find_dists_weights(), device=device)
                 elif key in ("cer", "wer", "ned") and self._reader is None:
                     self._reader = open_reader(ocr, device=device)
                     self.ocr = dict(self._reader.identity)
@@ -71,12 +75,24 @@ class Meter:
         rows: list[Row] = [{} for _ in samples]
         self._measure_pixels(wanted, original, image, rows)
         for key in wanted:
-            if key in self._lpips:
-                _spread(rows, key, self._lpips[key](original, image))
+            if key in self._networks:
+                _spread(rows, key, self._networks[key](original, image))
         if "contrast_transfer" in wanted:
             self._measure_contrast(samples, original, image, rows)
         if self._reader is not None and {"cer", "wer", "ned"} & set(wanted):
             self._measure_text(self._reader, samples, original, image, rows)
+        return rows
+
+    def wants_quantized(self, task: str) -> bool:
+        """Whether the task asks what its continuous latents are worth in 8 bits."""
+        return "psnr_q8_db" in self.suite.protocol.tasks[task].metrics
+
+    @staticmethod
+    def measure_quantized(original: Tensor, image: Tensor, bits: Sequence[float]) -> list[Row]:
+        """Return the columns of what quantized latents cost and decode to. Both batches are uint8
+        N×3×H×W."""
+        rows: list[Row] = [{"q8_bits": own} for own in bits]
+        _spread(rows, "psnr_q8_db", pixel.psnr_db(original, image))
         return rows
 
     @staticmethod
@@ -84,7 +100,13 @@ class Meter:
         wanted: Sequence[str], original: Tensor, image: Tensor, rows: list[Row]
     ) -> None:
         if "psnr_db" in wanted:
-            _spread(rows, "psnr_db", pixel.psnr_db(original, image))
+            mse = pixel.mse(original, image)
+            _spread(rows, "mse", mse)
+            _spread(rows, "psnr_db", pixel.psnr_of_mse(mse))
+        if "mae" in wanted:
+            _spread(rows, "mae", pixel.mae(original, image))
+        if "haarpsi" in wanted:
+            _spread(rows, "haarpsi", haarpsi(original, image))
         if "ms_ssim" in wanted:
             ssim, ms_ssim = pixel.ssim_and_ms_ssim(original, image)
             _spread(rows, "ssim", ssim)

@@ -4,6 +4,7 @@
                          /originals/<n>.png             the panel's originals
                          /<run name>/run.json
                                     /images.parquet
+                                    /codes.parquet         how often each codeword was seen (discrete)
                                     /panel/<n>.png, <n>.error.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
                          /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
@@ -16,19 +17,23 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from vtbench.errors import OutputError, ResultsError
 from vtbench.files import sha256_bytes, write_atomic
+from vtbench.metrics.rate import Histogram, Unit, token_entropy
 from vtbench.records import Kind, State
 from vtbench.registry import Strict
 
 SCHEMA_VERSION = 1
+
+CODES = "codes.parquet"
 
 ROW_COLUMNS: dict[str, str] = {
     "id": "string",
@@ -41,6 +46,8 @@ ROW_COLUMNS: dict[str, str] = {
     "fit": "string",  # none, pad or resize: how the network was given this size
     "tokens": "int64",
     "bits": "float64",
+    "entropy_bits": "float64",  # of the tokens under the distribution of codes.parquet
+    "q8_bits": "float64",  # of latents quantized to 8 bits, with their ranges
     "batch_size": "int64",
     "encode_s": "float64",  # seconds of the batch ÷ images in it
     "decode_s": "float64",
@@ -50,6 +57,11 @@ ROW_COLUMNS: dict[str, str] = {
     "ms_ssim": "float64",
     "lpips_alex": "float64",
     "lpips_vgg": "float64",
+    "mse": "float64",  # squared 8-bit levels: what a pooled PSNR is made of
+    "mae": "float64",  # 8-bit levels
+    "haarpsi": "float64",
+    "dists": "float64",
+    "psnr_q8_db": "float64",  # of what those quantized latents decode to
     "contrast_transfer": "list<float64>",  # one a grating patch
     "patch_cpp": "list<float64>",  # the patch's frequency, cycles per pixel
     "script": "string",
@@ -145,6 +157,22 @@ class Failure(Strict):
     error: str
 
 
+class CodebookRecord(Strict):
+    """One codebook of codes.parquet: its words, what was counted, and over how many tokens."""
+
+    size: Annotated[int, Field(ge=1)]
+    unit: Unit
+    tokens: int
+
+
+class CodesRecord(Strict):
+    """codes.parquet: its digest, its codebooks, and the images that the tokens are of."""
+
+    sha256: str
+    images: int
+    codebooks: tuple[CodebookRecord, ...]
+
+
 class RunRecord(Strict):
     """run.json. key: digest of everything that changes a number, for reuse of own results."""
 
@@ -161,6 +189,7 @@ class RunRecord(Strict):
     started: str
     seconds: float
     rows_sha256: str
+    codes: CodesRecord | None = None
 
     @property
     def complete(self) -> bool:
@@ -211,6 +240,7 @@ class Run:
     record: RunRecord
     rows: tuple[Row, ...]
     folder: Path
+    codes: tuple[Histogram, ...] = ()
 
 
 def write_suite_folder(folder: Path, suite: SuiteFolder) -> None:
@@ -224,17 +254,100 @@ def read_suite_folder(folder: Path) -> SuiteFolder:
     return _read_json(folder / "suite.json", SuiteFolder)
 
 
-def write_run(folder: Path, record: RunRecord, rows: Sequence[Row]) -> RunRecord:
-    """Write images.parquet, then run.json, each whole or not at all; return the record as written.
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    rows: Sequence[Row],
+    *,
+    codes: Sequence[Histogram] = (),
+) -> RunRecord:
+    """Write images.parquet, codes.parquet where there are histograms, then run.json, each whole or
+    not at all; return the record as written.
 
-    run.json is last and holds the rows' digest, so a folder is complete exactly when it validates.
+    run.json is last and holds the others' digests, so a folder is complete exactly when it validates.
     """
     parquet = encode_rows(rows)
-    record = record.model_copy(update={"rows_sha256": sha256_bytes(parquet)})
+    update: dict[str, Any] = {"rows_sha256": sha256_bytes(parquet), "codes": None}
     write_atomic(folder / "images.parquet", parquet)
-    content = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    write_atomic(folder / "run.json", (content + "\n").encode())
+    if codes:
+        content = encode_codes(codes)
+        books = (CodebookRecord(size=c.size, unit=c.unit, tokens=c.tokens) for c in codes)
+        update["codes"] = CodesRecord(
+            sha256=sha256_bytes(content),
+            images=sum(row.get("entropy_bits") is not None for row in rows),
+            codebooks=tuple(books),
+        )
+        write_atomic(folder / CODES, content)
+    else:
+        (folder / CODES).unlink(missing_ok=True)  # of an earlier run
+    record = record.model_copy(update=update)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(folder / "run.json", (text + "\n").encode())
     return record
+
+
+def encode_codes(codes: Sequence[Histogram]) -> bytes:
+    """Return the histograms as a Parquet file: a row a symbol seen, by codebook and symbol."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    places = [np.full(len(histogram.symbols), place) for place, histogram in enumerate(codes)]
+    columns = {
+        "codebook": np.concatenate(places),
+        "symbol": np.concatenate([histogram.symbols for histogram in codes]),
+        "count": np.concatenate([histogram.counts for histogram in codes]),
+    }
+    table = pa.table({name: pa.array(values, pa.int64()) for name, values in columns.items()})
+    buffer = io.BytesIO()
+    # Ascending symbols are stored by their differences.
+    parquet.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
+    )
+    return buffer.getvalue()
+
+
+def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
+    """Return a run's histograms, which must be the ones that run.json was written with.
+
+    Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    path = folder / CODES
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+    if sha256_bytes(content) != record.sha256:
+        raise ResultsError(f"{path}: not the counts that run.json was written with (edited?)")
+    try:
+        table = parquet.read_table(io.BytesIO(content))
+        place, symbol, count = (table[name].to_numpy() for name in ("codebook", "symbol", "count"))
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise ResultsError(f"{path}: not a table of counts ({error})") from None
+    codes = []
+    for index, book in enumerate(record.codebooks):
+        own = place == index
+        codes.append(Histogram(book.size, symbol[own], count[own]))
+    whole = sum(len(histogram.symbols) for histogram in codes) == len(place)
+    for histogram, book in zip(codes, record.codebooks, strict=True):
+        largest = book.size if book.unit == "codewords" else 2 * book.size.bit_length()
+        symbols = histogram.symbols
+        if (
+            not whole
+            or (histogram.unit, histogram.tokens) != (book.unit, book.tokens)
+            or (histogram.counts < 1).any()
+            or (symbols[1:] <= symbols[:-1]).any()
+            or (len(symbols) and not 0 <= symbols[0] <= symbols[-1] < largest)
+        ):
+            raise ResultsError(f"{path}: its counts are not those of the codebooks of run.json")
+    return tuple(codes)
 
 
 def encode_rows(rows: Sequence[Row]) -> bytes:
@@ -317,7 +430,14 @@ def read_run(folder: Path) -> Run:
         )
     if failed != {failure.id for failure in record.failures}:
         raise ResultsError(f"{path}: failed rows differ from run.json's failures")
-    return Run(record, rows, folder)
+    codes = read_codes(folder, record.codes) if record.codes is not None else ()
+    lengths = [row["entropy_bits"] for row in rows if row["entropy_bits"] is not None]
+    total = math.fsum(token_entropy(histogram) * histogram.tokens for histogram in codes)
+    if not math.isclose(math.fsum(lengths), total, rel_tol=1e-9, abs_tol=1e-6) or len(lengths) != (
+        record.codes.images if record.codes else 0
+    ):
+        raise ResultsError(f"{path}: the images' code lengths are not those of {CODES}")
+    return Run(record, rows, folder, codes)
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from vtbench.errors import CellFailed, RegistryError, ResultsError, WeightsError
 from vtbench.images import RGB8, pixel_sha256, to_float, to_rgb8, to_uint8
 from vtbench.measure import Meter
 from vtbench.memory import PeakMemory
+from vtbench.metrics import rate
+from vtbench.metrics.rate import Histogram
 from vtbench.panel import write_originals, write_panel
 from vtbench.plan import Request
 from vtbench.provenance import draft_record
@@ -177,6 +179,7 @@ def run_tokenizer(
 
     order = {sample.id: index for index, sample in enumerate(request.samples())}
     rows = sorted(partial.rows, key=lambda row: order[row["id"]])
+    rows, codes = _pool_codes(rows)
     failures = tuple(Failure(id=r["id"], error=r["error"]) for r in rows if r.get("error"))
     record = results.write_run(
         folder,
@@ -189,6 +192,7 @@ def run_tokenizer(
             }
         ),
         rows,
+        codes=codes,
     )
     partial.discard()
     if failures:
@@ -196,6 +200,37 @@ def run_tokenizer(
         reason = f"{len(failures)} of {len(rows)} images failed; {first.id}: {first.error}"
         return Outcome(name, "failed", reason, record)
     return Outcome(name, "measured", stale, record)
+
+
+def _pool_codes(rows: Sequence[Row]) -> tuple[list[Row], tuple[Histogram, ...]]:
+    """Return the rows with each image's ideal bits in place of its packed histograms, and the sums
+    of these: what an image's tokens cost is known only when all have been counted.
+
+    Raises CellFailed for a tokenizer whose codebooks are not the same for all images."""
+    counted = [index for index, row in enumerate(rows) if row.get("codes") is not None]
+    try:
+        codes, bits = rate.pool_codes([rows[index]["codes"] for index in counted])
+    except ValueError as error:
+        raise CellFailed(f"tokens cannot be counted: {error}") from None
+    pooled = [{key: row[key] for key in row if key != "codes"} for row in rows]
+    for index, length in zip(counted, bits, strict=True):
+        pooled[index]["entropy_bits"] = length
+    return pooled, codes
+
+
+def _count_tokens(code: Code) -> list[str | None]:
+    """Return each image's packed histograms; None for a code that has no codebooks."""
+    if not code.codebooks:
+        return [None] * len(code.tokens)
+    return [
+        rate.pack_histograms(
+            [
+                rate.count_tokens(words.numpy(), size)
+                for words, size in zip(code.words(image), code.codebooks, strict=True)
+            ]
+        )
+        for image in range(len(code.tokens))
+    ]
 
 
 def _find_current(folder: Path, key: str) -> RunRecord | str | None:
@@ -236,6 +271,16 @@ def _reconstruct(tokenizer: Tokenizer, batch: Batch) -> _Reconstruction:
     return _Reconstruction(code, decoded, t1 - t0, t2 - t1)
 
 
+def _decode_quantized(
+    tokenizer: Tokenizer, batch: Batch, code: Code, meter: Meter
+) -> _Reconstruction | None:
+    """Decode the batch again from latents of 8 bits, where its task asks for that; not timed."""
+    if tokenizer.spec.kind != "continuous" or not meter.wants_quantized(batch.samples[0].task):
+        return None
+    quantized = code.quantize8()
+    return _Reconstruction(quantized, tokenizer.decode(quantized), 0.0, 0.0)
+
+
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -258,6 +303,9 @@ def _measure_batch(
     memory.start()
     try:
         result = _reconstruct(tokenizer, batch)
+        peak = memory.stop()
+        codes = _count_tokens(result.code)
+        coarse = _decode_quantized(tokenizer, batch, result.code, meter)
     except Exception as error:
         # A network of strangers may raise anything; the image fails by name and the run goes on.
         if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
@@ -265,7 +313,6 @@ def _measure_batch(
             return _measure_singly(tokenizer, batch, meter, memory)
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return [{**row, "error": reason} for row in rows], nothing
-    peak = memory.stop()
     if result.images.shape != batch.images.shape:
         shapes = f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
         return [{**row, "error": f"wrong size: {shapes}"} for row in rows], nothing
@@ -273,6 +320,12 @@ def _measure_batch(
     image8 = to_uint8(torch.nan_to_num(result.images))
     original = original.to(image8.device)
     measured = meter.measure(batch.samples[0].task, batch.samples, original, image8)
+    if coarse is not None:
+        coarse8 = to_uint8(torch.nan_to_num(coarse.images))
+        of_coarse = meter.measure_quantized(original, coarse8, coarse.code.bits)
+        for values, more, image in zip(measured, of_coarse, coarse.images, strict=True):
+            # NaN fails the image by name: see `_refuse_non_finite`.
+            values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
     pictures: list[RGB8 | None] = []
     for index, (row, values) in enumerate(zip(rows, measured, strict=True)):
         if not finite[index]:
@@ -284,6 +337,7 @@ def _measure_batch(
             fit=result.code.fit.policy,
             tokens=result.code.tokens[index],
             bits=result.code.bits[index],
+            codes=codes[index],
             batch_size=batch.size,
             encode_s=result.encode_s / batch.size,
             decode_s=result.decode_s / batch.size,

@@ -407,7 +407,10 @@ def folder_suite(folder: Path) -> Suite:
         ocr="rapidocr",
         tasks={
             "reconstruction": TaskProtocol(
-                metrics=("psnr_db", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg")
+                metrics=(
+                    *("psnr_db", "mae", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg"),
+                    *("haarpsi", "dists"),
+                )
             )
         },
         cost=Cost(subset="images", batch_size=8),

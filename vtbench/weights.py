@@ -20,6 +20,17 @@ LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pt
 
 LPIPS_SOURCE = "https://download.pytorch.org/models/"
 
+DISTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
+"""Of the authors' α and β of DISTS (12 kB, MIT): DISTS_pytorch/weights.pt of their repository."""
+
+DISTS_FILE = f"dists-{DISTS_SHA256[:8]}.pt"
+"""What that file is called here: "weights.pt" would tell nobody what it is."""
+
+DISTS_SOURCE = (
+    "https://raw.githubusercontent.com/dingkeyan93/DISTS/"
+    "1267d8cb626c98706db3697422701c56a85ebf2e/DISTS_pytorch/weights.pt"
+)
+
 
 @dataclass(frozen=True)
 class WeightFiles:
@@ -161,9 +172,7 @@ def find_lpips_backbone(net: str) -> Path:
 
     Raises WeightsMissing with the file's name, the folder, and where it is published.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    home = Path(os.environ.get("TORCH_HOME", cache / "torch"))
-    path = home / "hub" / "checkpoints" / LPIPS_BACKBONES[net]
+    path = _checkpoints() / LPIPS_BACKBONES[net]
     if not path.is_file():
         raise WeightsMissing(
             f"LPIPS ({net}) needs {path.name} in {path.parent}: run `vtbench fetch lpips-{net}`"
@@ -173,24 +182,50 @@ def find_lpips_backbone(net: str) -> Path:
 
 def fetch_lpips_backbone(net: str) -> Path:
     """Download torchvision's checkpoint to where `find_lpips_backbone` looks, hash checked."""
+    name = LPIPS_BACKBONES[net]
+    sha8 = name.rsplit("-", 1)[1].removesuffix(".pth")
+    return _download(LPIPS_SOURCE + name, _checkpoints() / name, sha256=sha8)
+
+
+def find_dists_weights() -> tuple[Path, Path]:
+    """Return DISTS' two files where torch.hub keeps such: VGG-16 of torchvision, and α and β.
+
+    Raises WeightsMissing with the names of those that are not there, the folder and the command.
+    """
+    paths = _checkpoints() / LPIPS_BACKBONES["vgg"], _checkpoints() / DISTS_FILE
+    if absent := [path.name for path in paths if not path.is_file()]:
+        raise WeightsMissing(
+            f"DISTS needs {' and '.join(absent)} in {paths[0].parent}: run `vtbench fetch dists`"
+        )
+    return paths
+
+
+def fetch_dists_weights() -> tuple[Path, Path]:
+    """Download DISTS' two files to where `find_dists_weights` looks, hash checked."""
+    fetch_lpips_backbone("vgg")
+    _download(DISTS_SOURCE, _checkpoints() / DISTS_FILE, sha256=DISTS_SHA256)
+    return find_dists_weights()
+
+
+def _checkpoints() -> Path:
+    """Return the folder of torch.hub's checkpoints."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"
+
+
+def _download(address: str, target: Path, *, sha256: str) -> Path:
+    """Download a file unless it is there; its sha256 must begin with what is given."""
     from urllib.error import URLError
 
     from torch.hub import download_url_to_file
 
-    name = LPIPS_BACKBONES[net]
-    try:
-        return find_lpips_backbone(net)
-    except WeightsMissing:
-        pass
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    target = Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints" / name
+    if target.is_file():
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download_url_to_file(
-            LPIPS_SOURCE + name,
-            str(target),
-            hash_prefix=name.rsplit("-", 1)[1].removesuffix(".pth"),
-        )
+        download_url_to_file(address, str(target), hash_prefix=sha256)
     except (URLError, OSError, RuntimeError) as error:
-        raise WeightsMissing(f"{name} could not be fetched from {LPIPS_SOURCE}: {error}") from None
-    return find_lpips_backbone(net)
+        raise WeightsMissing(
+            f"{target.name} could not be fetched from {address}: {error}"
+        ) from None
+    return target

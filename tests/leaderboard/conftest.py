@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vtbench import results
+from vtbench.metrics.rate import Histogram
 from vtbench.results import ROW_COLUMNS, Row
 
 DIGEST = "5" * 64
@@ -109,6 +110,7 @@ def write_run() -> Callable[..., Path]:
         rows: list[Row] | None = None,
         *,
         missing: dict[str, str] | None = None,
+        codes: Sequence[Histogram] = (),
         **changes: Any,
     ) -> Path:
         rows = make_rows() if rows is None else rows
@@ -181,7 +183,9 @@ def write_run() -> Callable[..., Path]:
             for parent in parents:
                 target = target[parent]
             target[last] = value
-        results.write_run(folder / name, results.RunRecord.model_validate(record), rows)
+        results.write_run(
+            folder / name, results.RunRecord.model_validate(record), rows, codes=codes
+        )
         return folder / name
 
     return write

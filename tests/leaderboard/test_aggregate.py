@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import torch
+from torchmetrics.image import PeakSignalNoiseRatio
 
 from vtbench.errors import ResultsError
 from vtbench.leaderboard.aggregate import Cell, read_board
+from vtbench.metrics.rate import add_histograms, code_length, count_tokens
 
 
 def _cells(folder):
@@ -166,6 +170,133 @@ def test_capped_psnrs_are_counted_and_averaged(write_suite, write_run, rows):
     (line,) = read_board(folder).lines
     assert line.capped == 1
     assert line.cells["reconstruction.psnr_db"].value == 166 / 3
+
+
+def test_pooled_psnr_weighs_pixels_and_not_images(write_suite, write_run, rows):
+    folder = write_suite()
+    own = rows()
+    generator = torch.Generator().manual_seed(0)
+    pooled = PeakSignalNoiseRatio(data_range=255.0)  # over everything that it was updated with
+    for row, spread in zip(own[:3], (4, 40, 2), strict=True):
+        shape = (1, 3, row["height"], row["width"])
+        x = torch.randint(0, 256, shape, generator=generator).float()
+        y = (x + torch.randint(-spread, spread + 1, shape, generator=generator)).clamp(0, 255)
+        pooled.update(y, x)
+        row["mse"] = float((x.double() - y.double()).square().mean())
+        row["mae"] = float((x - y).abs().mean())
+    write_run(folder, "a", own)
+    cells = _cells(folder)
+    # torchmetrics adds up in float32
+    expected = pytest.approx(float(pooled.compute()), abs=1e-4)
+    assert cells["reconstruction.psnr_pooled_db"].value == expected
+    assert cells["reconstruction.psnr_pooled_db"].n == 3
+    assert cells["reconstruction.mae"].value == math.fsum(row["mae"] for row in own[:3]) / 3
+    # Mutants: images with the same weight, and the mean of PSNRs.
+    psnrs = [10 * math.log10(255**2 / row["mse"]) for row in own[:3]]
+    by_image = 10 * math.log10(255**2 / (sum(row["mse"] for row in own[:3]) / 3))
+    for wrong in (by_image, sum(psnrs) / 3):
+        assert abs(cells["reconstruction.psnr_pooled_db"].value - wrong) > 0.5
+    # One subset alone, identical images, and a run without PSNR.
+    assert cells["reconstruction.whole.psnr_pooled_db"].value == pytest.approx(psnrs[2])
+    for row in own[:3]:
+        row["mse"] = 0.0
+    write_run(folder, "a", own)
+    assert _cells(folder)["reconstruction.psnr_pooled_db"].value == 100.0
+    write_run(folder, "a", own, missing={"psnr_db": "why"})
+    cell = Cell(None, 0, "missing", "why")
+    assert _cells(folder)["reconstruction.psnr_pooled_db"] == cell
+
+
+def _counted(rows, *sizes):
+    """Return rows with the code lengths of random tokens of these codebooks, and the histograms."""
+    random = np.random.default_rng(0)
+    images = [
+        [count_tokens(random.integers(0, size // 2, 16), size) for size in sizes] for _ in rows
+    ]
+    codes = add_histograms(images)
+    for row, image in zip(rows, images, strict=True):
+        row["entropy_bits"] = math.fsum(map(code_length, image, codes))
+    return rows, codes
+
+
+def test_what_is_counted_of_tokens(write_suite, write_run, rows):
+    folder = write_suite()
+    own, codes = _counted(rows(), 1024)
+    write_run(folder, "a", own, codes=codes)
+    cells = _cells(folder)
+    counts = codes[0].counts / 112  # 7 images of 16 tokens
+    entropy = -sum(p * math.log2(p) for p in counts)
+    expected = {
+        "rate.tokens_counted": 112,
+        "rate.codebooks": 1,
+        "rate.codewords": 1024,
+        "rate.token_bits": 10.0,
+        "rate.token_entropy_bits": pytest.approx(entropy, rel=1e-12),
+        "rate.codebook_usage": len(codes[0].symbols) / 1024,
+        "rate.codebook_perplexity": pytest.approx(2**entropy, rel=1e-12),
+    }
+    assert {key: cells[key].value for key in expected} == expected
+    assert {cells[key].n for key in expected} == {112}
+    assert cells["reconstruction.entropy_bpp"].value == pytest.approx(
+        math.fsum(row["entropy_bits"] for row in own[:3]) / 40000, rel=1e-15
+    )
+    # Over all tasks and pixels it is the entropy of the tokens, and below the nominal rate.
+    total = math.fsum(row["entropy_bits"] for row in own)
+    assert total == pytest.approx(112 * entropy, rel=1e-12) and entropy < 10
+
+
+def test_sub_codebooks_have_numbers_of_their_own(write_suite, write_run, rows):
+    folder = write_suite()
+    own, codes = _counted(rows(), 256, 16, 2**30)
+    write_run(folder, "three", own, codes=codes)
+    own, two = _counted(rows(), 64, 64)
+    write_run(folder, "two", own, codes=two)
+    board = read_board(folder)
+    three, other = ({line.name: line.cells for line in board.lines}[n] for n in ("three", "two"))
+    assert three["rate.token_bits"].value == 42.0  # a token is a word of each
+    # Counted bit by bit: no words to count, and so no mean over the codebooks.
+    assert three["rate.codebook_usage"].state == "not-applicable"
+    assert three["rate.codebook-3.codebook_usage"].state == "not-applicable"
+    assert three["rate.codebook-2.codebook_usage"].value == len(codes[1].symbols) / 16
+    assert three["rate.codebook-3.token_entropy_bits"].value > 20
+    assert other["rate.codebook_usage"].value == sum(len(c.symbols) for c in two) / 128
+    assert other["rate.codebook-3.codebook_usage"].state == "not-applicable"
+    entropies = [other[f"rate.codebook-{place}.token_entropy_bits"].value for place in (1, 2)]
+    assert other["rate.token_entropy_bits"].value == pytest.approx(sum(entropies), rel=1e-15)
+    mean = pytest.approx(2 ** (sum(entropies) / 2), rel=1e-12)
+    assert other["rate.codebook_perplexity"].value == mean
+    titles = [table.title for table in board.tables]
+    assert "Codebook: usage of each" in titles and "Codebook: entropy of each" in titles
+
+
+def test_tokens_that_were_not_counted_are_missing_or_not_applicable(write_suite, write_run, rows):
+    folder = write_suite()
+    write_run(folder, "uncounted")
+    write_run(folder, "latents", tokenizer__kind="continuous")
+    own, codes = _counted(rows(), 8)
+    write_run(folder, "short", own, codes=codes, protocol__limit=7)
+    board = read_board(folder)
+    cells = {line.name: line.cells["rate.codebook_usage"] for line in board.lines}
+    assert cells["uncounted"].state == "missing" and "codebooks" in (
+        cells["uncounted"].reason or ""
+    )
+    assert cells["latents"] == Cell(None, 0, "not-applicable")
+    assert cells["short"].value is None
+    assert "Codebook" not in [table.title for table in board.tables]
+
+
+def test_what_8_bit_latents_cost_and_lose(write_suite, write_run, rows):
+    folder = write_suite()
+    own = rows()
+    for row, lost in zip(own[:3], (0.5, 0.25, 1.5), strict=True):
+        row |= {"q8_bits": 600.0, "psnr_q8_db": row["psnr_db"] - lost}
+    write_run(folder, "a", own, tokenizer__kind="continuous")
+    cells = _cells(folder)
+    assert cells["reconstruction.bpp_q8"].value == 1800 / 40000
+    assert cells["reconstruction.psnr_q8_db"].value == 31.25
+    assert cells["reconstruction.psnr_q8_loss_db"].value == 0.75
+    assert cells["text.psnr_q8_db"] == Cell(None, 0, "not-applicable")
+    assert "Continuous latents in 8 bits" in [table.title for table in read_board(folder).tables]
 
 
 def test_a_suite_without_a_cost_subset_has_no_speed(write_suite, write_run):

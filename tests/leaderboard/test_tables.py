@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from vtbench import results
@@ -25,6 +26,7 @@ from vtbench.leaderboard.tables import (
     terminal_table,
     write_board,
 )
+from vtbench.metrics.rate import count_tokens
 
 NASTY = "<script>alert(1)</script> a|b_c & 50% `x` $y$"
 DOTS = "LPIPS (vgg) needs vgg.pth in /home/someone/.cache: run `vtbench fetch lpips-vgg`"
@@ -99,6 +101,30 @@ def test_overview_in_markdown_is_exactly_this(folder):
             " short (incomplete: --limit 7) | discrete | – | – | – | – | – | – ",
         ]
     )
+
+
+def test_the_codebook_table_is_of_discrete_tokenizers_alone(folder, write_run, rows):
+    codes = (count_tokens(np.repeat([0, 1, 1, 3], 28), 4),)  # 7 images of 16 tokens
+    own = [row | {"entropy_bits": 24.0} for row in rows()]  # 1.5 bits a token
+    write_run(folder, "vq", own, codes=codes)
+    for text in (
+        render_markdown(read_board(folder), None),
+        render_board(folder)["leaderboard.html"],
+    ):
+        assert "Codebook" in str(text)
+    text = render_markdown(read_board(folder), None)
+    lines = [line for line in _section(text, "Codebook").splitlines() if line.startswith("| vq")]
+    assert lines[0].startswith(
+        "| vq | 112 | 1 | 4 | 2.00 | 1.500 | 0.7500 | 2.8 | 0.1000 | 0.0018 |"
+    )
+    assert "| jpeg " not in _section(text, "Codebook")
+    (row,) = [
+        row
+        for row in csv.DictReader(io.StringIO(render_csv(read_board(folder), None)))
+        if row["run"] == "vq"
+    ]
+    assert (row["rate.codebook_usage"], row["rate.codebook_usage.n"]) == ("0.75", "112")
+    assert float(row["text.entropy_bpp"]) == 48 / 20000
 
 
 def test_originals_end_the_text_tables(folder):

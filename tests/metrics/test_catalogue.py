@@ -13,6 +13,21 @@ KEYS = {
     "ms_ssim",
     "lpips_alex",
     "lpips_vgg",
+    "psnr_pooled_db",
+    "mae",
+    "haarpsi",
+    "dists",
+    "psnr_q8_db",
+    "psnr_q8_loss_db",
+    "bpp_q8",
+    "entropy_bpp",
+    "tokens_counted",
+    "codebooks",
+    "codewords",
+    "token_bits",
+    "token_entropy_bits",
+    "codebook_usage",
+    "codebook_perplexity",
     "contrast_transfer",
     "mtf50_cpp",
     "cer",
@@ -36,11 +51,15 @@ def test_every_metric_states_its_facts() -> None:
 
 
 def test_the_texts_name_the_limits_of_the_code() -> None:
-    from vtbench.metrics import perceptual, pixel
+    from vtbench.metrics import dists, haarpsi, perceptual, pixel, rate
 
     assert f"below {pixel.SSIM_MIN_SIDE} px" in METRICS["ssim"].definition
     assert f"below {pixel.MS_SSIM_MIN_SIDE} px" in METRICS["ms_ssim"].definition
     assert f"{pixel.PSNR_CAP_DB:.0f} dB" in METRICS["psnr_db"].definition
+    assert f"below {haarpsi.MIN_SIDE} px" in METRICS["haarpsi"].definition
+    assert f"C {haarpsi.C:.0f}, α {haarpsi.ALPHA}" in METRICS["haarpsi"].definition
+    assert f"below {dists.MIN_SIDE} px" in METRICS["dists"].definition
+    assert rate.MAX_COUNTED == 2**20 and "2^20" in METRICS["codebook_usage"].definition
     for net, side in perceptual.MIN_SIDE.items():
         assert f"below {side} px" in METRICS[f"lpips_{net}"].definition
 

@@ -8,7 +8,11 @@ import pytest
 import pytorch_msssim
 import skimage.data
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import (
+    mean_squared_error,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -69,6 +73,19 @@ def test_psnr_is_skimage(pair: tuple[Tensor, Tensor]) -> None:
     reference, image = arrays(pair)
     expected = peak_signal_noise_ratio(reference, image, data_range=255)
     assert pixel.psnr_db(*pair).item() == pytest.approx(expected, abs=EXACT)
+
+
+@pairs
+def test_mse_and_mae_are_numpys(pair: tuple[Tensor, Tensor]) -> None:
+    reference, image = (array.astype(np.float64) for array in arrays(pair))
+    # Integers below 2⁵³ divided once: exact, so equal.
+    assert pixel.mse(*pair).item() == mean_squared_error(reference, image)
+    assert pixel.mae(*pair).item() == np.abs(reference - image).mean()
+    assert torch.equal(pixel.psnr_of_mse(pixel.mse(*pair)), pixel.psnr_db(*pair))
+    # Mutant: uint8 differences wrap around.
+    wrapped = (pair[0] - pair[1]).double().mean().item()
+    if not torch.equal(pair[0].maximum(pair[1]), pair[0]):
+        assert wrapped > 1.2 * pixel.mae(*pair).item()
 
 
 @pairs
@@ -150,7 +167,7 @@ def test_psnr_by_hand_and_at_the_cap() -> None:
 def test_values_do_not_depend_on_the_batch() -> None:
     image = torch.cat([photo("astronaut", 200, 180, offset) for offset in (0, 90, 300)])
     other = torch.cat([noisy(image[:1], 3), blurred(image[1:2]), image[2:]])
-    for metric in (pixel.psnr_db, pixel.ssim, pixel.ms_ssim):
+    for metric in (pixel.psnr_db, pixel.mse, pixel.mae, pixel.ssim, pixel.ms_ssim):
         batch = metric(image, other)
         alone = [metric(image[i : i + 1], other[i : i + 1]) for i in range(3)]
         assert batch is not None and batch.shape == (3,) and batch.dtype == torch.float64
@@ -177,7 +194,7 @@ def test_small_images_have_no_ssim() -> None:
 )
 def test_other_shapes_and_dtypes_are_refused(other: Tensor, words: str) -> None:
     image = random_image(64, 64, 0)
-    for metric in (pixel.psnr_db, pixel.ssim, pixel.ssim_and_ms_ssim):
+    for metric in (pixel.psnr_db, pixel.mae, pixel.ssim, pixel.ssim_and_ms_ssim):
         with pytest.raises(ValueError, match=words):
             metric(image, other)
 

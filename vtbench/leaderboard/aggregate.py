@@ -9,7 +9,7 @@ the intervals (`intervals`) and for `vtbench compare`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from vtbench.errors import ResultsError
 from vtbench.leaderboard import intervals
 from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.detail import mtf50, transfer_curve
-from vtbench.records import Metric, State
+from vtbench.metrics.rate import codebook_usage, token_entropy
+from vtbench.records import Kind, Metric, State
 from vtbench.results import (
     ROW_COLUMNS,
     Row,
@@ -46,8 +47,31 @@ INCOMPLETE = "incomplete run"
 ORIGINALS = "originals (OCR alone)"
 
 _IMAGE_METRICS = ("psnr_db", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg")
+_MORE_IMAGE_METRICS = ("psnr_pooled_db", "mae", "haarpsi", "dists")
+"""In the breakdowns and the CSV; the overview is wide already."""
+
 _TEXT_METRICS = ("cer", "wer", "ned")
-_MEASURED_AS = {"mtf50_cpp": "contrast_transfer"}
+_COUNTED = (
+    "tokens_counted",
+    "codebooks",
+    "codewords",
+    "token_bits",
+    "token_entropy_bits",
+    "codebook_usage",
+    "codebook_perplexity",
+)
+"""What is counted of a discrete code's tokens, over the whole suite."""
+
+_QUANTIZED = ("bpp_q8", "psnr_q8_db", "psnr_q8_loss_db")
+_RATES = ("bpp", "entropy_bpp", "bpp_q8")
+_SHORT = {"reconstruction": "recon.", "detail": "detail", "text": "text"}
+
+_NOT_RANKED = (*_RATES, *_QUANTIZED, "contrast_transfer")
+"""Rates are no quality, what 8-bit latents give stands beside another rate, and contrast transfer
+above 1 is sharpening: more of it is not better."""
+
+_MEASURED_AS = {"mtf50_cpp": "contrast_transfer", "psnr_pooled_db": "psnr_db"}
+_MEASURED_AS |= dict.fromkeys(("bpp_q8", "psnr_q8_loss_db"), "psnr_q8_db")
 """The metric of run.json that a number is made of, where it has another key."""
 
 
@@ -121,12 +145,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A choice of columns; originals: whether the OCR engine's own error is its last line."""
+    """A choice of columns; originals: whether the OCR engine's own error is its last line. kind: of
+    the tokenizers that it is about, None for all."""
 
     key: str
     title: str
     columns: tuple[Column, ...]
     originals: bool = False
+    kind: Kind | None = None
+
+    def choose_lines(self, lines: Iterable[Line]) -> list[Line]:
+        """Return the lines that the table is about."""
+        return [line for line in lines if self.kind in (None, line.kind)]
 
 
 @dataclass(frozen=True)
@@ -196,6 +226,7 @@ class _Parts:
     """What the rows of all runs are broken down by."""
 
     subsets: Mapping[str, tuple[str, ...]]
+    codebooks: int
     glyphs: tuple[float, ...]
     scripts: tuple[str, ...]
     cpp: tuple[float, ...]
@@ -216,6 +247,7 @@ class _Parts:
                 )
                 for task in sorted(tasks)
             },
+            codebooks=max((len(run.codes) for run in runs), default=0),
             glyphs=tuple(sorted({row["glyph_px"] for row in rows} - {None})),
             scripts=tuple(sorted({row["script"] for row in rows} - {None})),
             # By key: 1/period of two charts may differ in the last bit.
@@ -300,6 +332,7 @@ class _Cells:
         self.cut_from = suite.cut_from
         self.record = run.record
         self.rows = run.rows
+        self.codes = run.codes
         self.problem = problem
         self.prefix = prefix
         """"original_" for the engine's own readings of the originals."""
@@ -309,21 +342,27 @@ class _Cells:
         cells = {}
         for task in ("reconstruction", "detail", "text"):
             rows = self._of(task=task)
-            cells[f"{task}.bpp"] = self._cell(rows, "bpp", _bpp)
+            cells[f"{task}.bpp"] = self._cell(rows, "bpp", _bits_per_pixel("bits"))
+            entropy = _bits_per_pixel("entropy_bits")
+            cells[f"{task}.entropy_bpp"] = self._cell(rows, "entropy_bpp", entropy)
+            cells[f"{task}.bpp_q8"] = self._cell(rows, "bpp_q8", _bits_per_pixel("q8_bits"))
+            cells[f"{task}.psnr_q8_db"] = self._cell(rows, "psnr_q8_db", _mean("psnr_q8_db"))
+            cells[f"{task}.psnr_q8_loss_db"] = self._cell(rows, "psnr_q8_loss_db", _quantization)
             if task == "text":
                 continue
             for subset in ("", *parts.subsets.get(task, ())):
                 some = self._of(task=task, subset=subset) if subset else rows
                 prefix = f"{task}.{subset}" if subset else task
-                cells[f"{prefix}.bpp"] = self._cell(some, "bpp", _bpp)
-                for key in _IMAGE_METRICS:
-                    cells[f"{prefix}.{key}"] = self._cell(some, key, _mean(key))
+                cells[f"{prefix}.bpp"] = self._cell(some, "bpp", _bits_per_pixel("bits"))
+                for key in (*_IMAGE_METRICS, *_MORE_IMAGE_METRICS):
+                    pool = _pooled_psnr if key == "psnr_pooled_db" else _mean(key)
+                    cells[f"{prefix}.{key}"] = self._cell(some, key, pool)
         detail = self._of(task="detail")
         cells["detail.contrast_transfer"] = self._cell(detail, "contrast_transfer", _contrast)
         cells["detail.mtf50_cpp"] = self._cell(detail, "mtf50_cpp", _mtf50)
         for cpp in parts.cpp:
             cells[cpp_key(cpp)] = self._cell(detail, "contrast_transfer", _contrast_at(cpp))
-        return cells | self.text(parts) | self._cost(cost_subset)
+        return cells | self.text(parts) | self._counted(parts) | self._cost(cost_subset)
 
     def text(self, parts: _Parts) -> dict[str, Cell]:
         """Return the reading errors by key: overall, by condition, by glyph height, by script."""
@@ -343,6 +382,43 @@ class _Cells:
             f"{group}.{key}": self._cell(rows, key, pool)
             for group, rows in groups.items()
             for key, pool in pools.items()
+        }
+
+    def _counted(self, parts: _Parts) -> dict[str, Cell]:
+        """Return what was counted of the tokens; n: the tokens."""
+        keys = [f"rate.{key}" for key in _COUNTED]
+        for place in range(1, parts.codebooks + 1):
+            keys += [codebook_key(key, place) for key in ("codebook_usage", "token_entropy_bits")]
+        if self.problem is not None:
+            return dict.fromkeys(keys, Cell(None, 0, "missing", INCOMPLETE))
+        if self.record.tokenizer.kind != "discrete":
+            return dict.fromkeys(keys, Cell(None, 0, "not-applicable"))
+        if not self.codes:
+            reason = "its code does not name its codebooks"
+            return dict.fromkeys(keys, Cell(None, 0, "missing", reason))
+        entropies = [token_entropy(codes) for codes in self.codes]
+        usages = [usage for codes in self.codes if (usage := codebook_usage(codes)) is not None]
+        words = len(usages) == len(self.codes)
+        values: dict[str, float | None] = {
+            "rate.tokens_counted": self.codes[0].tokens,
+            "rate.codebooks": len(self.codes),
+            "rate.codewords": sum(codes.size for codes in self.codes),
+            "rate.token_bits": math.fsum(codes.bits_per_token for codes in self.codes),
+            "rate.token_entropy_bits": math.fsum(entropies),
+            "rate.codebook_usage": math.fsum(usages) / len(usages) if words else None,
+            "rate.codebook_perplexity": (
+                2.0 ** (math.fsum(entropies) / len(entropies)) if words else None
+            ),
+        }
+        for place, (codes, entropy) in enumerate(zip(self.codes, entropies, strict=True), start=1):
+            values[codebook_key("codebook_usage", place)] = codebook_usage(codes)
+            values[codebook_key("token_entropy_bits", place)] = entropy
+        n = self.codes[0].tokens
+        return {
+            key: Cell(None, 0, "not-applicable")
+            if (value := values.get(key)) is None
+            else Cell(value, n, "measured")
+            for key in keys
         }
 
     def _cost(self, cost_subset: str | None) -> dict[str, Cell]:
@@ -431,9 +507,31 @@ def _weighted(column: str, weight: str) -> _Pool:
     )
 
 
-_bpp = _Sampled(
-    lambda row: None if row["bits"] is None else (row["bits"], row["width"] * row["height"])
+def _bits_per_pixel(column: str) -> _Pool:
+    return _Sampled(
+        lambda row: None if row[column] is None else (row[column], row["width"] * row["height"])
+    )
+
+
+def _pooled_psnr(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+    """Return the PSNR of all images as if they were one."""
+    own = [(row["mse"], row["width"] * row["height"]) for row in rows if row["mse"] is not None]
+    pixels = sum(size for _, size in own)
+    if not pixels:
+        return _NONE
+    mse = math.fsum(error * size for error, size in own) / pixels
+    psnr = 10 * math.log10(255**2 / mse) if mse else PSNR_CAP_DB
+    return min(psnr, PSNR_CAP_DB), len(own), "="
+
+
+_quantization = _Sampled(
+    lambda row: (
+        None
+        if None in (row["psnr_db"], row["psnr_q8_db"])
+        else (row["psnr_db"] - row["psnr_q8_db"], 1.0)
+    )
 )
+"""The mean PSNR that 8-bit latents cost."""
 
 
 def _speed(column: str) -> _Pool:
@@ -481,6 +579,11 @@ def cpp_key(cpp: float) -> str:
     return f"detail.contrast_transfer.{cpp:.4g}"
 
 
+def codebook_key(key: str, place: int) -> str:
+    """Return the key of a number of one codebook of several; place counts from 1."""
+    return f"rate.codebook-{place}.{key}"
+
+
 def glyph_key(glyph_px: float) -> str:
     """Return the key prefix of the pages whose capitals are `glyph_px` pixels high."""
     return f"text.glyph.{glyph_px:g}px"
@@ -519,10 +622,19 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
                 f"reconstruction.{subset}",
                 f"Reconstruction: {subset}",
                 tuple(
-                    _column(f"reconstruction.{subset}.{key}") for key in ("bpp", *_IMAGE_METRICS)
+                    _column(f"reconstruction.{subset}.{key}")
+                    for key in ("bpp", *_IMAGE_METRICS, *_MORE_IMAGE_METRICS)
                 ),
             )
             for subset in parts.subsets.get("reconstruction", ())
+        ),
+        *(
+            Table(
+                f"{task}.more",
+                f"{task.capitalize()}: further metrics, all images",
+                tuple(_column(f"{task}.{key}") for key in ("bpp", "psnr_db", *_MORE_IMAGE_METRICS)),
+            )
+            for task in ("reconstruction", "detail")
         ),
         Table(
             "detail.contrast_transfer",
@@ -533,6 +645,17 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
                 _column("detail.contrast_transfer", "mean"),
                 _column("detail.mtf50_cpp"),
             ),
+        ),
+        *_codebook_tables(parts),
+        Table(
+            "rate.quantized",
+            "Continuous latents in 8 bits",
+            tuple(
+                _column(f"{task}.{key}", f"{short} {METRICS[key].label}")
+                for task, short in _SHORT.items()
+                for key in ("bpp", *_QUANTIZED)
+            ),
+            kind="continuous",
         ),
         _text_table("condition", {name: f"text.{name}" for name in parts.subsets.get("text", ())}),
         _text_table("glyph height", {f"{px:g} px": glyph_key(px) for px in parts.glyphs}),
@@ -550,6 +673,31 @@ def _tables(parts: _Parts) -> tuple[Table, ...]:
             originals=True,
         ),
     )
+
+
+def _codebook_tables(parts: _Parts) -> Iterator[Table]:
+    rates = (
+        _column(f"{task}.{key}", f"{short} {METRICS[key].label}")
+        for task, short in _SHORT.items()
+        for key in ("bpp", "entropy_bpp")
+    )
+    yield Table(
+        "rate.codebook",
+        "Codebook",
+        (*(_column(f"rate.{key}") for key in _COUNTED), *rates),
+        kind="discrete",
+    )
+    if parts.codebooks > 1:
+        for key in ("codebook_usage", "token_entropy_bits"):
+            yield Table(
+                f"rate.{key}",
+                f"Codebook: {METRICS[key].label.lower()} of each",
+                tuple(
+                    _column(codebook_key(key, place), str(place))
+                    for place in range(1, parts.codebooks + 1)
+                ),
+                kind="discrete",
+            )
 
 
 def _text_table(by: str, groups: Mapping[str, str]) -> Table:
@@ -581,20 +729,19 @@ def _overview() -> tuple[Column, ...]:
 def _column(key: str, label: str | None = None, metric: str | None = None) -> Column:
     group, _, last = key.partition(".")
     facts = METRICS[metric or last.rpartition(".")[2]]
-    # Contrast transfer above 1 is sharpening: more of it is not better.
-    no_rate = facts.key in ("bpp", "contrast_transfer") or group in ("rate", "cost")
+    no_rate = facts.key in _NOT_RANKED or group in ("rate", "cost")
     rate = f"{group}.bpp" if group != "reconstruction" else f"{key.rpartition('.')[0]}.bpp"
     return Column(key, group, label or facts.label, facts, None if no_rate else rate)
 
 
 def shown_columns(table: Table, lines: Sequence[Line]) -> tuple[Column, ...]:
     """Return the columns that say something about the runs: neither not applicable to all of them,
-    nor LPIPS that was missing in all (the footnotes say so once)."""
+    nor LPIPS or DISTS that was missing in all (the footnotes say so once)."""
 
     def says_nothing(column: Column) -> bool:
         cells = [line.cells[column.key] for line in lines if line.problem is None]
         silent = {"not-applicable"}
-        if column.metric.key.startswith("lpips_"):
+        if column.metric.key.startswith(("lpips_", "dists")):
             silent.add("missing")
         return bool(cells) and all(cell.state in silent for cell in cells)
 
@@ -603,7 +750,8 @@ def shown_columns(table: Table, lines: Sequence[Line]) -> tuple[Column, ...]:
 
 def _has_number(columns: Iterable[Column], lines: Sequence[Line]) -> bool:
     return any(
-        column.rate is not None and line.cells[column.key].state == "measured"
+        line.cells[column.key].state == "measured"
         for column in columns
+        if column.metric.key not in _RATES
         for line in lines
     )

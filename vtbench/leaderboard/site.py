@@ -132,7 +132,10 @@ def _table(board: Board, table: Table) -> PageTable:
     groups: dict[str, int] = {}
     for column in table.columns if overview else ():
         groups[column.group] = groups.get(column.group, 0) + 1
-    parts = [(title, _rows(board, table, lines, overview)) for title, lines in blocks(board.lines)]
+    parts = [
+        (title, _rows(board, table, lines, overview))
+        for title, lines in blocks(table.choose_lines(board.lines))
+    ]
     if table.originals and board.originals:
         parts.append(("", _rows(board, table, board.originals, overview)))
     return PageTable(

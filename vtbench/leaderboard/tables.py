@@ -298,7 +298,7 @@ def _markdown_table(board: Board, table: Table) -> str:
     rows = [[*facts, *map(_md, heads)]]
     usual = {column.key: usual_n(column, board.complete) for column in table.columns}
     fronts = {column.key: find_front(board.lines, column) for column in table.columns}
-    for title, lines in blocks(board.lines):
+    for title, lines in blocks(table.choose_lines(board.lines)):
         rows.append([f"**{title}**", *[""] * (len(rows[0]) - 1)])
         for line in lines:
             names = [_md(describe_line(line)), _md(line.family), _md(line.kind)]

@@ -1,7 +1,8 @@
 """What every metric is: label, unit, direction, how images pool, definition and source. No torch.
 
-The code that computes a metric is named after its key or stands in its module: `pixel`,
-`perceptual`, `detail`, `text`. `bpp`, `bits`, `tokens` and the costs come from the run itself.
+The code that computes a metric is named after its key or stands in its module: `pixel`, `haarpsi`,
+`perceptual`, `dists`, `detail`, `text`, `rate`. `bpp`, `bits`, `tokens`, what is counted of a
+codebook and the costs come from the run itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,35 @@ _ALL = (
         ),
         source="ITU-T J.340; skimage.metrics.peak_signal_noise_ratio",
         decimals=2,
+    ),
+    Metric(
+        key="psnr_pooled_db",
+        label="Pooled PSNR",
+        unit="dB",
+        better="higher",
+        version=1,
+        pooled="sum of squared errors over sum of samples of all images, then the logarithm",
+        definition=(
+            "10·log10(255² / MSE) of all images as if they were one: each pixel with the same "
+            "weight, so the worst and the largest images decide. 1 to 3 dB below the mean PSNR; for "
+            "comparison with papers that pool. 100 dB as PSNR."
+        ),
+        source="torchmetrics.image.PeakSignalNoiseRatio(data_range=255) over a data set",
+        decimals=2,
+    ),
+    Metric(
+        key="mae",
+        label="MAE",
+        unit="level",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Mean absolute error of an image in 8-bit levels, over all pixels and the three channels "
+            "of RGB, exact."
+        ),
+        source="skimage and numpy: mean of |x − y|",
+        decimals=3,
     ),
     Metric(
         key="ssim",
@@ -84,6 +114,41 @@ _ALL = (
             "size, float32. Not applicable when a side is below 16 px."
         ),
         source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
+        decimals=4,
+    ),
+    Metric(
+        key="haarpsi",
+        label="HaarPSI",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Haar wavelet-based perceptual similarity of YIQ channels, C 30, α 4.2, three scales; "
+            "each channel first halved by 2×2 means, which stands for the viewing distance and is "
+            "part of the definition. Needs no weights. Not applicable when a side is below 16 px."
+        ),
+        source=(
+            "Reisenhofer, Bosse, Kutyniok, Wiegand, Signal Processing: Image Communication 61, 2018; "
+            "haarPsi.py of rgcda/haarpsi"
+        ),
+        decimals=4,
+    ),
+    Metric(
+        key="dists",
+        label="DISTS",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Deep image structure and texture similarity: VGG-16 features with the authors' α and β, "
+            "8-bit RGB, full size (the authors' demonstration and piq bring the shorter side to "
+            "256 px first), float32. Not applicable when a side is below 17 px."
+        ),
+        source=(
+            "Ding, Ma, Wang, Simoncelli, IEEE TPAMI 44(5) 2022; DISTS_pytorch of dingkeyan93/DISTS"
+        ),
         decimals=4,
     ),
     Metric(
@@ -170,6 +235,146 @@ _ALL = (
         ),
         source="vtbench.tokenizers.base.Code",
         decimals=4,
+    ),
+    Metric(
+        key="entropy_bpp",
+        label="Entropy bpp",
+        unit="bit/px",
+        better="lower",
+        version=1,
+        pooled="sum of ideal code lengths over sum of pixels",
+        definition=(
+            "Ideal code length of an image's tokens under the empirical order-0 distribution of all "
+            "the suite's tokens, each codebook its own, per pixel of the original: what an "
+            "arithmetic coder without context reaches once it has that distribution, which is not "
+            "counted. Too low where tokens are few beside the codewords. Discrete codes only."
+        ),
+        source="Shannon 1948; vtbench.metrics.rate.code_length",
+        decimals=4,
+    ),
+    Metric(
+        key="bpp_q8",
+        label="bpp of 8-bit latents",
+        unit="bit/px",
+        better="lower",
+        version=1,
+        pooled="sum of bits over sum of pixels",
+        definition=(
+            "Bits per pixel of continuous latents quantized to 8 bits a value, evenly between the "
+            "minimum and maximum of each image and channel, with these as float32. No entropy coding."
+        ),
+        source="vtbench.tokenizers.base.Code.quantize8",
+        decimals=4,
+    ),
+    Metric(
+        key="psnr_q8_db",
+        label="PSNR of 8-bit latents",
+        unit="dB",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition="PSNR of what the latents quantized as for bpp_q8 decode to. Continuous codes only.",
+        source="vtbench.tokenizers.base.Code.quantize8; PSNR as psnr_db",
+        decimals=2,
+    ),
+    Metric(
+        key="psnr_q8_loss_db",
+        label="PSNR lost by 8-bit latents",
+        unit="dB",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition="PSNR less the PSNR of 8-bit latents, image by image.",
+        source="psnr_db, psnr_q8_db",
+        decimals=3,
+    ),
+    Metric(
+        key="tokens_counted",
+        label="Tokens counted",
+        unit="",
+        better=None,
+        version=1,
+        pooled="sum over all images of the suite",
+        definition="Tokens that the codebook's numbers were counted on, of all images of the suite.",
+        source="vtbench.metrics.rate.Histogram",
+        decimals=0,
+    ),
+    Metric(
+        key="codebooks",
+        label="Codebooks",
+        unit="",
+        better=None,
+        version=1,
+        pooled="of the tokenizer",
+        definition="Codebooks that a token has a word of: 1, or several for product quantizers.",
+        source="vtbench.tokenizers.base.Code",
+        decimals=0,
+    ),
+    Metric(
+        key="codewords",
+        label="Codewords",
+        unit="",
+        better=None,
+        version=1,
+        pooled="sum over codebooks",
+        definition="Words of the codebook; of all codebooks together where there are several.",
+        source="vtbench.tokenizers.base.Code",
+        decimals=0,
+    ),
+    Metric(
+        key="codebook_usage",
+        label="Usage",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="over all tokens of the suite; the mean over codebooks where there are several",
+        definition=(
+            "Share of the codewords that were used at least once. It grows with the tokens counted "
+            "and cannot pass their number. Not applicable to codebooks counted bit by bit (more "
+            "than 2^20 words)."
+        ),
+        source="VQGAN-LC, arXiv 2406.11837; vtbench.metrics.rate.codebook_usage",
+        decimals=4,
+    ),
+    Metric(
+        key="codebook_perplexity",
+        label="Perplexity",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="over all tokens of the suite; 2^(mean entropy) where there are several codebooks",
+        definition=(
+            "2^H, H the empirical entropy of a codebook's words: how many evenly used words would "
+            "be as hard to guess. Not applicable to codebooks counted bit by bit."
+        ),
+        source="van den Oord, Vinyals, Kavukcuoglu, NeurIPS 2017; vtbench.metrics.rate",
+        decimals=1,
+    ),
+    Metric(
+        key="token_bits",
+        label="Bits",
+        unit="bit/token",
+        better=None,
+        version=1,
+        pooled="of the tokenizer",
+        definition="Nominal bits of a token: log2 of the codewords, summed over its codebooks.",
+        source="vtbench.tokenizers.base.Code",
+        decimals=2,
+    ),
+    Metric(
+        key="token_entropy_bits",
+        label="Entropy",
+        unit="bit/token",
+        better=None,
+        version=1,
+        pooled="over all tokens of the suite",
+        definition=(
+            "Empirical order-0 entropy of a token, summed over its codebooks; of a codebook counted "
+            "bit by bit the sum of its bits' entropies, an upper bound. Maximum likelihood: too low "
+            "where tokens are few beside the codewords."
+        ),
+        source="Shannon 1948; vtbench.metrics.rate.token_entropy",
+        decimals=3,
     ),
     Metric(
         key="bits",

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and MS-SSIM of 8-bit RGB batches: one float64 an image, on the CPU.
+"""PSNR, MSE, MAE, SSIM and MS-SSIM of 8-bit RGB batches: one float64 an image, on the CPU.
 
 Every image is computed alone and in float64, so a value depends neither on the batch nor on TF32 or
 a convolution's algorithm. SSIM and MS-SSIM of a 1411×1411 image take 0.5 s of one core together.
@@ -43,19 +43,45 @@ def require_pair(reference: Tensor, image: Tensor) -> None:
         )
 
 
-def psnr_db(reference: Tensor, image: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio in dB, float64 (N,), per image over all of RGB.
+def mse(reference: Tensor, image: Tensor) -> Tensor:
+    """Return the mean squared error in squared 8-bit levels, float64 (N,), per image over all of RGB.
 
-    Both are uint8 N×3×H×W. Peak 255. The squared error is summed in integers, so it is exact.
-    Identical images score PSNR_CAP_DB, and nothing scores more. Raises ValueError for other dtypes
-    or shapes.
+    Both are uint8 N×3×H×W. The sum is taken in integers, so it is exact. Raises ValueError for other
+    dtypes or shapes.
     """
     require_pair(reference, image)
     # int32 holds 255², int64 the sum over 2⁴⁷ samples.
-    error = (reference.to(torch.int32) - image.to(torch.int32)).square()
-    total = error.flatten(1).sum(dim=1, dtype=torch.int64).cpu().to(torch.float64)
-    mse = total / reference[0].numel()
-    return (10.0 * torch.log10(_PEAK**2 / mse)).clamp(max=PSNR_CAP_DB)
+    with one_thread():
+        error = (reference.to(torch.int32) - image.to(torch.int32)).square()
+        total = error.flatten(1).sum(dim=1, dtype=torch.int64).cpu().to(torch.float64)
+    return total / reference[0].numel()
+
+
+def psnr_of_mse(error: Tensor) -> Tensor:
+    """Return 10·log10(255² / error) in dB for mean squared errors, at most PSNR_CAP_DB."""
+    return (10.0 * torch.log10(_PEAK**2 / error)).clamp(max=PSNR_CAP_DB)
+
+
+def psnr_db(reference: Tensor, image: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio in dB, float64 (N,), per image over all of RGB.
+
+    Both are uint8 N×3×H×W. Peak 255, error as `mse`. Identical images score PSNR_CAP_DB, and nothing
+    scores more. Raises ValueError for other dtypes or shapes.
+    """
+    return psnr_of_mse(mse(reference, image))
+
+
+def mae(reference: Tensor, image: Tensor) -> Tensor:
+    """Return the mean absolute error in 8-bit levels, float64 (N,) in [0, 255], per image over RGB.
+
+    Both are uint8 N×3×H×W. The sum is taken in integers, so it is exact. Raises ValueError for other
+    dtypes or shapes.
+    """
+    require_pair(reference, image)
+    with one_thread():
+        error = (reference.to(torch.int16) - image.to(torch.int16)).abs()
+        total = error.flatten(1).sum(dim=1, dtype=torch.int64).cpu().to(torch.float64)
+    return total / reference[0].numel()
 
 
 def ssim(reference: Tensor, image: Tensor) -> Tensor | None:
@@ -95,14 +121,14 @@ def _similarity(
         return None, None
     if reference.device.type == "mps":  # has no float64
         reference, image = reference.cpu(), image.cpu()
-    with _one_thread():
+    with one_thread():
         values = [_of_image(x, y, scales=scales) for x, y in zip(reference, image, strict=True)]
     ssim, ms_ssim = torch.stack(values).unbind(dim=1)
     return ssim, ms_ssim if scales > 1 else None
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch from splitting small products over cores: they gain little from it, and where other
     processes use these cores, each of a thousand barriers waits for them (3 to 40 s an image)."""
     threads = torch.get_num_threads()

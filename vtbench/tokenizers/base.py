@@ -20,6 +20,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOMINAL_BITS = 16
 """Bits a value of a continuous latent is counted with: what a generator would store it in."""
 
+RANGE_BITS = 64
+"""Bits of a quantized channel's minimum and maximum, float32 each."""
+
 
 @dataclass(frozen=True)
 class Code:
@@ -28,7 +31,9 @@ class Code:
     indices: int64, N×…, or a tuple of such (multi-scale). latents: float, N×…. payload: N byte
     strings. tokens and bits: per image, nominal; discrete tokens × log2(codebook), continuous
     values × 16, codec bytes × 8. fit: how the images were brought to the network's size; set by
-    `Tokenizer.encode`.
+    `Tokenizer.encode`. codebooks: how many words each codebook has that the indices are out of. With
+    one, all indices and scales are of it; with several (product and residual quantizers, bits), axis
+    1 of every tensor runs over them, and a token is a word of each.
     """
 
     tokens: tuple[int, ...]
@@ -37,6 +42,7 @@ class Code:
     latents: Tensor | None = None
     payload: tuple[bytes, ...] | None = None
     fit: Fit | None = None
+    codebooks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         carried = [c for c in (self.indices, self.latents, self.payload) if c is not None]
@@ -46,12 +52,22 @@ class Code:
             raise ValueError(f"{len(self.tokens)} token counts but {len(self.bits)} bit counts")
 
     @classmethod
-    def discrete(cls, indices: Tensor | tuple[Tensor, ...], codebook_size: int) -> Code:
-        """Return the code of integer tokens out of one codebook; bits = tokens × log2(size)."""
+    def discrete(
+        cls, indices: Tensor | tuple[Tensor, ...], codebook_size: int | tuple[int, ...]
+    ) -> Code:
+        """Return the code of integer tokens; bits = tokens × log2(size).
+
+        A tuple of sizes: indices are N×K×…, axis 1 over the K codebooks; a token's bits are the sum
+        of theirs.
+        """
+        sizes = (codebook_size,) if isinstance(codebook_size, int) else codebook_size
         scales = indices if isinstance(indices, tuple) else (indices,)
         n = scales[0].shape[0]
-        tokens = sum(scale[0].numel() for scale in scales) if n else 0
-        return cls((tokens,) * n, (tokens * math.log2(codebook_size),) * n, indices=indices)
+        if len(sizes) > 1 and any(scale.shape[1] != len(sizes) for scale in scales):
+            raise ValueError(f"{len(sizes)} codebooks, but axis 1 is {scales[0].shape[1]}")
+        tokens = sum(scale[0].numel() for scale in scales) // len(sizes) if n else 0
+        bits = tokens * math.fsum(map(math.log2, sizes))
+        return cls((tokens,) * n, (bits,) * n, indices=indices, codebooks=sizes)
 
     @classmethod
     def continuous(cls, latents: Tensor, *, bits_per_value: int = NOMINAL_BITS) -> Code:
@@ -60,6 +76,35 @@ class Code:
         values = latents[0].numel() if n else 0
         tokens = values // latents.shape[1]
         return cls((tokens,) * n, (float(values * bits_per_value),) * n, latents=latents)
+
+    def words(self, image: int) -> tuple[Tensor, ...]:
+        """Return an image's indices, flat, on the CPU, for each of `codebooks`; all scales."""
+        if self.indices is None:
+            return ()
+        scales = self.indices if isinstance(self.indices, tuple) else (self.indices,)
+        own = [scale[image].cpu() for scale in scales]
+        if len(self.codebooks) == 1:
+            return (torch.cat([scale.flatten() for scale in own]),)
+        return tuple(
+            torch.cat([scale[place].flatten() for scale in own])
+            for place in range(len(self.codebooks))
+        )
+
+    def quantize8(self) -> Code:
+        """Return the code with its latents rounded to 256 levels, evenly from the minimum to the
+        maximum of each image and channel (axis 1), which are counted: bits = values × 8 + channels ×
+        64. No other image is looked at, so that one pass is enough. Raises ValueError without latents.
+        """
+        if self.latents is None:
+            raise ValueError("only latents are quantized")
+        n, channels = self.latents.shape[:2]
+        values = self.latents.to(torch.float32).reshape(n, channels, -1)
+        low, high = values.amin(dim=2, keepdim=True), values.amax(dim=2, keepdim=True)
+        step = (high - low) / 255
+        levels = torch.where(step > 0, (values - low) / step, 0.0).round()
+        latents = (low + levels * step).reshape(self.latents.shape).to(self.latents.dtype)
+        bits = float(8 * values[0].numel() + RANGE_BITS * channels) if n else 0.0
+        return replace(self, latents=latents, bits=(bits,) * n)
 
     @classmethod
     def of_bytes(cls, payload: tuple[bytes, ...]) -> Code:

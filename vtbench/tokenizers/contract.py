@@ -180,15 +180,19 @@ def _count(tokenizer: Tokenizer, code: Code, n: int) -> tuple[list[int], list[fl
         return sizes, [8.0 * size for size in sizes]
     if code.indices is not None:
         scales = code.indices if isinstance(code.indices, tuple) else (code.indices,)
-        assert spec.codebook_size is not None
-        for scale in scales:
-            if scale.dtype != torch.int64 or int(scale.min()) < 0:
-                raise ContractError("token-count", "indices must be int64 and not negative")
-            if int(scale.max()) >= spec.codebook_size:
-                detail = f"index {int(scale.max())} in a codebook of {spec.codebook_size}"
-                raise ContractError("token-count", detail)
-        tokens = sum(scale[0].numel() for scale in scales)
-        return [tokens] * n, [tokens * math.log2(spec.codebook_size)] * n
+        books = code.codebooks
+        if not books or math.prod(books) != spec.codebook_size:
+            detail = f"codebooks of {books} words, the entry declares {spec.codebook_size} in all"
+            raise ContractError("token-count", detail)
+        if any(scale.dtype != torch.int64 or int(scale.min()) < 0 for scale in scales):
+            raise ContractError("token-count", "indices must be int64 and not negative")
+        for image in range(n):
+            for words, size in zip(code.words(image), books, strict=True):
+                if int(words.max()) >= size:
+                    detail = f"index {int(words.max())} in a codebook of {size}"
+                    raise ContractError("token-count", detail)
+        tokens = sum(scale[0].numel() for scale in scales) // len(books)
+        return [tokens] * n, [tokens * math.fsum(map(math.log2, books))] * n
     assert code.latents is not None
     values, channels = code.latents[0].numel(), code.latents.shape[1]
     if spec.kind == "continuous" and channels != spec.latent_channels:
