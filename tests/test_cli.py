@@ -171,7 +171,7 @@ def test_missing_weights_name_the_command_that_brings_them(
     assert main(["list"]) == 0
     listed = [line for line in capsys.readouterr().out.splitlines() if "ft-mse" in line]
     assert "missing: vtbench fetch sd-vae-ft-mse" in listed[0]
-    assert "could not be fetched" in refused(capsys, "fetch", "sd-vae-ft-mse")
+    assert "could not be fetched" in refused(capsys, "fetch", "sd-vae-ft-mse", code=1)
 
 
 def test_other_weights_than_the_pinned_are_refused(

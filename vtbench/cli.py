@@ -318,40 +318,41 @@ def check(
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[NAME ...]")
 @click.option("--suite", "suite_name", metavar="NAME", help="What a suite's metrics need.")
+@click.option(
+    "--to", "folder", type=FOLDER, metavar="DIR", help="Also into a folder to carry away."
+)
 @registry_option
 @data_option
 def fetch(
     names: tuple[str, ...],
     suite_name: str | None,
+    folder: Path | None,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Download weights: of tokenizers by name, of lpips-alex and lpips-vgg, of a suite's metrics."""
-    from vtbench import weights
-    from vtbench.registry import load_registry
-    from vtbench.suites import load_suite
+    """Download weights: of tokenizers and of metrics by name, or all that a suite's metrics need.
 
-    registry = load_registry(registries)
-    wanted = list(names)
-    if suite_name is not None:
-        tasks = load_suite(suite_name, data_folders).protocol.tasks.values()
-        keys = sorted({key for task in tasks for key in task.metrics})
-        wanted += [key.replace("_", "-") for key in keys if key.startswith("lpips_")]
-    if not wanted:
-        raise click.UsageError("name a tokenizer, lpips-alex, lpips-vgg, or --suite NAME")
-    backbones = {f"lpips-{net}": net for net in weights.LPIPS_BACKBONES}
-    for name in dict.fromkeys(wanted):
-        if name in backbones:
-            path = weights.fetch_lpips_backbone(backbones[name])
-        else:
-            entry = registry[name]
-            if entry.weights is None:
-                click.echo(f"{name}: needs no weights")
-                continue
-            found = weights.fetch_weights(entry)
-            weights.check_hashes(entry, found)
-            path = found.path
-        click.echo(f"{name}: {path}")
+    What broke off goes on where it stopped. On a machine without a network, VTBENCH_WEIGHTS=DIR
+    finds what --to DIR has put together here.
+    """
+    from vtbench.fetching import choose_weights, fetch_chosen
+
+    chosen = choose_weights(names, suite_name, registries, data_folders)
+    if not chosen:
+        raise click.UsageError("name a tokenizer, a metric's weights, or --suite NAME")
+
+    from vtbench.progress import DownloadBars
+
+    failed = 0
+    with DownloadBars() as bars:
+        for done in fetch_chosen(chosen, folder, bars.report):
+            if done.failure is not None:
+                _complain(done.failure)
+                failed += 1
+            else:
+                click.echo(f"{done.name}: {done.place}")
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()

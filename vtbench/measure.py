@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vtbench import weights
 from vtbench.errors import WeightsError
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
+from vtbench.metric_weights import find_metric_weights
 from vtbench.metrics import detail, pixel
 from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.perceptual import Lpips
@@ -46,7 +46,7 @@ class Meter:
             try:
                 if key.startswith("lpips_"):
                     net = key.removeprefix("lpips_")
-                    backbone = weights.find_lpips_backbone(net)
+                    backbone = find_metric_weights(f"lpips-{net}").path
                     self._lpips[key] = Lpips(net, backbone, device=device)
                 elif key in ("cer", "wer", "ned") and self._reader is None:
                     self._reader = open_reader(ocr, device=device)

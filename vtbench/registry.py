@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -31,12 +31,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class PackageWeights(Strict):
     """Parameters that travel with vtbench: a file below `data/`."""
 
     source: Literal["package"]
     file: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     licence: str
 
 
@@ -45,7 +48,7 @@ class LocalWeights(Strict):
 
     source: Literal["local"]
     path: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     licence: str | None = None
 
 
@@ -58,9 +61,16 @@ class HubWeights(Strict):
     subfolder: str | None = None
     files: tuple[str, ...] = ("config.json", "diffusion_pytorch_model.safetensors")
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
-    sha256: dict[str, str] | None = None
+    sha256: dict[str, Sha256] | None = None
     licence: str
     gated: bool = False
+
+    @model_validator(mode="after")
+    def _files_stay_below(self) -> HubWeights:
+        for file in (self.subfolder or ".", *self.files):
+            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+                raise ValueError(f"{file} leaves the repository")
+        return self
 
 
 Weights = Annotated[PackageWeights | LocalWeights | HubWeights, Field(discriminator="source")]
@@ -279,7 +289,9 @@ def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> str:
     # A misspelt key is also a missing one; the misspelling is what to mend.
     first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     # pydantic puts the tag of a union into the location; a line is known for the written keys only.
-    at = tuple(part for part in first["loc"] if part not in ("package", "local", "hub"))
+    at = tuple(
+        part for part in first["loc"] if part not in ("package", "local", "hub", "url", "wheel")
+    )
     line = next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), 1)
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
     key = ".".join(str(part) for part in at) or "entry"

@@ -12,6 +12,7 @@ from vtbench.leaderboard.tables import check_board
 from vtbench.registry import load_entry
 from vtbench.results import read_run, read_runs, read_suite_folder
 from vtbench.suites import load_pixels, load_suite
+from vtbench.weights_folder import MANIFEST, check_folder
 
 
 def validate_path(path: Path) -> str:
@@ -19,8 +20,9 @@ def validate_path(path: Path) -> str:
     it is not that.
 
     A registry entry (NAME.yaml) or a folder of them; a suite's YAML below suites/ or its data
-    folder, with every image decoded and its pixels compared with the manifest; one run's folder; a
-    suite's results folder, whose tables must be the ones that its rows give.
+    folder, with every image decoded and its pixels compared with the manifest; a folder of weights,
+    every file hashed; one run's folder; a suite's results folder, whose tables must be the ones that
+    its rows give.
     """
     if not path.exists():
         raise VtbenchError(f"{path} does not exist")
@@ -33,6 +35,8 @@ def validate_path(path: Path) -> str:
         return "registry entry"
     if (path / "suite.json").is_file():
         return _validate_results(path)
+    if (path / MANIFEST).is_file():
+        return f"{check_folder(path)} weight files"
     if (path / "run.json").is_file():
         return f"run of {len(read_run(path).rows)} rows"
     if (path / "suites").is_dir():
