@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from vtbench.errors import RegistryError, UnknownName, WeightsMismatch, WeightsMissing
 from vtbench.locations import data_dir
@@ -88,17 +88,16 @@ def metric_weights() -> Mapping[str, MetricWeights]:
     """Return the catalogue by key. Raises RegistryError naming file and line."""
     path = data_dir() / "metric_weights.yaml"
     data, lines = load_yaml(path, RegistryError)
-    catalogue = {}
     for key, content in data.items():
         if not NAME.fullmatch(key) or not isinstance(content, dict) or "key" in content:
             raise RegistryError(
                 f"{path}:{lines[(key,)]}: {key}: not a key with a mapping of its own"
             )
-        try:
-            catalogue[key] = MetricWeights.model_validate({**content, "key": key})
-        except ValidationError as error:
-            within = {at[1:]: line for at, line in lines.items() if at[0] == key and len(at) > 1}
-            raise RegistryError(describe_invalid(path, error, within)) from None
+        content["key"] = key
+    try:
+        catalogue = TypeAdapter(dict[str, MetricWeights]).validate_python(data)
+    except ValidationError as error:
+        raise RegistryError(describe_invalid(path, error, lines)) from None
     return MappingProxyType(catalogue)
 
 

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -20,8 +21,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from vtbench.plan import Request
-from vtbench.runner import Outcome
+if TYPE_CHECKING:  # the runner brings torch, which a download's bar has no need of
+    from vtbench.plan import Request
+    from vtbench.runner import Outcome
 
 LOG_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal to redraw."""
