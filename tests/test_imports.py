@@ -22,7 +22,8 @@ LAYERS = [
     {"tokenizers", "leaderboard", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
-    {"runner", "sheet", "listing", "validation", "publishing", "fetching"},
+    {"runner", "sheet", "listing", "validation", "publishing", "fetching", "pins"},
+    {"doctor"},
     {"progress"},
     {"cli"},
     {"__main__"},
@@ -85,6 +86,7 @@ def test_imports_point_down(path: Path) -> None:
         ["show", "embedded"],
         ["validate", "registry"],
         ["leaderboard", "--help"],
+        ["doctor"],
     ],
     ids=" ".join,
 )

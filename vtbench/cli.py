@@ -15,7 +15,7 @@ import click
 
 import vtbench
 from vtbench import locations
-from vtbench.errors import UnknownName, VtbenchError
+from vtbench.errors import UnknownName, VtbenchError, WeightsError
 
 EMBEDDED = "embedded"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -287,7 +287,7 @@ def check(
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, () if names == ("all",) else names, (), local)
 
-    from vtbench.errors import ContractError, RegistryError, WeightsError
+    from vtbench.errors import ContractError, RegistryError
     from vtbench.progress import silence_libraries
     from vtbench.suites import load_pixels, load_suite
     from vtbench.tokenizers import build_tokenizer
@@ -353,6 +353,45 @@ def fetch(
                 click.echo(f"{done.name}: {done.place}")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+@click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
+@registry_option
+def pin(names: tuple[str, ...], update: bool, registries: tuple[Path, ...]) -> None:
+    """Look up revision and sha256 on the hub and write them into the entry's YAML file.
+
+    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those).
+    """
+    from vtbench.pins import choose_pins, pin_entry
+
+    failed = 0
+    for subject in choose_pins(names, registries):
+        try:
+            click.echo(pin_entry(subject, update=update))
+        except WeightsError as error:
+            _complain(str(error))
+            failed += 1
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.option("--suite", "suite_name", metavar="NAME", help="Only what this suite needs.")
+@click.option("--verify", is_flag=True, help="Read the weight files through and compare digests.")
+@registry_option
+@data_option
+def doctor(
+    suite_name: str | None,
+    verify: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Say what is here, what is missing, what each missing file switches off and what brings it."""
+    from vtbench.doctor import diagnose
+
+    click.echo(diagnose(suite_name, registries, data_folders, verify=verify))
 
 
 @cli.command()

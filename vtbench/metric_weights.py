@@ -83,10 +83,15 @@ class MetricWeights(Strict):
         return f"vtbench fetch {self.key}"
 
 
+def catalogue_path() -> Path:
+    """Return the catalogue's file."""
+    return data_dir() / "metric_weights.yaml"
+
+
 @functools.cache
 def metric_weights() -> Mapping[str, MetricWeights]:
     """Return the catalogue by key. Raises RegistryError naming file and line."""
-    path = data_dir() / "metric_weights.yaml"
+    path = catalogue_path()
     data, lines = load_yaml(path, RegistryError)
     for key, content in data.items():
         if not NAME.fullmatch(key) or not isinstance(content, dict) or "key" in content:
