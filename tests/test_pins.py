@@ -106,7 +106,7 @@ def test_pinned_stays_until_an_update(
     # A commit that is given is the one that is looked up: `revision` says which it is.
     path.write_text(ENTRY.replace("revision: null", f"revision: {COMMIT}"))
     assert pin(path) == 0
-    assert f"/api/models/some-lab/one/revision/{COMMIT}" in hub.asked[-2][0]
+    assert f"/api/models/some-lab/one/revision/{COMMIT}" in hub.asked[-1][0]
     assert path.read_text() == pinned
 
 
