@@ -23,7 +23,7 @@ LAYERS = [
     {"batches", "plan"},
     {"panel", "provenance"},
     {"runner", "sheet", "listing", "validation", "publishing", "fetching", "pins"},
-    {"doctor"},
+    {"doctor", "reproduction"},
     {"progress"},
     {"cli"},
     {"__main__"},
@@ -87,6 +87,7 @@ def test_imports_point_down(path: Path) -> None:
         ["validate", "registry"],
         ["leaderboard", "--help"],
         ["doctor"],
+        ["reproduce", "sd-vae-ft-mse"],
     ],
     ids=" ".join,
 )

@@ -395,6 +395,23 @@ def doctor(
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--results", type=FOLDER, metavar="DIR", help="Default: every suite measured here.")
+@registry_option
+@data_option
+def reproduce(
+    name: str,
+    results: Path | None,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Print what was published of a tokenizer beside what was measured, and how the two differ."""
+    from vtbench import reproduction
+
+    click.echo(reproduction.reproduce(name, results, registries, data_folders))
+
+
+@cli.command()
 @click.option("--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: the results' own folder.")
 def leaderboard(results: Path | None, out: Path | None) -> None:
