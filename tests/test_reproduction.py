@@ -30,7 +30,6 @@ PROTOCOL: dict[str, Any] = {
     "source": "A paper, Table 1",
     "url": "https://example.org/paper",
     "standing": "verified",
-    "by": "authors",
     "data": "imagenet-val",
     "n": 50000,
     "size": 256,

@@ -109,7 +109,7 @@ def metric_weights() -> Mapping[str, MetricWeights]:
 def get_metric_weights(key: str) -> MetricWeights:
     """Return an entry of the catalogue. Raises UnknownName."""
     if key not in metric_weights():
-        raise UnknownName("metric weight", key, list(metric_weights()))
+        raise UnknownName("metric", key, list(metric_weights()))
     return metric_weights()[key]
 
 

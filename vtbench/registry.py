@@ -93,18 +93,16 @@ class PublishedProtocol(Strict):
     """How a table of published numbers was made, as far as its source says; null is "not stated".
 
     source: the paper and table, README or model card. standing: "verified" where the number was read
-    in the source itself, "second-hand" where it comes from another's account of it. by: whether the
-    tokenizer's own authors measured it. data: the set, named as suites name it. n: images. size: of
-    the measured square in pixels, or "native". crop: named as in suites (adm, center, …). reference:
-    what a set-level metric compares with. posterior: which point of a latent distribution. departs:
-    metric → how its definition differs from vtbench's of that key. `lpips` and `psnr_db` name what
-    the source names: `lpips` without a network is one that it does not state.
+    in the source itself, "second-hand" where it comes from another's account of it. data: the set,
+    named as suites name it. n: images. size: of the measured square in pixels, or "native". crop:
+    named as in suites (adm, center, …). reference: what a set-level metric compares with. posterior:
+    which point of a latent distribution. departs: metric → how its definition differs from vtbench's
+    of that key. A value of `lpips` is one whose network the source does not state.
     """
 
     source: str
     url: Annotated[str, Field(pattern=r"^https://\S+$")] | None
     standing: Literal["verified", "second-hand"]
-    by: Literal["authors", "others"]
     data: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     n: Annotated[int, Field(ge=1)] | None
     size: Annotated[int, Field(ge=1)] | Literal["native"] | None

@@ -234,8 +234,7 @@ def _block(entry: Entry, reported: Reported, runs: Sequence[Measured]) -> str:
     protocol = resolve_protocol(reported)
     where = f", {protocol.url}" if protocol.url else ""
     lines = [
-        f"{protocol.source} ({protocol.standing}; measured by "
-        f"{'its authors' if protocol.by == 'authors' else 'others'}{where})",
+        f"{protocol.source} ({protocol.standing}{where})",
         f"  {describe_protocol(protocol)}",
     ]
     if protocol.note:
