@@ -9,7 +9,9 @@ from pathlib import Path
 
 from vtbench.errors import ResultsError, SuiteError, VtbenchError
 from vtbench.leaderboard.tables import check_board
-from vtbench.registry import load_entry
+from vtbench.locations import data_dir
+from vtbench.metric_weights import metric_weights
+from vtbench.registry import load_entry, published_protocols
 from vtbench.results import read_run, read_runs, read_suite_folder
 from vtbench.suites import load_pixels, load_suite
 from vtbench.weights_folder import MANIFEST, check_folder
@@ -41,6 +43,9 @@ def validate_path(path: Path) -> str:
         return f"run of {len(read_run(path).rows)} rows"
     if (path / "suites").is_dir():
         checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("*.yaml"))]
+        if path.resolve() == data_dir().resolve():
+            checked.append(f"{len(metric_weights())} metrics' weights")
+            checked.append(f"{len(published_protocols())} published protocols")
         return "; ".join(checked) or "data folder without suites"
     entries = sorted(path.glob("*.yaml"))
     if not entries:
@@ -51,8 +56,6 @@ def validate_path(path: Path) -> str:
 
 
 def _validate_suite(path: Path) -> str:
-    from vtbench.locations import data_dir
-
     root = path.resolve().parent.parent
     folders = [] if root == data_dir().resolve() else [root]
     suite = load_suite(path.stem, folders)
