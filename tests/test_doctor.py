@@ -22,7 +22,7 @@ PENDING = {
     "inception_score",
     "fd_dinov2",
     "cmmd",
-    "fd_clip",
+    "rfid_inf",
     "dinov2_cos",
     "clip_cos",
     "siglip_cos",

@@ -209,15 +209,23 @@ def test_a_zip_is_unpacked_and_the_file_in_it_hashed(
     assert list(found.path.parent.iterdir()) == []
 
 
+def test_a_mirror_of_the_hub_stands_for_it(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories["some-lab/one"] = {"net.pth": CONTENT}
+    address = "https://huggingface.co/some-lab/one/resolve/main/net.pth"
+    catalogue_of(monkeypatch, net=at(address, CONTENT))
+    assert fetch_metric_weights(entry("net")).path.read_bytes() == CONTENT
+    assert hub.asked == [("/some-lab/one/resolve/main/net.pth", None)]
+
+
 def test_the_same_bytes_under_their_other_name_are_found(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places.mkdir(parents=True)
     (places / "weights-inception-2015-12-05-6726825d.pth").write_bytes(b"x")
-    found = find_metric_weights("inception")
+    found = find_metric_weights("fid-inception")
     assert found.path.name == "weights-inception-2015-12-05-6726825d.pth"
     with pytest.raises(WeightsMismatch, match="not 6726825d0af5…"):
-        check_metric_weights("inception", found)
+        check_metric_weights("fid-inception", found)
 
 
 def test_a_repository_of_the_hub(
@@ -381,7 +389,7 @@ def test_a_name_of_both_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_the_shipped_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = metric_weights.metric_weights()
-    assert {"lpips-alex", "lpips-vgg", "inception", "dists", "dinov2-vitl14"} <= set(catalogue)
+    assert {"lpips-alex", "lpips-vgg", "fid-inception", "dists", "siglip-so400m"} <= set(catalogue)
     for key, weights in catalogue.items():
         if isinstance(weights.weights, metric_weights.UrlWeights):
             for file in weights.weights.files:
@@ -394,7 +402,7 @@ def test_the_shipped_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
             assert weights.weights.revision is not None
             assert set(weights.weights.sha256 or {}) == set(weights.weights.files), key
     keys = [entry.key for entry in needed_weights(["rfid@clean-fid", "cer"], "easyocr")]
-    assert keys == ["inception", "easyocr-chinese"]
+    assert keys == ["fid-inception", "easyocr-chinese"]
     assert [e.key for e in needed_weights(["cer"], "rapidocr")] == ["rapidocr"]
 
 

@@ -146,19 +146,19 @@ def test_the_catalogue_of_the_metrics_can_be_pinned(
 
     shipped = metric_weights.catalogue_path().read_text(encoding="utf-8")
     catalogue = tmp_path / "metric_weights.yaml"
-    catalogue.write_text(shipped.replace("facebook/dinov2-large", "some-lab/one"))
+    catalogue.write_text(shipped.replace("google/siglip-so400m-patch14-384", "some-lab/one"))
     hub.repositories["some-lab/one"] = {"config.json": b"{}", "model.safetensors": b"w"}
     monkeypatch.setattr("vtbench.pins.catalogue_path", lambda: catalogue)
-    entry = metric_weights.metric_weights()["dinov2-vitl14"]
+    entry = metric_weights.metric_weights()["siglip-so400m"]
     weights = entry.weights.model_copy(update={"repo": "some-lab/one"})
-    changed = {"dinov2-vitl14": entry.model_copy(update={"weights": weights})}
+    changed = {"siglip-so400m": entry.model_copy(update={"weights": weights})}
     monkeypatch.setattr("vtbench.pins.metric_weights", lambda: changed)
-    assert main(["pin", "dinov2-vitl14", "--update"]) == 0
+    assert main(["pin", "siglip-so400m", "--update"]) == 0
     after = yaml.safe_load(catalogue.read_text())
-    assert after["dinov2-vitl14"]["weights"]["revision"] == COMMIT
+    assert after["siglip-so400m"]["weights"]["revision"] == COMMIT
     before = yaml.safe_load(shipped)
-    assert {k: v for k, v in after.items() if k != "dinov2-vitl14"} == {
-        k: v for k, v in before.items() if k != "dinov2-vitl14"
+    assert {k: v for k, v in after.items() if k != "siglip-so400m"} == {
+        k: v for k, v in before.items() if k != "siglip-so400m"
     }
     assert [line for line in catalogue.read_text().splitlines() if "#" in line] == [
         line for line in shipped.splitlines() if "#" in line

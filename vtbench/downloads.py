@@ -36,6 +36,7 @@ from vtbench.weights import WeightFiles, check_hashes, find_in_hub_cache, find_w
 Report = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that are here, and the bytes that there will be, if known."""
 
+HUB = "https://huggingface.co"
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0
 MAX_MEMBER_BYTES = 4 * 2**30
@@ -111,7 +112,9 @@ def _fetch_file(key: str, file: PublishedFile, folder: Path, report: Report) -> 
     part = folder / f".{file.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        download(file.url, part, name=file.name, report=report)
+        # A mirror of the hub stands for it in addresses, too.
+        url = file.url.replace(HUB, hub_endpoint(), 1) if file.url.startswith(HUB) else file.url
+        download(url, part, name=file.name, report=report)
         if file.member is not None:
             packed, part = part, folder / f".{file.name}.unpacked"
             _unpack(packed, file.member, part)
@@ -190,7 +193,7 @@ def _unpack(packed: Path, member: str, target: Path) -> None:
 
 def hub_endpoint() -> str:
     """Return the hub's address: HF_ENDPOINT, or huggingface.co."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
 
 
 def _fetch_from_hub(name: str, weights: HubWeights, *, again: bool = False) -> WeightFiles:

@@ -20,7 +20,7 @@ from vtbench.registry import Entry, PublishedProtocol, Reported, load_registry, 
 from vtbench.results import read_run, read_suite_folder
 from vtbench.suites import load_suite, suite_paths
 
-SET_METRICS = frozenset({"rfid", "kid", "inception_score", "fd_dinov2", "fd_clip", "cmmd"})
+SET_METRICS = frozenset({"rfid", "rfid_inf", "kid", "inception_score", "fd_dinov2", "cmmd"})
 """Metrics of a set of images, which depend on what it is compared with."""
 
 MEASURED_AS: Mapping[str, tuple[str, ...]] = {"lpips": ("lpips_alex", "lpips_vgg")}
