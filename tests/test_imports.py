@@ -14,7 +14,7 @@ import vtbench
 PACKAGE = Path(vtbench.__file__).parent
 
 LAYERS = [
-    {"errors", "records", "locations", "files"},
+    {"errors", "records", "locations", "files", "statistics"},
     {"images"},
     {"registry"},
     {"weights", "metrics", "metric_weights", "weights_folder", "suites", "results"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"tokenizers", "leaderboard", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
-    {"runner", "sheet", "listing", "validation", "publishing", "fetching", "pins"},
+    {"runner", "sheet", "listing", "validation", "publishing", "comparison", "fetching", "pins"},
     {"doctor", "reproduction"},
     {"progress"},
     {"cli"},
@@ -88,6 +88,7 @@ def test_imports_point_down(path: Path) -> None:
         ["leaderboard", "--help"],
         ["doctor"],
         ["reproduce", "sd-vae-ft-mse"],
+        ["compare", "jpeg-q50", "jpeg-q25", "--results", "results/embedded"],
     ],
     ids=" ".join,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from vtbench.errors import ImageError, SuiteError, UnknownName
 from vtbench.images import encode_png
-from vtbench.suites import folder_suite, load_pixels, load_suite
+from vtbench.suites import Suite, folder_suite, load_pixels, load_suite
 
 
 def test_embedded_suite_is_what_it_says() -> None:
@@ -27,6 +28,17 @@ def test_embedded_suite_is_what_it_says() -> None:
     for sample in suite.samples:
         pixels = load_pixels(sample)  # raises where the pixels are not the pinned ones
         assert pixels.shape == (sample.height, sample.width, 3)
+
+
+def test_parts_of_one_picture_are_known() -> None:
+    suite = load_suite("embedded")
+    shared = suite.shared_files()
+    assert shared["photo-chelsea-whole"] == shared["photo-chelsea-r0c0"] == "photo-chelsea-r0c0"
+    assert "photo-page-whole" not in shared  # alone in its file
+    # The mutant: parts are told by their names; a page set on a photograph is no part of it.
+    assert "text-photo-chelsea-10" not in shared
+    archive = [replace(s, path=Path("all.tar")) for s in suite.samples]
+    assert Suite("x", suite.protocol, tuple(archive), published=False).shared_files() == {}
 
 
 def test_embedded_text_has_what_was_asked_for() -> None:

@@ -431,6 +431,30 @@ def leaderboard(results: Path | None, out: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="A B [C ...]")
+@click.option(
+    "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
+)
+@click.option(
+    "--metric", "keys", multiple=True, metavar="KEY", help="text.cer, psnr_db. Repeatable."
+)
+def compare(names: tuple[str, ...], results: Path | None, keys: tuple[str, ...]) -> None:
+    """Test whether runs differ on the same images, and say who is better on what.
+
+    Without --metric: the quality and rate of every task.
+    """
+    from vtbench.comparison import compare_runs, describe_comparison
+
+    local = locations.local_dir(EMBEDDED)
+    folder = results or (local if _has_runs(local) else locations.published_dir(EMBEDDED))
+    comparison = compare_runs(folder, names, keys)
+    for line in describe_comparison(comparison):
+        click.echo(line)
+    if keys and comparison.uncompared:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
 @click.argument("paths", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="PATH ...")
 def validate(paths: tuple[Path, ...]) -> None:
     """Check registry entries, suites, data folders and result folders without running anything."""

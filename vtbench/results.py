@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vtbench.errors import OutputError, ResultsError
 from vtbench.files import sha256_bytes, write_atomic
@@ -197,6 +197,8 @@ class SuiteFolder(Strict):
     cost_subset: str | None
     panel: tuple[PanelItem, ...]
     skipped: tuple[Skipped, ...]
+    cut_from: dict[str, str] = Field(default_factory=dict)
+    """Images that share a picture file, each with the first of its file: one draw of a bootstrap."""
 
 
 @dataclass(frozen=True)

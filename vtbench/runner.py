@@ -332,6 +332,7 @@ def _write_suite_folder(request: Request, cache: PixelCache) -> None:
             cost_subset=_cost_subset(suite),
             panel=panel,
             skipped=_all_skipped(request),
+            cut_from=suite.shared_files(),
         ),
     )
 

@@ -104,6 +104,18 @@ class Suite:
             counts[sample.task] = counts.get(sample.task, 0) + 1
         return counts
 
+    def shared_files(self) -> dict[str, str]:
+        """Return the images that are parts of one picture file, by id, each with the id of the first
+        of its file. Crops of one photograph are not independent of each other.
+
+        Many pictures in one archive do not share a picture.
+        """
+        files: dict[Path, list[str]] = {}
+        for sample in self.samples:
+            if sample.path.suffix.lower() in SUFFIXES:
+                files.setdefault(sample.path, []).append(sample.id)
+        return {own: ids[0] for ids in files.values() if len(ids) > 1 for own in ids}
+
 
 def suite_paths(folders: Iterable[Path] = ()) -> dict[str, Path]:
     """Return the suite files by name: the shipped ones and those of the user's data folders."""

@@ -2,18 +2,20 @@
 
 Sums are `math.fsum`, exact whatever the order of the rows, so the bytes of a table do not depend on
 the machine. A run that lacks an image has no numbers at all: a mean over the images that happened
-to work would flatter it.
+to work would flatter it. What stands behind a number image by image (`Shares`) is kept with it, for
+the intervals (`intervals`) and for `vtbench compare`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from vtbench.errors import ResultsError
+from vtbench.leaderboard import intervals
 from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.detail import mtf50, transfer_curve
 from vtbench.records import Metric, State
@@ -50,10 +52,26 @@ _MEASURED_AS = {"mtf50_cpp": "contrast_transfer"}
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What each image gives to a number, which is Σ top ÷ Σ bottom, by ascending id.
+
+    units: the picture that an image was cut from, or the image; parts of one are drawn together.
+    """
+
+    ids: tuple[str, ...]
+    units: tuple[str, ...]
+    subsets: tuple[str, ...]
+    tops: tuple[float, ...]
+    bottoms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Cell:
     """A number, or why there is none. n: the images (patches, for contrast) behind it.
 
     bound: whether the true value is `value`, at least it, or below it (MTF50 outside the charts).
+    low, high: its 95 % interval over images, None where there is none. shares: what it is made of,
+    None for what is no sample of images (charts of fixed design, time, memory).
     """
 
     value: float | None
@@ -61,6 +79,9 @@ class Cell:
     state: State
     reason: str | None = None
     bound: Bound = "="
+    low: float | None = None
+    high: float | None = None
+    shares: Shares | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """One run. problem: why it has no numbers, or None. capped: images of PSNR 100 dB."""
+    """One run. problem: why it has no numbers, or None. capped: images of PSNR 100 dB. ranks: by
+    column key, between which ranks among tokenizers and codecs 95 % of the draws put it."""
 
     name: str
     title: str
@@ -88,6 +110,7 @@ class Line:
     run: Run | None = None
     problem: str | None = None
     capped: int = 0
+    ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def record(self) -> RunRecord:
@@ -130,8 +153,8 @@ def read_board(folder: Path) -> Board:
 
 def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
     """Return the numbers of the runs, in the order of `BLOCKS` and then by rate."""
-    parts = _Parts.of(runs := sorted(runs, key=lambda run: run.record.run))
-    lines = sorted((_line(suite, run, parts) for run in runs), key=_order)
+    lines, parts = _lines(suite, runs)
+    lines, originals = intervals.add_intervals(suite, lines, _originals(suite, lines, parts))
     tables = _tables(parts)
     columns: dict[str, Column] = {}
     for table in tables:
@@ -140,7 +163,7 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
     return Board(
         suite,
         tuple(lines),
-        _originals(lines, parts),
+        tuple(originals),
         (
             replace(tables[0], columns=shown_columns(tables[0], lines)),
             *(
@@ -151,6 +174,21 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
         ),
         tuple(columns.values()),
     )
+
+
+def read_lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], tuple[Column, ...]]:
+    """Return the lines of these runs without intervals, and every column that they may have."""
+    lines, parts = _lines(suite, runs)
+    columns: dict[str, Column] = {}
+    for table in _tables(parts):
+        for column in table.columns:
+            columns.setdefault(column.key, column)
+    return lines, tuple(columns.values())
+
+
+def _lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], _Parts]:
+    parts = _Parts.of(runs := sorted(runs, key=lambda run: run.record.run))
+    return sorted((_line(suite, run, parts) for run in runs), key=_order), parts
 
 
 @dataclass(frozen=True)
@@ -232,7 +270,7 @@ def _line(suite: SuiteFolder, run: Run, parts: _Parts) -> Line:
         family=tokenizer.family,
         kind=tokenizer.kind,
         block=block,
-        cells=_Cells(run, problem).all(suite.cost_subset, parts),
+        cells=_Cells(suite, run, problem).all(suite.cost_subset, parts),
         run=run,
         problem=problem,
         capped=sum(1 for row in run.rows if (row["psnr_db"] or 0) >= PSNR_CAP_DB),
@@ -256,7 +294,10 @@ class _Cells:
     """The cells of one run. Every one goes through `_cell`, which asks for a reason before a number:
     an unusable run, a failed image, a metric that was not measured, and only then the rows."""
 
-    def __init__(self, run: Run, problem: str | None, *, prefix: str = "") -> None:
+    def __init__(
+        self, suite: SuiteFolder, run: Run, problem: str | None, *, prefix: str = ""
+    ) -> None:
+        self.cut_from = suite.cut_from
         self.record = run.record
         self.rows = run.rows
         self.problem = problem
@@ -329,18 +370,43 @@ class _Cells:
         value, n, bound = pool(done)
         if n == 0:
             return Cell(None, 0, "not-applicable")
-        return Cell(value, n, "measured", bound=bound)
+        shares = pool.shares(done, self.cut_from) if isinstance(pool, _Sampled) else None
+        return Cell(value, n, "measured", bound=bound, shares=shares)
 
 
 _Pool = Callable[[Sequence[Row]], tuple[float, int, Bound]]
 """Rows without errors → value, how many images or patches made it (0: not applicable), bound."""
 
+_NONE: tuple[float, int, Bound] = (0.0, 0, "=")
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The pool Σ top ÷ Σ bottom over images, of which other images could have been drawn.
+
+    share: an image's top and bottom, None where it has none.
+    """
+
+    share: Callable[[Row], tuple[float, float] | None]
+
+    def __call__(self, rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        pairs = [pair for row in rows if (pair := self.share(row)) is not None]
+        total = math.fsum(bottom for _, bottom in pairs)
+        return (math.fsum(top for top, _ in pairs) / total, len(pairs), "=") if total else _NONE
+
+    def shares(self, rows: Sequence[Row], cut_from: Mapping[str, str]) -> Shares:
+        """Return what each row gives to the number."""
+        given = sorted(
+            (row["id"], row["subset"], *pair)
+            for row in rows
+            if (pair := self.share(row)) is not None
+        )
+        ids, subsets, tops, bottoms = zip(*given, strict=True)
+        return Shares(ids, tuple(cut_from.get(own, own) for own in ids), subsets, tops, bottoms)
+
 
 def _mean(column: str) -> _Pool:
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        return _average([row[column] for row in rows if row[column] is not None])
-
-    return pool
+    return _Sampled(lambda row: None if row[column] is None else (row[column], 1.0))
 
 
 def _average(values: Sequence[float]) -> tuple[float, int, Bound]:
@@ -349,34 +415,25 @@ def _average(values: Sequence[float]) -> tuple[float, int, Bound]:
 
 def _ratio(top: str, bottom: str) -> _Pool:
     """Return Σ top ÷ Σ bottom over the rows that have both."""
-
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        pairs = [(r[top], r[bottom]) for r in rows if r[top] is not None and r[bottom] is not None]
-        total = math.fsum(pair[1] for pair in pairs)
-        return (math.fsum(pair[0] for pair in pairs) / total, len(pairs), "=") if total else _NONE
-
-    return pool
-
-
-_NONE: tuple[float, int, Bound] = (0.0, 0, "=")
+    return _Sampled(
+        lambda row: None if None in (row[top], row[bottom]) else (row[top], row[bottom])
+    )
 
 
 def _weighted(column: str, weight: str) -> _Pool:
     """Return the mean of a column, each row as often as its weight says."""
+    return _Sampled(
+        lambda row: (
+            (row[column] * row[weight], row[weight])
+            if row[column] is not None and row[weight]
+            else None
+        )
+    )
 
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        pairs = [(r[column], r[weight]) for r in rows if r[column] is not None and r[weight]]
-        total = math.fsum(pair[1] for pair in pairs)
-        top = math.fsum(value * times for value, times in pairs)
-        return (top / total, len(pairs), "=") if total else _NONE
 
-    return pool
-
-
-def _bpp(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-    rated = [row for row in rows if row["bits"] is not None]
-    pixels = sum(row["width"] * row["height"] for row in rated)
-    return (math.fsum(r["bits"] for r in rated) / pixels, len(rated), "=") if pixels else _NONE
+_bpp = _Sampled(
+    lambda row: None if row["bits"] is None else (row["bits"], row["width"] * row["height"])
+)
 
 
 def _speed(column: str) -> _Pool:
@@ -429,7 +486,7 @@ def glyph_key(glyph_px: float) -> str:
     return f"text.glyph.{glyph_px:g}px"
 
 
-def _originals(lines: Sequence[Line], parts: _Parts) -> tuple[Line, ...]:
+def _originals(suite: SuiteFolder, lines: Sequence[Line], parts: _Parts) -> tuple[Line, ...]:
     """Return the engine's error on the originals: one line, or one for each reading that differs.
 
     It is a fact of suite and engine, so all runs say the same unless their engines differ.
@@ -437,7 +494,7 @@ def _originals(lines: Sequence[Line], parts: _Parts) -> tuple[Line, ...]:
     readings: dict[tuple[tuple[str, Cell], ...], list[str]] = {}
     for line in lines:
         if line.problem is None and line.run is not None:
-            cells = _Cells(line.run, None, prefix="original_").text(parts)
+            cells = _Cells(suite, line.run, None, prefix="original_").text(parts)
             if cells["text.cer"].state == "measured":
                 readings.setdefault(tuple(cells.items()), []).append(line.name)
     return tuple(

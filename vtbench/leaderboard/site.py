@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from vtbench.leaderboard.aggregate import Board, Column, Line, Table, suite_label
 from vtbench.leaderboard.footnotes import describe_n, usual_n, without_paths, write_footnotes
+from vtbench.leaderboard.intervals import RANKED
 from vtbench.leaderboard.plots import plan_plots
 from vtbench.leaderboard.tables import (
     GROUP_TITLES,
@@ -24,6 +25,9 @@ from vtbench.leaderboard.tables import (
     describe_published,
     find_front,
     format_cell,
+    format_interval,
+    format_rank,
+    interval_columns,
     overview_columns,
     split_code,
 )
@@ -38,12 +42,14 @@ Sentence = list[tuple[bool, str]]
 
 @dataclass(frozen=True)
 class PageCell:
-    """A cell: its text, what it is sorted by, what it says when pointed at, its classes."""
+    """A cell: its text, what it is sorted by, what it says when pointed at, its classes, and the
+    interval below it."""
 
     text: str
     sort: str = ""
     tip: str = ""
     style: str = ""
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def render_site(board: Board, published: Board | None, folder: Path) -> str:
         ],
         plots=plan_plots(board, published),
         panel=list(_panel(board, folder)),
-        tables=[_table(board, table) for table in board.tables[1:]],
+        tables=[*_ranks(board), *(_table(board, table) for table in board.tables[1:])],
         notes=[(note.heading, [split_code(line) for line in note.lines]) for note in notes],
     )
 
@@ -137,6 +143,39 @@ def _table(board: Board, table: Table) -> PageTable:
         heads=tuple((describe_column(c), c.metric.definition) for c in table.columns),
         blocks=tuple(parts),
     )
+
+
+def _ranks(board: Board) -> Iterator[PageTable]:
+    """Yield the table of rank intervals, if the board has any."""
+    columns = interval_columns(board, RANKED)
+    ranked = [c for c in columns if any(c.key in line.ranks for line in board.lines)]
+    parts = [(title, [x for x in lines if x.ranks]) for title, lines in blocks(board.lines)]
+    if ranked:
+        yield PageTable(
+            title="Ranks among tokenizers and codecs",
+            n="Between which places 95 % of the draws put it, whatever its rate.",
+            groups=(),
+            facts=(),
+            heads=tuple(
+                (f"{GROUP_TITLES[c.group]} {c.metric.label}", c.metric.definition) for c in ranked
+            ),
+            blocks=tuple(
+                (
+                    title,
+                    tuple(
+                        PageRow(line.name, line.title, None, (), tuple(_rank(line, ranked)))
+                        for line in lines
+                    ),
+                )
+                for title, lines in parts
+                if lines
+            ),
+        )
+
+
+def _rank(line: Line, columns: Sequence[Column]) -> Iterator[PageCell]:
+    for column in columns:
+        yield PageCell(format_rank(line, column), str(sum(line.ranks.get(column.key, ()))))
 
 
 def _rows(board: Board, table: Table, lines: Iterable[Line], overview: bool) -> tuple[PageRow, ...]:
@@ -173,7 +212,13 @@ def _cell(line: Line, column: Column, usual: int, *, bold: bool, first: bool) ->
     styles += [] if cell.value is not None else [cell.state]
     tip = f"n = {cell.n}" if cell.value is not None else without_paths(cell.reason or "")
     sort = "" if cell.value is None else f"{cell.value:.10g}"
-    return PageCell(format_cell(cell, column, usual), sort, tip, " ".join(styles))
+    return PageCell(
+        format_cell(cell, column, usual),
+        sort,
+        tip,
+        " ".join(styles),
+        format_interval(cell, column),
+    )
 
 
 def _panel(board: Board, folder: Path) -> Iterator[PanelRow]:

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,17 @@ GROUP_TITLES = {
 }
 CHECKED = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
 """The files whose bytes follow from the rows."""
+
+INTERVALS = (
+    "reconstruction.psnr_db",
+    "reconstruction.ssim",
+    "reconstruction.lpips_alex",
+    "reconstruction.lpips_vgg",
+    "detail.psnr_db",
+    "text.cer",
+    "text.wer",
+)
+"""The columns whose intervals Markdown shows; page and CSV have them all."""
 
 STALE = "edited by hand or stale; run `vtbench leaderboard`"
 
@@ -164,6 +176,29 @@ def format_cell(cell: Cell, column: Column, usual: int) -> str:
     return "n/a" if cell.state == "not-applicable" else "missing"
 
 
+def format_interval(cell: Cell, column: Column) -> str:
+    """Return the ends of a cell's interval, "" where it has none or all images agree."""
+    if cell.low is None or cell.high is None or cell.low == cell.high:
+        return ""
+    return f"{cell.low:.{column.metric.decimals}f}–{cell.high:.{column.metric.decimals}f}"
+
+
+def format_rank(line: Line, column: Column) -> str:
+    """Return between which ranks a line stands by a column, "" where it is not ranked."""
+    low, high = line.ranks.get(column.key, (0, 0))
+    return "" if not low else str(low) if low == high else f"{low}–{high}"
+
+
+def interval_columns(board: Board, keys: Iterable[str]) -> tuple[Column, ...]:
+    """Return those of the columns that have an interval in the board's overview."""
+    shown = {column.key: column for column in board.tables[0].columns}
+    return tuple(
+        shown[key]
+        for key in keys
+        if key in shown and any(line.cells[key].low is not None for line in board.lines)
+    )
+
+
 def describe_column(column: Column) -> str:
     """Return a column's label with its direction and unit."""
     arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.metric.better]
@@ -243,6 +278,8 @@ def render_markdown(board: Board, published: Board | None) -> str:
                 parts.append(_markdown_table(published, table))
             plots = plan_plots(board, published)
             parts += [f"![{_md(plot.title)}]({plot.file})" for plot in plots]
+        if table.key == "overview" and (chosen := interval_columns(board, INTERVALS)):
+            parts += ["## Intervals and ranks", _markdown_intervals(board, chosen)]
     for note in write_footnotes(board, columns):
         parts.append(f"## {note.heading}")
         parts.append("\n".join(f"- {_md(sentence)}" for sentence in note.lines))
@@ -279,6 +316,30 @@ def _markdown_table(board: Board, table: Table) -> str:
     return f"{_md(n)}\n\n{text}" if n else text
 
 
+def _markdown_intervals(board: Board, columns: Sequence[Column]) -> str:
+    """Return the table of values with their intervals, and of ranks where the board has them."""
+    ranked = {c.key for c in columns if any(c.key in line.ranks for line in board.lines)}
+    heads = []
+    for column in columns:
+        heads.append(_md(f"{GROUP_TITLES[column.group]} {describe_column(column)}"))
+        heads += ["rank"] if column.key in ranked else []
+    rows = [["tokenizer", *heads], ["---", *["---:"] * len(heads)]]
+    groups = [*blocks(board.lines), ("", list(board.originals))]
+    for title, lines in groups:
+        rows += [[f"**{title}**", *[""] * len(heads)]] if title else []
+        for line in lines:
+            cells = []
+            for column in columns:
+                cell = line.cells.get(column.key)
+                told = "" if cell is None else format_cell(cell, column, cell.n)
+                ends = "" if cell is None else format_interval(cell, column)
+                cells.append(_md(f"{told} ({ends})" if ends else told))
+                cells += [format_rank(line, column)] if column.key in ranked else []
+            name = _md(describe_line(line))
+            rows.append([name if title else f"*{name}*", *cells])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def _strong(text: str, line: Line, front: frozenset[str]) -> str:
     return f"**{text}**" if line.name in front and line.block in ("tokenizers", "codecs") else text
 
@@ -306,16 +367,28 @@ def _md(text: str) -> str:
 
 
 def render_csv(board: Board, published: Board | None) -> str:
-    """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n and
-    state. An empty cell beside `measured` does not exist; MTF50 has a column with its bound."""
+    """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n, state
+    and, where images are drawn again, the ends of its interval and rank. An empty cell beside
+    `measured` does not exist; MTF50 has a column with its bound."""
     columns = board.columns
     if published is not None:
         known = {column.key for column in columns}
         columns += tuple(c for c in published.columns if c.key not in known)
+    lines = [line for b in (board, published) if b for line in (*b.lines, *b.originals)]
+    extra = {
+        column.key: _Extra(
+            interval=any(cell.shares for line in lines if (cell := line.cells.get(column.key))),
+            rank=any(column.key in line.ranks for line in lines),
+        )
+        for column in columns
+    }
     head = ["source", "run", "title", "family", "kind", "quantizer", "block", "problem"]
     for column in columns:
-        head += [column.key, f"{column.key}.n", f"{column.key}.state"]
-        head += [f"{column.key}.bound"] if column.metric.key == "mtf50_cpp" else []
+        key = column.key
+        head += [key, f"{key}.n", f"{key}.state"]
+        head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
+        head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
+        head += [f"{key}.bound"] if column.metric.key == "mtf50_cpp" else []
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
     head += ["processor", "threads", "vtbench", "commit"]
     out = io.StringIO()
@@ -324,13 +397,21 @@ def render_csv(board: Board, published: Board | None) -> str:
     for source, of_source in (("local", board), ("published", published)):
         for line in of_source.lines if of_source else ():
             writer.writerow(
-                [*_csv_facts(source, line), *_csv_cells(line, columns), *_csv_run(line)]
+                [*_csv_facts(source, line), *_csv_cells(line, columns, extra), *_csv_run(line)]
             )
         for line in of_source.originals if of_source else ():
             writer.writerow(
-                [source, line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns)]
+                [source, line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns, extra)]
             )
     return out.getvalue()
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """Which more a column of numbers has."""
+
+    interval: bool
+    rank: bool
 
 
 def _csv_facts(source: str, line: Line) -> list[str]:
@@ -341,12 +422,17 @@ def _csv_facts(source: str, line: Line) -> list[str]:
     return [source, *safe, line.block, line.problem or ""]
 
 
-def _csv_cells(line: Line, columns: Iterable[Column]) -> Iterator[str]:
+def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra]) -> Iterator[str]:
     for column in columns:
         cell = line.cells.get(column.key)
         yield "" if cell is None or cell.value is None else f"{cell.value:.10g}"
         yield "" if cell is None else str(cell.n)
         yield "" if cell is None else cell.state
+        if extra[column.key].interval:
+            for end in (None, None) if cell is None else (cell.low, cell.high):
+                yield "" if end is None else f"{end:.10g}"
+        if extra[column.key].rank:
+            yield from map(str, line.ranks.get(column.key, ("", "")))
         if column.metric.key == "mtf50_cpp":
             yield "" if cell is None or cell.value is None else cell.bound
 
