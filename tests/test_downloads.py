@@ -313,6 +313,9 @@ def test_fetch_of_a_suite_brings_what_it_needs_and_nothing_else(
     assert main(["fetch", "--suite", "mini", "--data", str(data)]) == 0
     assert [path for path, _ in hub.asked] == ["/alex.pth"]
     assert capsys.readouterr().out.startswith("alex: ")
+    catalogue_of(monkeypatch, vgg=entries["vgg"])
+    assert main(["fetch", "--suite", "mini", "--data", str(data)]) == 0
+    assert "mini: nothing to fetch" in capsys.readouterr().out
 
 
 def test_a_folder_to_carry_is_found_on_the_other_machine(

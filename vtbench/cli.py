@@ -338,8 +338,10 @@ def fetch(
     from vtbench.fetching import choose_weights, fetch_chosen
 
     chosen = choose_weights(names, suite_name, registries, data_folders)
-    if not chosen:
+    if not chosen and suite_name is None:
         raise click.UsageError("name a tokenizer, a metric's weights, or --suite NAME")
+    if not chosen:
+        click.echo(f"{suite_name}: nothing to fetch, its metrics need no downloaded weights")
 
     from vtbench.progress import DownloadBars
 
