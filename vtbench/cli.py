@@ -15,7 +15,7 @@ import click
 
 import vtbench
 from vtbench import locations
-from vtbench.errors import UnknownName, VtbenchError
+from vtbench.errors import UnknownName, VtbenchError, WeightsError
 
 EMBEDDED = "embedded"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -303,7 +303,7 @@ def check(
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, () if names == ("all",) else names, (), local)
 
-    from vtbench.errors import ContractError, RegistryError, WeightsError
+    from vtbench.errors import ContractError, RegistryError
     from vtbench.progress import silence_libraries
     from vtbench.suites import load_pixels, load_suite
     from vtbench.tokenizers import build_tokenizer
@@ -334,43 +334,99 @@ def check(
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[NAME ...]")
 @click.option("--suite", "suite_name", metavar="NAME", help="What a suite's metrics need.")
+@click.option(
+    "--to", "folder", type=FOLDER, metavar="DIR", help="Also into a folder to carry away."
+)
 @registry_option
 @data_option
 def fetch(
     names: tuple[str, ...],
     suite_name: str | None,
+    folder: Path | None,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Download weights: of tokenizers by name, of lpips-alex, lpips-vgg and dists, of a suite's
-    metrics."""
-    from vtbench import weights
-    from vtbench.registry import load_registry
-    from vtbench.suites import load_suite
+    """Download weights: of tokenizers and of metrics by name, or all that a suite's metrics need.
 
-    registry = load_registry(registries)
-    wanted = list(names)
-    if suite_name is not None:
-        tasks = load_suite(suite_name, data_folders).protocol.tasks.values()
-        keys = sorted({key for task in tasks for key in task.metrics})
-        wanted += [key.replace("_", "-") for key in keys if key.startswith(("lpips_", "dists"))]
-    if not wanted:
-        raise click.UsageError("name a tokenizer, lpips-alex, lpips-vgg, dists, or --suite NAME")
-    backbones = {f"lpips-{net}": net for net in weights.LPIPS_BACKBONES}
-    for name in dict.fromkeys(wanted):
-        if name in backbones:
-            path = weights.fetch_lpips_backbone(backbones[name])
-        elif name == "dists":
-            path = weights.fetch_dists_weights()[1]
-        else:
-            entry = registry[name]
-            if entry.weights is None:
-                click.echo(f"{name}: needs no weights")
-                continue
-            found = weights.fetch_weights(entry)
-            weights.check_hashes(entry, found)
-            path = found.path
-        click.echo(f"{name}: {path}")
+    What broke off goes on where it stopped. On a machine without a network, VTBENCH_WEIGHTS=DIR
+    finds what --to DIR has put together here.
+    """
+    from vtbench.fetching import choose_weights, fetch_chosen
+
+    chosen = choose_weights(names, suite_name, registries, data_folders)
+    if not chosen and suite_name is None:
+        raise click.UsageError("name a tokenizer, a metric's weights, or --suite NAME")
+    if not chosen:
+        click.echo(f"{suite_name}: nothing to fetch, its metrics need no downloaded weights")
+
+    from vtbench.progress import DownloadBars
+
+    failed = 0
+    with DownloadBars() as bars:
+        for done in fetch_chosen(chosen, folder, bars.report):
+            if done.failure is not None:
+                _complain(done.failure)
+                failed += 1
+            else:
+                click.echo(f"{done.name}: {done.place}")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+@click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
+@registry_option
+def pin(names: tuple[str, ...], update: bool, registries: tuple[Path, ...]) -> None:
+    """Look up revision and sha256 on the hub and write them into the entry's YAML file.
+
+    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those).
+    """
+    from vtbench.pins import choose_pins, pin_entry
+
+    failed = 0
+    for subject in choose_pins(names, registries):
+        try:
+            click.echo(pin_entry(subject, update=update))
+        except WeightsError as error:
+            _complain(str(error))
+            failed += 1
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.option("--suite", "suite_name", metavar="NAME", help="Only what this suite needs.")
+@click.option("--verify", is_flag=True, help="Read the weight files through and compare digests.")
+@registry_option
+@data_option
+def doctor(
+    suite_name: str | None,
+    verify: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Say what is here, what is missing, what each missing file switches off and what brings it."""
+    from vtbench.doctor import diagnose
+
+    click.echo(diagnose(suite_name, registries, data_folders, verify=verify))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--results", type=FOLDER, metavar="DIR", help="Default: every suite measured here.")
+@registry_option
+@data_option
+def reproduce(
+    name: str,
+    results: Path | None,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Print what was published of a tokenizer beside what was measured, and how the two differ."""
+    from vtbench import reproduction
+
+    click.echo(reproduction.reproduce(name, results, registries, data_folders))
 
 
 @cli.command()

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vtbench import weights
 from vtbench.errors import WeightsError
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
+from vtbench.metric_weights import find_metric_weights
 from vtbench.metrics import detail, pixel
 from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.dists import Dists
@@ -48,10 +48,12 @@ class Meter:
             try:
                 if key.startswith("lpips_"):
                     net = key.removeprefix("lpips_")
-                    backbone = weights.find_lpips_backbone(net)
+                    backbone = find_metric_weights(f"lpips-{net}").path
                     self._networks[key] = Lpips(net, backbone, device=device)
                 elif key == "dists":
-                    self._networks[key] = Dists(*weights.find_dists_weights(), device=device)
+                    backbone = find_metric_weights("lpips-vgg").path
+                    factors = find_metric_weights("dists").path
+                    self._networks[key] = Dists(backbone, factors, device=device)
                 elif key in ("cer", "wer", "ned") and self._reader is None:
                     self._reader = open_reader(ocr, device=device)
                     self.ocr = dict(self._reader.identity)

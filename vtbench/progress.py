@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.progress import Progress as Bar
 
-if TYPE_CHECKING:  # the runner brings torch, which a manifest can be written without
+if TYPE_CHECKING:  # the runner brings torch, which manifests and downloads have no need of
     from vtbench.plan import Request
     from vtbench.runner import Outcome
 
@@ -144,3 +147,38 @@ class Progress:
             if outcome.reason:
                 text += f" ({outcome.reason})"
         self.console.print(f"{self.run}: {text}", markup=False)
+
+
+class DownloadBars:
+    """A bar a file while it comes, on a terminal; nothing in a log. `report` is a `downloads.Report`.
+
+    The hub's client draws its own bars; in a log they are off.
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self.bars = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> DownloadBars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def report(self, name: str, done: int, total: int | None) -> None:
+        """Draw how much of a file is here."""
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=total)
+        self.bars.update(self.tasks[name], completed=done, total=total)

@@ -6,18 +6,28 @@ that exists twice, and a repeated key are errors that name the file and the line
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from vtbench.errors import RegistryError, UnknownName, VtbenchError
-from vtbench.locations import registry_dir
+from vtbench.locations import data_dir, registry_dir
 from vtbench.records import Kind, SizePolicy, Spec
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -31,12 +41,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class PackageWeights(Strict):
     """Parameters that travel with vtbench: a file below `data/`."""
 
     source: Literal["package"]
     file: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     licence: str
 
 
@@ -45,7 +58,7 @@ class LocalWeights(Strict):
 
     source: Literal["local"]
     path: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     licence: str | None = None
 
 
@@ -58,21 +71,71 @@ class HubWeights(Strict):
     subfolder: str | None = None
     files: tuple[str, ...] = ("config.json", "diffusion_pytorch_model.safetensors")
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
-    sha256: dict[str, str] | None = None
+    sha256: dict[str, Sha256] | None = None
     licence: str
     gated: bool = False
+
+    @model_validator(mode="after")
+    def _files_stay_below(self) -> HubWeights:
+        for file in (self.subfolder or ".", *self.files):
+            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+                raise ValueError(f"{file} leaves the repository")
+        return self
 
 
 Weights = Annotated[PackageWeights | LocalWeights | HubWeights, Field(discriminator="source")]
 
 
-class Reported(Strict):
-    """A number somebody published, with what it was measured on and where it stands."""
+MetricKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@[a-z0-9-]+)?$")]
 
-    metric: str
-    value: float
-    protocol: str
+
+class PublishedProtocol(Strict):
+    """How a table of published numbers was made, as far as its source says; null is "not stated".
+
+    source: the paper and table, README or model card. standing: "verified" where the number was read
+    in the source itself, "second-hand" where it comes from another's account of it. data: the set,
+    named as suites name it. n: images. size: of the measured square in pixels, or "native". crop:
+    named as in suites (adm, center, …). reference: what a set-level metric compares with. posterior:
+    which point of a latent distribution. departs: metric → how its definition differs from vtbench's
+    of that key. A value of `lpips` is one whose network the source does not state.
+    """
+
     source: str
+    url: Annotated[str, Field(pattern=r"^https://\S+$")] | None
+    standing: Literal["verified", "second-hand"]
+    data: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    n: Annotated[int, Field(ge=1)] | None
+    size: Annotated[int, Field(ge=1)] | Literal["native"] | None
+    crop: str | None
+    reference: str | None = None
+    posterior: Literal["mode", "sample"] | None = None
+    departs: dict[MetricKey, str] = {}
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _verified_has_an_address(self) -> PublishedProtocol:
+        if self.standing == "verified" and self.url is None:
+            raise ValueError("what was verified has a url where it was read")
+        return self
+
+
+class Reported(Strict):
+    """Numbers that somebody published of a tokenizer under one protocol.
+
+    protocol: a name of `data/published_protocols.yaml`, or the protocol itself. named: what the source
+    calls the tokenizer, where that does not settle which checkpoint it is. decoder: steps, guidance,
+    noise or a refiner that the number depends on.
+    """
+
+    protocol: Annotated[
+        Annotated[str, Tag("protocol-name")] | Annotated[PublishedProtocol, Tag("own-protocol")],
+        Discriminator(lambda value: "protocol-name" if isinstance(value, str) else "own-protocol"),
+    ]
+    values: Annotated[
+        dict[MetricKey, Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)
+    ]
+    named: str | None = None
+    decoder: str | None = None
 
 
 class Size(Strict):
@@ -94,8 +157,9 @@ class Entry(Strict):
 
     adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
-    `latent_channels` its shape. parameters: of encoder and decoder together. licence: of the code;
-    weights carry their own. reported: published numbers, never mixed with measured ones.
+    `latent_channels` its shape. parameters: of encoder and decoder together. trained_on: the data,
+    where it is known. licence: of the code; weights carry their own. reported: published numbers,
+    never mixed with measured ones.
     """
 
     title: str
@@ -111,6 +175,7 @@ class Entry(Strict):
     size: Size = Size()
     stochastic: bool = False
     parameters: Annotated[int, Field(ge=0)] | None = None
+    trained_on: str | None = None
     licence: str
     weights: Weights | None = None
     paper: str | None = None
@@ -151,6 +216,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
+        prose |= {"trained_on"}
         content = self.model_dump(
             mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
         )
@@ -211,9 +277,31 @@ def load_entry(path: Path) -> Entry:
                 "name)"
             )
     try:
-        return Entry.model_validate({**data, "name": path.stem, "path": path})
+        entry = Entry.model_validate({**data, "name": path.stem, "path": path})
     except ValidationError as error:
         raise RegistryError(describe_invalid(path, error, lines)) from None
+    for index, reported in enumerate(entry.reported):
+        if isinstance(reported.protocol, str) and reported.protocol not in published_protocols():
+            raise RegistryError(
+                f"{path}:{lines[('reported', index)]}: reported.{index}.protocol: no protocol named "
+                f"{reported.protocol!r} in {protocols_path()}"
+            )
+    return entry
+
+
+def protocols_path() -> Path:
+    """Return the file of the protocols of published numbers."""
+    return data_dir() / "published_protocols.yaml"
+
+
+@functools.cache
+def published_protocols() -> Mapping[str, PublishedProtocol]:
+    """Return the protocols that entries name, by name. Raises RegistryError with file and line."""
+    data, lines = load_yaml(protocols_path(), RegistryError)
+    try:
+        return TypeAdapter(dict[str, PublishedProtocol]).validate_python(data)
+    except ValidationError as error:
+        raise RegistryError(describe_invalid(protocols_path(), error, lines)) from None
 
 
 Lines = Mapping[tuple[str | int, ...], int]
@@ -274,12 +362,18 @@ def _index_lines(
             _index_lines(value, (*at, index), lines, path, raise_as)
 
 
+_TAGS = ("package", "local", "hub", "url", "wheel", "protocol-name", "own-protocol")
+
+
 def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> str:
     """Return the first complaint of a schema as `file:line: key: what` (and how many follow)."""
     # A misspelt key is also a missing one; the misspelling is what to mend.
     first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     # pydantic puts the tag of a union into the location; a line is known for the written keys only.
-    at = tuple(part for part in first["loc"] if part not in ("package", "local", "hub"))
+    at: tuple[str | int, ...] = ()
+    for depth, part in enumerate(first["loc"], start=1):
+        if part not in _TAGS or (*at, part) in lines or depth == len(first["loc"]):
+            at = (*at, part)
     line = next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), 1)
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
     key = ".".join(str(part) for part in at) or "entry"

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from vtbench.errors import DataMissing, ResultsError, SuiteError, VtbenchError
 from vtbench.leaderboard.tables import check_board
-from vtbench.registry import load_entry
+from vtbench.locations import data_dir
+from vtbench.metric_weights import metric_weights
+from vtbench.registry import load_entry, published_protocols
 from vtbench.results import read_run, read_runs, read_suite_folder
 from vtbench.suites import attach_data, load_pixels, load_suite
+from vtbench.weights_folder import MANIFEST, check_folder
 
 
 def validate_path(path: Path) -> str:
@@ -19,8 +22,9 @@ def validate_path(path: Path) -> str:
     it is not that.
 
     A registry entry (NAME.yaml) or a folder of them; a suite's YAML below suites/ or its data
-    folder, with every image that is here decoded and its pixels compared with the manifest; one
-    run's folder; a suite's results folder, whose tables must be the ones that its rows give.
+    folder, with every image that is here decoded and its pixels compared with the manifest; a folder
+    of weights, every file hashed; one run's folder; a suite's results folder, whose tables must be
+    the ones that its rows give.
     """
     if not path.exists():
         raise VtbenchError(f"{path} does not exist")
@@ -33,10 +37,15 @@ def validate_path(path: Path) -> str:
         return "registry entry"
     if (path / "suite.json").is_file():
         return _validate_results(path)
+    if (path / MANIFEST).is_file():
+        return f"{check_folder(path)} weight files"
     if (path / "run.json").is_file():
         return f"run of {len(read_run(path).rows)} rows"
     if (path / "suites").is_dir():
         checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("*.yaml"))]
+        if path.resolve() == data_dir().resolve():
+            checked.append(f"{len(metric_weights())} metrics' weights")
+            checked.append(f"{len(published_protocols())} published protocols")
         return "; ".join(checked) or "data folder without suites"
     entries = sorted(path.glob("*.yaml"))
     if not entries:
@@ -47,8 +56,6 @@ def validate_path(path: Path) -> str:
 
 
 def _validate_suite(path: Path) -> str:
-    from vtbench.locations import data_dir
-
     root = path.resolve().parent.parent
     folders = [] if root == data_dir().resolve() else [root]
     suite = load_suite(path.stem, folders)

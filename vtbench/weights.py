@@ -1,7 +1,7 @@
 """Where weight files come from: the package, a local path, or the hub's cache; and their hashes.
 
-Finding files imports neither torch nor a network client; only `fetch_weights` goes to the network.
-HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and TORCH_HOME are respected.
+A tokenizer's files; those of metrics are in `metric_weights`, and `downloads` brings both. Finding
+files imports neither torch nor a network client. HF_HOME and HF_HUB_CACHE are respected.
 """
 
 from __future__ import annotations
@@ -13,23 +13,7 @@ from pathlib import Path
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.locations import data_dir
-from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights
-
-LPIPS_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-"""torchvision's ImageNet classifiers under LPIPS v0.1; a name ends in its sha256's first 8 digits."""
-
-LPIPS_SOURCE = "https://download.pytorch.org/models/"
-
-DISTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
-"""Of the authors' α and β of DISTS (12 kB, MIT): DISTS_pytorch/weights.pt of their repository."""
-
-DISTS_FILE = f"dists-{DISTS_SHA256[:8]}.pt"
-"""What that file is called here: "weights.pt" would tell nobody what it is."""
-
-DISTS_SOURCE = (
-    "https://raw.githubusercontent.com/dingkeyan93/DISTS/"
-    "1267d8cb626c98706db3697422701c56a85ebf2e/DISTS_pytorch/weights.pt"
-)
+from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights, Weights
 
 
 @dataclass(frozen=True)
@@ -60,11 +44,11 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     if override is not None:
         if not override.exists():
             raise WeightsMissing(f"weights of {entry.name}: {override} does not exist")
-        return _files_at(override)
+        return _files_at(override, weights)
     if root := os.environ.get("VTBENCH_WEIGHTS"):
         for candidate in (Path(root) / entry.name, Path(root) / f"{entry.name}.safetensors"):
             if candidate.exists():
-                return _files_at(candidate)
+                return _files_at(candidate, weights)
     if isinstance(weights, PackageWeights):
         path = data_dir() / weights.file
         if not path.is_file():
@@ -74,20 +58,25 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
         path = entry.path.parent / weights.path
         if not path.exists():
             raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
-        return _files_at(path)
-    return _in_hub_cache(entry, weights)
+        return _files_at(path, weights)
+    return find_in_hub_cache(entry.name, weights)
 
 
-def _files_at(path: Path) -> WeightFiles:
+def _files_at(path: Path, weights: Weights) -> WeightFiles:
     if path.is_file():
         return WeightFiles(path, (path,))
+    if isinstance(weights, HubWeights):
+        declared = tuple(path / file for file in weights.files)
+        if all(file.is_file() for file in declared):
+            return WeightFiles(path, declared)
     files = tuple(sorted(file for file in path.iterdir() if file.is_file()))
     if not files:
         raise WeightsMissing(f"{path} is an empty folder")
     return WeightFiles(path, files)
 
 
-def _in_hub_cache(entry: Entry, weights: HubWeights) -> WeightFiles:
+def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
+    """Return the files of a hub repository that are in the hub's cache. Raises WeightsMissing."""
     # The cache's layout is documented; asking huggingface_hub itself would cost `list` its import
     # of an HTTP client.
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -97,12 +86,12 @@ def _in_hub_cache(entry: Entry, weights: HubWeights) -> WeightFiles:
     if revision is None and (reference := repo / "refs" / "main").is_file():
         revision = reference.read_text(encoding="utf-8").strip()
     folder = repo / "snapshots" / (revision or "main") / (weights.subfolder or "")
-    files = tuple(folder / name for name in weights.files)
+    files = tuple(folder / file for file in weights.files)
     if not all(file.is_file() for file in files):
         gate = " (gated: accept its licence on the hub and log in first)" if weights.gated else ""
         raise WeightsMissing(
-            f"weights of {entry.name} are not in {Path(HF_HUB_CACHE)}: "
-            f"run `vtbench fetch {entry.name}`{gate}, or give `--weights {entry.name}=FOLDER`"
+            f"weights of {name} are not in {Path(HF_HUB_CACHE)}: "
+            f"run `vtbench fetch {name}`{gate}, or give `--weights {name}=FOLDER`"
         )
     return WeightFiles(folder, files)
 
@@ -138,94 +127,3 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
                 f"{sha256[:12]}…; fetch it again or correct the entry"
             )
     return measured
-
-
-def fetch_weights(entry: Entry) -> WeightFiles:
-    """Download the entry's files into the hub's cache and return them.
-
-    Raises WeightsMissing when the hub cannot be reached or refuses.
-    """
-    if not isinstance(entry.weights, HubWeights):
-        found = find_weights(entry)
-        if found is None:
-            raise WeightsMissing(f"{entry.name} has no weights to fetch")
-        return found
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    weights = entry.weights
-    for name in weights.files:
-        try:
-            hf_hub_download(
-                weights.repo, name, subfolder=weights.subfolder, revision=weights.revision
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise WeightsMissing(
-                f"{entry.name}: {weights.repo}/{name} could not be fetched: {reason}"
-            ) from None
-    return _in_hub_cache(entry, weights)
-
-
-def find_lpips_backbone(net: str) -> Path:
-    """Return torchvision's checkpoint under LPIPS, where torch.hub keeps it.
-
-    Raises WeightsMissing with the file's name, the folder, and where it is published.
-    """
-    path = _checkpoints() / LPIPS_BACKBONES[net]
-    if not path.is_file():
-        raise WeightsMissing(
-            f"LPIPS ({net}) needs {path.name} in {path.parent}: run `vtbench fetch lpips-{net}`"
-        )
-    return path
-
-
-def fetch_lpips_backbone(net: str) -> Path:
-    """Download torchvision's checkpoint to where `find_lpips_backbone` looks, hash checked."""
-    name = LPIPS_BACKBONES[net]
-    sha8 = name.rsplit("-", 1)[1].removesuffix(".pth")
-    return _download(LPIPS_SOURCE + name, _checkpoints() / name, sha256=sha8)
-
-
-def find_dists_weights() -> tuple[Path, Path]:
-    """Return DISTS' two files where torch.hub keeps such: VGG-16 of torchvision, and α and β.
-
-    Raises WeightsMissing with the names of those that are not there, the folder and the command.
-    """
-    paths = _checkpoints() / LPIPS_BACKBONES["vgg"], _checkpoints() / DISTS_FILE
-    if absent := [path.name for path in paths if not path.is_file()]:
-        raise WeightsMissing(
-            f"DISTS needs {' and '.join(absent)} in {paths[0].parent}: run `vtbench fetch dists`"
-        )
-    return paths
-
-
-def fetch_dists_weights() -> tuple[Path, Path]:
-    """Download DISTS' two files to where `find_dists_weights` looks, hash checked."""
-    fetch_lpips_backbone("vgg")
-    _download(DISTS_SOURCE, _checkpoints() / DISTS_FILE, sha256=DISTS_SHA256)
-    return find_dists_weights()
-
-
-def _checkpoints() -> Path:
-    """Return the folder of torch.hub's checkpoints."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"
-
-
-def _download(address: str, target: Path, *, sha256: str) -> Path:
-    """Download a file unless it is there; its sha256 must begin with what is given."""
-    from urllib.error import URLError
-
-    from torch.hub import download_url_to_file
-
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        download_url_to_file(address, str(target), hash_prefix=sha256)
-    except (URLError, OSError, RuntimeError) as error:
-        raise WeightsMissing(
-            f"{target.name} could not be fetched from {address}: {error}"
-        ) from None
-    return target

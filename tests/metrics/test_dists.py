@@ -4,7 +4,6 @@ backbone with random α and β; and what must be refused."""
 from __future__ import annotations
 
 import copy
-import urllib.error
 from pathlib import Path
 
 import piq
@@ -15,7 +14,6 @@ import torchvision
 from torch import Tensor
 from torchmetrics.functional.image import dists as torchmetrics_dists
 
-from vtbench import weights
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.metrics.dists import CHANNELS, MIN_SIDE, STAGES, Dists
@@ -180,31 +178,3 @@ def test_other_files_are_refused(backbone: Path, factors: Path, tmp_path: Path) 
     torch.save(state, tmp_path / "vgg.pth")
     with pytest.raises(WeightsMismatch, match=r"features\.28\.bias"):
         open_dists(tmp_path / "vgg.pth", factors)
-
-
-def test_both_files_are_where_torch_hub_keeps_such(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    folder = tmp_path / "hub" / "checkpoints"
-    with pytest.raises(
-        WeightsMissing, match=r"vgg16-397923af\.pth and dists-f5e65c96\.pt in .*hub"
-    ):
-        weights.find_dists_weights()
-    asked = []
-
-    def refuse(address: str, target: str, hash_prefix: str) -> None:
-        asked.append((address, hash_prefix))
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(WeightsMissing, match=r"vgg16-397923af\.pth could not be fetched"):
-        weights.fetch_dists_weights()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vgg16-397923af.pth").write_bytes(b"x")
-    with pytest.raises(WeightsMissing, match=r"dists-f5e65c96\.pt could not be fetched"):
-        weights.fetch_dists_weights()
-    assert asked[1] == (weights.DISTS_SOURCE, weights.DISTS_SHA256)
-    (folder / "dists-f5e65c96.pt").write_bytes(b"x")
-    assert weights.fetch_dists_weights() == weights.find_dists_weights()
-    assert len(asked) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import types
 import warnings
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from torch import Tensor
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.images import to_float, to_rgb8
-from vtbench.metrics import perceptual
-from vtbench.metrics.perceptual import BACKBONES, MIN_SIDE, Lpips, check_backbone
+from vtbench.metric_weights import UrlWeights, get_metric_weights
+from vtbench.metrics.perceptual import MIN_SIDE, Lpips, check_backbone
 
 # float32 sums over the feature maps; both run the same code on the same machine.
 TOLERANCE = 1e-6
@@ -124,14 +125,16 @@ def test_opening_it_leaves_the_random_state(backbones: dict[str, Path]) -> None:
 
 
 def test_torchvision_names_its_files_by_hash() -> None:
-    weights = torchvision.models
+    models = torchvision.models
     for net, url in {
-        "alex": weights.AlexNet_Weights.IMAGENET1K_V1.url,
-        "vgg": weights.VGG16_Weights.IMAGENET1K_V1.url,
+        "alex": models.AlexNet_Weights.IMAGENET1K_V1.url,
+        "vgg": models.VGG16_Weights.IMAGENET1K_V1.url,
     }.items():
-        file, sha8 = BACKBONES[net]
-        assert url.endswith("/" + file)
-        assert file.endswith(f"-{sha8}.pth")
+        weights = get_metric_weights(f"lpips-{net}").weights
+        assert isinstance(weights, UrlWeights)
+        (file,) = weights.files
+        assert file.url == url and url.endswith("/" + file.name)
+        assert file.sha256 is not None and file.name.endswith(f"-{file.sha256[:8]}.pth")
 
 
 def test_a_backbone_that_is_not_the_published_one_is_refused(
@@ -171,7 +174,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_heads_that_the_package_would_leave_random_are_noticed(
-    backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The mutant: a release that names a head otherwise; with strict=False it would stay random.
     class Renamed(lpips.LPIPS):
@@ -184,6 +187,11 @@ def test_heads_that_the_package_would_leave_random_are_noticed(
     with pytest.raises(WeightsMismatch, match=r"lin0\.model.*linear0\.model"):
         open_lpips("alex", backbones["alex"])
     monkeypatch.undo()
-    monkeypatch.setitem(perceptual.HEADS_SHA256, "alex", "0" * 64)
-    with pytest.raises(WeightsMismatch, match=r"v0\.1"):
+    other = tmp_path / "weights" / "v0.1"
+    other.mkdir(parents=True)
+    for name in ("alex.pth", "vgg.pth"):
+        (other / name).write_bytes(b"other")
+    elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: elsewhere)
+    with pytest.raises(WeightsMismatch, match="pip install lpips"):
         open_lpips("alex", backbones["alex"])

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vtbench.errors import UnknownName, WeightsMismatch, WeightsMissing
 from vtbench.images import RGB8
+from vtbench.metric_weights import file_names, get_metric_weights
 from vtbench.metrics import text
 from vtbench.metrics.text import (
     RapidOcrReader,
@@ -242,13 +243,13 @@ def test_rapidocr_is_given_what_it_takes_for_a_file(reader: RapidOcrReader) -> N
 
 def test_the_reader_says_what_it_is(reader: RapidOcrReader) -> None:
     assert reader.identity["engine"] == "rapidocr"
-    assert all(len(reader.identity[name]) == 64 for name in text.RAPIDOCR_MODELS)
+    names = file_names(get_metric_weights("rapidocr"))
+    assert len(names) == 2 and all(len(reader.identity[name]) == 64 for name in names)
 
 
 def test_a_missing_or_other_model_is_never_downloaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import rapidocr
     from rapidocr.utils.download_file import DownloadFile
 
     def refuse(*_: object) -> None:
@@ -257,13 +258,14 @@ def test_a_missing_or_other_model_is_never_downloaded(
     monkeypatch.setattr(DownloadFile, "run", refuse)
     page, _ = render(LINES[:1], 28)
     assert RapidOcrReader().read_page(page) == LINES[:1]
-    monkeypatch.setattr(rapidocr, "__file__", str(tmp_path / "__init__.py"))
+    elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: elsewhere)
     with pytest.raises(WeightsMissing, match="pip install"):
         RapidOcrReader()
     (tmp_path / "models").mkdir()
-    for name in text.RAPIDOCR_MODELS:
+    for name in file_names(get_metric_weights("rapidocr")):
         (tmp_path / "models" / name).write_bytes(b"other")
-    with pytest.raises(WeightsMismatch, match="not the model"):
+    with pytest.raises(WeightsMismatch, match="another file or a damaged one"):
         RapidOcrReader()
 
 
@@ -272,7 +274,10 @@ def test_a_missing_or_other_model_is_never_downloaded(
 
 
 class StandInReader:
-    def __init__(self, lang_list: list[str], **options: object) -> None:
+    def __init__(
+        self, lang_list: list[str], *, model_storage_directory: str, **options: object
+    ) -> None:
+        assert (Path(model_storage_directory) / "zh_sim_g2.pth").is_file()
         assert options == {
             "gpu": False,
             "download_enabled": False,
@@ -322,13 +327,14 @@ def easyocr_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setitem(sys.modules, "easyocr", package)
     monkeypatch.setitem(sys.modules, "easyocr.config", config)
     monkeypatch.setattr(text, "version", lambda name: f"{name} 1")
+    monkeypatch.setenv("EASYOCR_MODULE_PATH", str(tmp_path))
     (tmp_path / "model").mkdir()
     return tmp_path / "model"
 
 
 def test_easyocr_is_called_as_it_documents(easyocr_folder: Path) -> None:
     (easyocr_folder / "craft_mlt_25k.pth").write_bytes(b"")
-    with pytest.raises(WeightsMissing, match=r"zh_sim_g2\.pth is not here"):
+    with pytest.raises(WeightsMissing, match=r"zh_sim_g2\.pth in .*fetch easyocr-chinese"):
         open_reader("easyocr", "cpu")
     (easyocr_folder / "zh_sim_g2.pth").write_bytes(b"")
     reader = open_reader("easyocr", "cpu")

@@ -11,16 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from vtbench.downloads import fetch_weights
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.registry import Entry, load_entry
-from vtbench.weights import (
-    LPIPS_BACKBONES,
-    check_hashes,
-    fetch_weights,
-    find_lpips_backbone,
-    find_weights,
-    is_pinned,
-)
+from vtbench.weights import check_hashes, find_weights, is_pinned
 
 REVISION, OTHER = "a" * 40, "b" * 40
 FILES = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": b"weights"}
@@ -292,19 +286,6 @@ def test_fetch_of_what_is_here_or_needs_nothing(tmp_path: Path) -> None:
     assert fetch_weights(local).path == tmp_path / "files"
     with pytest.raises(WeightsMissing, match="has no weights to fetch"):
         fetch_weights(entry_with(tmp_path, None, "bare"))
-
-
-def test_lpips_backbone_is_where_torch_hub_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with pytest.raises(WeightsMissing) as caught:
-        find_lpips_backbone("alex")
-    assert LPIPS_BACKBONES["alex"] in str(caught.value)
-    assert str(tmp_path / "torch" / "hub" / "checkpoints") in str(caught.value)
-    assert "`vtbench fetch lpips-alex`" in str(caught.value)
-    write(tmp_path / "torch" / "hub" / "checkpoints", {LPIPS_BACKBONES["alex"]: b"x"})
-    assert find_lpips_backbone("alex").read_bytes() == b"x"
 
 
 def test_finding_weights_imports_neither_torch_nor_a_network_client() -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
+from vtbench.metric_weights import file_names, get_metric_weights, stated_digests
 from vtbench.metrics.perceptual import check_backbone
 from vtbench.metrics.pixel import require_pair
-from vtbench.weights import DISTS_SHA256
 
 MIN_SIDE = 17
 """Below it the last feature map is a single position, which has no variance to compare."""
@@ -39,7 +39,7 @@ class Dists:
     """DISTS on one device.
 
     backbone: torchvision's VGG-16 checkpoint; weights: the authors' weights.pt. expected_sha8 and
-    expected_sha256 replace the digests that these must have (tests use random stand-ins). Raises
+    expected_sha256 replace the catalogue's digests (tests use random stand-ins). Raises
     WeightsMissing and WeightsMismatch.
     """
 
@@ -50,14 +50,16 @@ class Dists:
         *,
         device: torch.device | str,
         expected_sha8: str | None = None,
-        expected_sha256: str = DISTS_SHA256,
+        expected_sha256: str | None = None,
     ) -> None:
         check_backbone(backbone, "vgg", expected_sha8=expected_sha8)
         if not weights.is_file():
             raise WeightsMissing(f"DISTS: {weights} is not here: `vtbench fetch dists`")
-        if (found := sha256_file(weights)) != expected_sha256:
+        entry = get_metric_weights("dists")
+        expected = expected_sha256 or stated_digests(entry, *file_names(entry))[0]
+        if (found := sha256_file(weights)) != expected:
             raise WeightsMismatch(
-                f"DISTS: sha256 of {weights} starts with {found[:8]}, not {expected_sha256[:8]}: "
+                f"DISTS: sha256 of {weights} starts with {found[:8]}, not {str(expected)[:8]}: "
                 "not the authors' weights.pt, or damaged; fetch it again"
             )
         self._device = torch.device(device)

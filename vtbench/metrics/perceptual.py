@@ -15,20 +15,14 @@ from torch import Tensor
 
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
+from vtbench.metric_weights import (
+    check_metric_weights,
+    file_names,
+    find_metric_weights,
+    get_metric_weights,
+    stated_digests,
+)
 from vtbench.metrics.pixel import require_pair
-from vtbench.weights import LPIPS_BACKBONES, LPIPS_SOURCE
-
-BACKBONES: dict[str, tuple[str, str]] = {
-    net: (file, file.removesuffix(".pth").rsplit("-", 1)[1])
-    for net, file in LPIPS_BACKBONES.items()
-}
-"""Per net: torchvision's file, and the first 8 hex digits that its sha256 must have."""
-
-HEADS_SHA256 = {
-    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-}
-"""The linear heads of v0.1, as lpips 0.1.4 ships them."""
 
 MIN_SIDE = {"alex": 31, "vgg": 16}
 """Below it the backbone's last feature map is empty."""
@@ -37,18 +31,16 @@ MIN_SIDE = {"alex": 31, "vgg": 16}
 def check_backbone(path: Path, net: str, *, expected_sha8: str | None = None) -> None:
     """Raise WeightsMissing or WeightsMismatch unless `path` is torchvision's checkpoint for `net`.
 
-    expected_sha8 replaces the first 8 hex digits of BACKBONES.
+    expected_sha8: the first digits that its sha256 must have in place of the catalogue's.
     """
-    file, sha8 = BACKBONES[net]
+    entry = get_metric_weights(f"lpips-{net}")
+    (file,) = file_names(entry)
     if not path.is_file():
-        raise WeightsMissing(
-            f"LPIPS ({net}): {path} is not here: `vtbench fetch lpips-{net}`, or {LPIPS_SOURCE}{file}"
-        )
-    sha8 = expected_sha8 or sha8
-    found = sha256_file(path)
-    if not found.startswith(sha8):
+        raise WeightsMissing(f"LPIPS ({net}): {path} is not here: run `{entry.command}`")
+    expected = expected_sha8 or stated_digests(entry, file)[0] or ""
+    if not (found := sha256_file(path)).startswith(expected):
         raise WeightsMismatch(
-            f"LPIPS ({net}): sha256 of {path} starts with {found[:8]}, not {sha8}: "
+            f"LPIPS ({net}): sha256 of {path} starts with {found[:8]}, not {expected[:8]}: "
             f"not torchvision's {file}, or damaged; fetch it again"
         )
 
@@ -57,8 +49,8 @@ class Lpips:
     """LPIPS v0.1 (Zhang et al. 2018) on one device; `net` is "alex" or "vgg".
 
     backbone: torchvision's checkpoint. expected_sha8: the first hex digits that its sha256 must have
-    in place of BACKBONES (tests use small stand-ins). Raises WeightsMissing, WeightsMismatch, and
-    ValueError for another net.
+    in place of the catalogue's (tests use small stand-ins). Raises WeightsMissing, WeightsMismatch,
+    and ValueError for another net.
     """
 
     def __init__(
@@ -69,8 +61,8 @@ class Lpips:
         device: torch.device | str,
         expected_sha8: str | None = None,
     ) -> None:
-        if net not in BACKBONES:
-            raise ValueError(f"LPIPS net {net!r}: it is one of {', '.join(BACKBONES)}")
+        if net not in MIN_SIDE:
+            raise ValueError(f"LPIPS net {net!r}: it is one of {', '.join(MIN_SIDE)}")
         check_backbone(backbone, net, expected_sha8=expected_sha8)
         self.net = net
         self._device = torch.device(device)
@@ -106,11 +98,9 @@ def _build(net: str) -> torch.nn.Module:
     """Return the package's module with its heads loaded and its backbone still without values."""
     import lpips
 
-    path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
-    if not path.is_file():
-        raise WeightsMissing(f"LPIPS ({net}): {path} should have come with `pip install lpips`")
-    if sha256_file(path) != HEADS_SHA256[net]:
-        raise WeightsMismatch(f"LPIPS ({net}): {path} is not the v0.1 of lpips 0.1.4")
+    shipped = find_metric_weights("lpips-heads")
+    check_metric_weights("lpips-heads", shipped)
+    path = shipped.path / f"{net}.pth"
     heads = torch.load(path, map_location="cpu", weights_only=True)
     # On "meta" there are no values: what is not loaded below cannot stay random, and VGG's unused
     # classifier (0.5 GB) is not filled. The package itself loads with strict=False.

@@ -15,6 +15,7 @@ import numpy as np
 from vtbench.errors import UnknownName, WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.images import RGB8
+from vtbench.metric_weights import check_metric_weights, find_metric_weights
 
 Box = Sequence[Sequence[float]]
 """Four (x, y) corners, clockwise from the top left of the text as it is read; the pixel in column i
@@ -164,13 +165,6 @@ class LineReader(Protocol):
         ...
 
 
-RAPIDOCR_MODELS = {
-    "PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
-    "PP-OCRv6_rec_small.onnx": "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
-}
-"""The models in the wheel of rapidocr 3.10, by sha256. Another model is another metric."""
-
-
 class RapidOcrReader:
     """PP-OCRv6 (small; Chinese, English and more) through rapidocr and onnxruntime, on the CPU.
 
@@ -180,20 +174,21 @@ class RapidOcrReader:
     neighbours (seen at 7 to 16 px). No confidence threshold for lines; 0.5, the engine's, for the
     lines that it finds itself on a page.
 
-    Raises WeightsMissing or WeightsMismatch unless the two models of RAPIDOCR_MODELS are there;
-    they are passed by path, so rapidocr has nothing to download.
+    Raises WeightsMissing or WeightsMismatch unless the two models of the wheel are the catalogue's
+    (another model is another metric); they are passed by path, so rapidocr has nothing to download.
     """
 
     def __init__(self) -> None:
+        found = find_metric_weights("rapidocr")
+        models = check_metric_weights("rapidocr", found)
+        detector, recogniser = found.files
         import rapidocr
 
-        folder = Path(rapidocr.__file__).parent / "models"
-        detector, recogniser = (_check_model(folder / name) for name in RAPIDOCR_MODELS)
         self.identity = {
             "engine": "rapidocr",
             "rapidocr": version("rapidocr"),
             "onnxruntime": version("onnxruntime"),
-            **RAPIDOCR_MODELS,
+            **models,
         }
         self._engine: Any = rapidocr.RapidOCR(
             params={
@@ -224,16 +219,6 @@ class RapidOcrReader:
         return str(result.txts[0]) if result.txts else ""
 
 
-def _check_model(path: Path) -> Path:
-    if not path.is_file():
-        raise WeightsMissing(
-            f'rapidocr: {path} is not here: `pip install --force-reinstall "rapidocr==3.10.*"`'
-        )
-    if sha256_file(path) != RAPIDOCR_MODELS[path.name]:
-        raise WeightsMismatch(f"rapidocr: {path} is not the model of rapidocr 3.10")
-    return path
-
-
 EASYOCR_SCRIPTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "english": (("en",), "gen2", "english_g2"),
     "latin": (("en", "fr", "de", "es"), "gen2", "latin_g2"),
@@ -253,8 +238,9 @@ class EasyOcrReader:
     decoding, one crop a call, so that no reading depends on its neighbours. Quantization is off, so
     that CPU and GPU run the same network.
 
-    Raises WeightsMissing when the package or its models (in $EASYOCR_MODULE_PATH or ~/.EasyOCR) are
-    not here, WeightsMismatch when EasyOCR finds another checksum; nothing is downloaded.
+    Raises WeightsMissing when the package or its models (in $VTBENCH_WEIGHTS/easyocr-chinese,
+    $EASYOCR_MODULE_PATH or ~/.EasyOCR) are not here, WeightsMismatch when EasyOCR finds another
+    checksum; nothing is downloaded.
     """
 
     def __init__(self, device: str, *, script: str = "chinese") -> None:
@@ -269,7 +255,10 @@ class EasyOcrReader:
             ) from error
         languages, generation, recogniser = EASYOCR_SCRIPTS[script]
         models = (detection_models["craft"], recognition_models[generation][recogniser])
-        files = [Path(MODULE_PATH) / "model" / model["filename"] for model in models]
+        folder = Path(MODULE_PATH) / "model"
+        if script == "chinese":  # what suites read with; the catalogue of weights has it
+            folder = find_metric_weights("easyocr-chinese").path
+        files = [folder / model["filename"] for model in models]
         for path, model in zip(files, models, strict=True):
             if not path.is_file():
                 raise WeightsMissing(
@@ -281,6 +270,7 @@ class EasyOcrReader:
             self._reader: Any = easyocr.Reader(
                 list(languages),
                 gpu=False if device == "cpu" else device,
+                model_storage_directory=str(folder),
                 download_enabled=False,
                 verbose=False,
                 quantize=False,
