@@ -214,3 +214,38 @@ def test_a_cost_does_not_change_an_entrys_digest(tmp_path: Path) -> None:
     full = load_registry([tmp_path])["tiny"]
     assert full.gmac == Gmac(decode=1.5) and bare.sha256 == full.sha256
     assert Cost(3, None, 1.5).why is None
+
+
+ANOTHER_SD_VAE = """\
+title: My SD-VAE
+family: kl-vae
+adapter: vtbench.tokenizers.diffusers_vae:DiffusersVae
+options:
+  class_name: AutoencoderKL
+  config:
+    block_out_channels: [128, 256, 512, 512]
+    down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D, DownEncoderBlock2D, DownEncoderBlock2D]
+    up_block_types: [UpDecoderBlock2D, UpDecoderBlock2D, UpDecoderBlock2D, UpDecoderBlock2D]
+    layers_per_block: 2
+    latent_channels: 4
+kind: continuous
+quantizer: kl
+downsample: 8
+latent_channels: 4
+input_range: [-1, 1]
+size: {multiple: 8}
+licence: Apache-2.0
+weights: {source: hub, repo: me/my-sd-vae, licence: MIT}
+description: SD-VAE, fine-tuned on my pictures.
+"""
+
+
+def test_another_sd_vae_is_one_short_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(ANOTHER_SD_VAE.splitlines()) <= 30
+    (tmp_path / "my-sd-vae.yaml").write_text(ANOTHER_SD_VAE, encoding="utf-8")
+    entry = load_registry([tmp_path])["my-sd-vae"]
+    assert measure_cost(entry).parameters == SHIPPED["sd-vae-ft-mse"].parameters
+    assert main(["list", "--registry", str(tmp_path)]) == 0
+    assert "my-sd-vae" in capsys.readouterr().out
