@@ -173,7 +173,7 @@ def test_random_weights_come_from_the_seed_and_leave_no_trace(tmp_path: Path) ->
         build_tokenizer(SHIPPED["taesd"].model_copy(update={"options": {}}), random_weights=True)
 
 
-def test_check_with_random_weights_skips_levels_and_says_so(
+def test_check_with_random_weights_skips_what_needs_training_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = write(tmp_path)
@@ -181,8 +181,8 @@ def test_check_with_random_weights_skips_levels_and_says_so(
     assert "nowhere does not exist" in capsys.readouterr().err
     assert main(["check", "tiny", "--device", "cpu", "--random-weights", *registry]) == 0
     out = capsys.readouterr().out
-    assert "tiny: ok (code, size, values, range, deterministic," in out
-    assert "random weights, so levels was not tried" in out
+    assert "tiny: ok (code, size, values, deterministic, stateless," in out
+    assert "random weights: range and levels not tried" in out
     # An entry that declares another shape than its architecture has does not get through.
     write(tmp_path, downsample=4, size={"multiple": 4})
     assert main(["check", "tiny", "--device", "cpu", "--random-weights", *registry]) == 1

@@ -235,6 +235,8 @@ def test_what_cannot_be_is_refused(saved: dict[str, tuple[Any, Path]], tmp_path:
     folder = saved["emu3"][1]
     with pytest.raises(RegistryError, match="has no such argument"):
         load("emu3", folder, config=CASES["emu3"][1] | {"ch_mult": [1]})
+    with pytest.raises(WeightsMismatch, match="emu3: Emu3VQVAE: embed_dim must be divisible"):
+        load("emu3", folder, config=CASES["emu3"][1] | {"num_attention_heads": 7})
     with pytest.raises(RegistryError, match="is none of Emu3VQVAE, JanusVQVAE"):
         load("emu3", folder, class_name="ChameleonVQVAE")
     with pytest.raises(
