@@ -138,6 +138,13 @@ class Reported(Strict):
     decoder: str | None = None
 
 
+class Gmac(Strict):
+    """10⁹ multiply-accumulates for one 256×256 image; `vtbench show NAME --measure` counts them."""
+
+    encode: Annotated[float, Field(gt=0)] | None = None
+    decode: Annotated[float, Field(gt=0)] | None = None
+
+
 class Size(Strict):
     """See `records.SizePolicy`."""
 
@@ -157,9 +164,9 @@ class Entry(Strict):
 
     adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
-    `latent_channels` its shape. parameters: of encoder and decoder together. trained_on: the data,
-    where it is known. licence: of the code; weights carry their own. reported: published numbers,
-    never mixed with measured ones.
+    `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
+    trained_on: the data, where it is known. licence: of the code; weights carry their own. reported:
+    published numbers, never mixed with measured ones.
     """
 
     title: str
@@ -175,6 +182,7 @@ class Entry(Strict):
     size: Size = Size()
     stochastic: bool = False
     parameters: Annotated[int, Field(ge=0)] | None = None
+    gmac: Gmac | None = None
     trained_on: str | None = None
     licence: str
     weights: Weights | None = None
@@ -216,7 +224,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"trained_on"}
+        prose |= {"gmac", "trained_on"}
         content = self.model_dump(
             mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
         )
