@@ -7,6 +7,7 @@
         WeightsMissing              the files are not here; the message has the command to fetch them
         WeightsMismatch             the files are here but are not what the entry declares
       SuiteError                    a suite or manifest is malformed, or an image is not the pinned one
+      TooFewImages                  a set of images is too small for a distance between sets
       ResultsError                  a result file is malformed, edited, partial or of another schema
       OutputError                   the output folder cannot be written
       CellFailed                    exit 1: a requested measurement failed
@@ -27,6 +28,7 @@ __all__ = [
     "RegistryError",
     "ResultsError",
     "SuiteError",
+    "TooFewImages",
     "UnknownName",
     "VtbenchError",
     "WeightsError",
@@ -70,6 +72,10 @@ class WeightsMismatch(WeightsError):
 
 class SuiteError(VtbenchError):
     """A suite or manifest is malformed, or an image is not the one that the manifest pins."""
+
+
+class TooFewImages(VtbenchError):
+    """A distance between sets of features was asked of fewer images than it can be told from."""
 
 
 class ResultsError(VtbenchError):

@@ -85,8 +85,11 @@ def make_weights(path: Path, pictures: NDArray[np.uint8]) -> None:
     kept: list[nn.Module] = []
 
     def build(*args: object, **kwargs: object) -> nn.Module:
-        kept.append(torchvision.models.inception_v3(num_classes=1008, aux_logits=False,
-                                                    weights=None, init_weights=False))
+        kept.append(
+            torchvision.models.inception_v3(
+                num_classes=1008, aux_logits=False, weights=None, init_weights=False
+            )
+        )
         kept[0].load_state_dict = lambda state: None  # type: ignore[method-assign,assignment]
         return kept[0]
 

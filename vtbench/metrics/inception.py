@@ -81,7 +81,7 @@ class Inception:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            for part in images.split(CHUNK):
+            for part in torch.split(images, CHUNK):
                 pooled = self._net(prepare(part.to(self.device), self.dtype))
                 features.append(pooled.cpu())
                 logits.append((pooled @ self._net.fc.weight.T).cpu())
@@ -127,7 +127,8 @@ def resize_pil_bicubic(images: Tensor, dtype: torch.dtype) -> Tensor:
 
     resized = np.empty((*images.shape[:2], SIDE, SIDE), dtype=np.float32)
     for target, channel in zip(
-        resized.reshape(-1, SIDE, SIDE), images.cpu().numpy().reshape(-1, *images.shape[2:]),
+        resized.reshape(-1, SIDE, SIDE),
+        images.cpu().numpy().reshape(-1, *images.shape[2:]),
         strict=True,
     ):
         picture = Image.fromarray(channel.astype(np.float32))
@@ -213,7 +214,9 @@ class _Mixed(nn.Module):
             width, names = channels, []
             for number, step in enumerate(chain, start=1):
                 name = f"{branch}_{number}" if len(chain) > 1 else branch
-                parts = {f"{name}a": step[0], f"{name}b": step[1]} if step is _SPLIT else {name: step}
+                parts = (
+                    {f"{name}a": step[0], f"{name}b": step[1]} if step is _SPLIT else {name: step}
+                )
                 for key, (out, height, across, stride) in parts.items():  # type: ignore[misc]
                     self.add_module(key, _Conv(width, out, (height, across), stride))
                 names.append(tuple(parts))
