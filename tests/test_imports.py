@@ -18,7 +18,7 @@ LAYERS = [
     {"images"},
     {"registry"},
     {"weights", "metrics", "suites", "results"},
-    {"tokenizers", "leaderboard", "measure", "environment", "memory"},
+    {"tokenizers", "leaderboard", "sets", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
     {"runner", "sheet", "listing", "validation", "publishing"},

@@ -326,8 +326,10 @@ def fetch(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Download weights: of tokenizers by name, of lpips-alex and lpips-vgg, of a suite's metrics."""
+    """Download weights: of tokenizers by name, of lpips-alex, lpips-vgg and the feature networks
+    (fid-inception, dinov2-vitl14, clip-vitl14-336), of a suite's metrics."""
     from vtbench import weights
+    from vtbench.metrics.catalogue import FEATURE_SOURCES
     from vtbench.registry import load_registry
     from vtbench.suites import load_suite
 
@@ -337,12 +339,17 @@ def fetch(
         tasks = load_suite(suite_name, data_folders).protocol.tasks.values()
         keys = sorted({key for task in tasks for key in task.metrics})
         wanted += [key.replace("_", "-") for key in keys if key.startswith("lpips_")]
+        wanted += [FEATURE_SOURCES[key].network for key in keys if key in FEATURE_SOURCES]
     if not wanted:
-        raise click.UsageError("name a tokenizer, lpips-alex, lpips-vgg, or --suite NAME")
+        raise click.UsageError(
+            "name a tokenizer, lpips-alex, lpips-vgg, a network, or --suite NAME"
+        )
     backbones = {f"lpips-{net}": net for net in weights.LPIPS_BACKBONES}
     for name in dict.fromkeys(wanted):
         if name in backbones:
             path = weights.fetch_lpips_backbone(backbones[name])
+        elif name in weights.FEATURE_NETWORKS:
+            path = weights.fetch_feature_network(name)
         else:
             entry = registry[name]
             if entry.weights is None:

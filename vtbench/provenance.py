@@ -50,6 +50,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter) -> RunRecord:
         metrics=meter.states,
         ocr=meter.ocr,
         limit=request.limit,
+        networks=meter.sets.networks,
     )
     head, dirty = environment.commit()
     here = Environment(

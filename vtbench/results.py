@@ -6,6 +6,7 @@
                                     /images.parquet
                                     /panel/<n>.png, <n>.error.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
+                         /.<run name>.features/         likewise, where the suite has set metrics
                          /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
 
 Rows are the evidence; every aggregate is computed from them (`leaderboard.aggregate`). Writing is
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vtbench.errors import OutputError, ResultsError
 from vtbench.files import sha256_bytes, write_atomic
@@ -65,6 +66,8 @@ ROW_COLUMNS: dict[str, str] = {
     "original_word_edits": "int64",
     "original_ned": "float64",
     "original_reading": "list<string>",
+    "dinov2_cos": "float64",  # cosine of the features of original and reconstruction
+    "clip_cos": "float64",
 }
 """Columns of images.parquet, in order, with their Arrow types. A null without an `error` means not
 applicable, or missing as `run.json` says of the metric."""
@@ -119,6 +122,21 @@ class Protocol(Strict):
     metrics: dict[str, MetricRecord]
     ocr: dict[str, str]
     limit: int | None
+    networks: dict[str, str] = Field(default_factory=dict)
+    """sha256 of the weights behind the metrics of deep features, by file name."""
+
+
+class SetRecord(Strict):
+    """A number of all images of a task together, or why there is none."""
+
+    value: float | None = None
+    standard_error: float | None = None
+    n: int = 0
+    state: State
+    reason: str | None = None
+    warning: str | None = None
+    version: int
+    weights: dict[str, str] = Field(default_factory=dict)
 
 
 class Environment(Strict):
@@ -159,6 +177,8 @@ class RunRecord(Strict):
     started: str
     seconds: float
     rows_sha256: str
+    sets: dict[str, SetRecord] = Field(default_factory=dict)
+    """The set metrics, by `<task>.<metric>`."""
 
     @property
     def complete(self) -> bool:
@@ -338,6 +358,7 @@ class PartialRows:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
+        self.key = key
         self.rows: list[Row] = []
         kept = self._read(key)
         if kept is None:
@@ -371,6 +392,11 @@ class PartialRows:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.rows.extend(rows)
+
+    def restart(self) -> None:
+        """Forget the rows that were kept: what belongs to them is gone."""
+        write_atomic(self.path, (json.dumps({"key": self.key}) + "\n").encode())
+        self.rows = []
 
     def discard(self) -> None:
         """Remove the file: its rows stand in images.parquet now."""

@@ -32,6 +32,7 @@ from vtbench.provenance import draft_record
 from vtbench.records import Sample
 from vtbench.registry import Entry
 from vtbench.results import Failure, PartialRows, Row, RunRecord, Skipped, SuiteFolder
+from vtbench.sets import SetRun
 from vtbench.suites import Suite
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.tokenizers.base import Code, Tokenizer
@@ -71,6 +72,7 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
         request.tasks,
         device=device,
         ocr=request.ocr or request.suite.protocol.ocr,
+        limit=request.limit,
     )
     cache = PixelCache()
     _write_suite_folder(request, cache)
@@ -108,6 +110,9 @@ def run_tokenizer(
     if request.fresh:
         partial_path.unlink(missing_ok=True)
     partial = PartialRows(partial_path, draft.key)
+    sets = SetRun(meter.sets, request.out / f".{name}.features")
+    if not sets.resume(partial.rows):
+        partial.restart()
     listener.advanced(len(partial.rows))
     memory = PeakMemory(request.device)
     tokenizer = build_tokenizer(
@@ -129,7 +134,7 @@ def run_tokenizer(
             with suppress(Exception):
                 _reconstruct(tokenizer, batch)
             warm = True
-        rows, images = _measure_batch(tokenizer, batch, meter, memory)
+        rows, images = _measure_batch(tokenizer, batch, meter, memory, sets)
         partial.append(rows)
         for sample, picture in zip(batch.samples, images, strict=True):
             if sample.id in panel and picture is not None:
@@ -156,12 +161,14 @@ def run_tokenizer(
                 "n_done": len(rows) - len(failures),
                 "failures": failures,
                 "started": started.isoformat(timespec="seconds"),
+                "sets": sets.finish(rows),
                 "seconds": round(time.perf_counter() - clock, 3),
             }
         ),
         rows,
     )
     partial.discard()
+    sets.discard()
     if failures:
         first = failures[0]
         reason = f"{len(failures)} of {len(rows)} images failed; {first.id}: {first.error}"
@@ -215,7 +222,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _measure_batch(
-    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory, sets: SetRun
 ) -> tuple[list[Row], list[RGB8 | None]]:
     """Return the batch's rows, and its reconstructions (None where there is none)."""
     rows = [_new_row(sample, batch) for sample in batch.samples]
@@ -233,7 +240,7 @@ def _measure_batch(
         # A network of strangers may raise anything; the image fails by name and the run goes on.
         if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
-            return _measure_singly(tokenizer, batch, meter, memory)
+            return _measure_singly(tokenizer, batch, meter, memory, sets)
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return [{**row, "error": reason} for row in rows], nothing
     peak = memory.stop()
@@ -243,7 +250,9 @@ def _measure_batch(
     finite = [bool(torch.isfinite(image).all()) for image in result.images]
     image8 = to_uint8(torch.nan_to_num(result.images))
     original = original.to(image8.device)
-    measured = meter.measure(batch.samples[0].task, batch.samples, original, image8)
+    task = batch.samples[0].task
+    features = meter.sets.encode(task, batch.samples, original, image8)
+    measured = meter.measure(task, batch.samples, original, image8, features)
     pictures: list[RGB8 | None] = []
     for index, (row, values) in enumerate(zip(rows, measured, strict=True)):
         if not finite[index]:
@@ -263,18 +272,19 @@ def _measure_batch(
         )
         _refuse_non_finite(row)
         pictures.append(to_rgb8(image8[index : index + 1])[0])
+    sets.append(task, batch.samples, features, rows)  # before the rows: a kill leaves no row alone
     return rows, pictures
 
 
 def _measure_singly(
-    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory, sets: SetRun
 ) -> tuple[list[Row], list[RGB8 | None]]:
     assert batch.images is not None
     rows: list[Row] = []
     pictures: list[RGB8 | None] = []
     for index, sample in enumerate(batch.samples):
         single = Batch((sample,), batch.images[index : index + 1], 1)
-        row, picture = _measure_batch(tokenizer, single, meter, memory)
+        row, picture = _measure_batch(tokenizer, single, meter, memory, sets)
         rows += row
         pictures += picture
     return rows, pictures

@@ -17,7 +17,7 @@ from vtbench.errors import ImageError, SuiteError, UnknownName
 from vtbench.files import sha256_bytes, sha256_file
 from vtbench.images import RGB8, SUFFIXES, crop_rgb8, load_rgb8, pixel_sha256
 from vtbench.locations import data_dir
-from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
 from vtbench.records import Sample
 from vtbench.registry import Strict, describe_invalid, load_yaml
 
@@ -139,6 +139,11 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
             if metric not in METRICS:
                 line = lines[("tasks", task, "metrics")]
                 raise SuiteError(f"{path}:{line}: no metric named {metric!r}")
+            if metric in SET_METRICS and task != SET_TASK:
+                line = lines[("tasks", task, "metrics")]
+                raise SuiteError(
+                    f"{path}:{line}: {metric} is of a whole set, and only {SET_TASK} has one"
+                )
     root = path.parent.parent
     samples = _read_manifest(root, protocol, path)
     known = {sample.id for sample in samples}

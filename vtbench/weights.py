@@ -22,6 +22,35 @@ LPIPS_SOURCE = "https://download.pytorch.org/models/"
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """The published weights of a feature network. sha8: the first digits of its sha256, None where
+    no public source states them: then the run records what was found."""
+
+    file: str
+    url: str
+    sha8: str | None = None
+
+
+FEATURE_NETWORKS = {
+    "fid-inception": NetworkFile(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        "6726825d",
+    ),
+    "dinov2-vitl14": NetworkFile(
+        "dinov2_vitl14_pretrain.pth",
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+    ),
+    "clip-vitl14-336": NetworkFile(
+        "clip-vit-large-patch14-336.bin",
+        "https://huggingface.co/openai/clip-vit-large-patch14-336/resolve/main/pytorch_model.bin",
+    ),
+}
+"""The networks behind the metrics of deep features, by the name that `vtbench fetch` takes."""
+
+
+@dataclass(frozen=True)
 class WeightFiles:
     """An entry's weights as found on this machine: a file, or a folder that holds `files`."""
 
@@ -194,3 +223,43 @@ def fetch_lpips_backbone(net: str) -> Path:
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsMissing(f"{name} could not be fetched from {LPIPS_SOURCE}: {error}") from None
     return find_lpips_backbone(net)
+
+
+def find_feature_network(name: str) -> Path:
+    """Return a feature network's weights, in $VTBENCH_WEIGHTS or where torch.hub keeps them.
+
+    Raises WeightsMissing with the file's name, the folder, and the command that brings it.
+    """
+    file = FEATURE_NETWORKS[name].file
+    folders = [_hub_checkpoints()]
+    if root := os.environ.get("VTBENCH_WEIGHTS"):
+        folders.insert(0, Path(root))
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder / file
+    raise WeightsMissing(f"{name} needs {file} in {folders[-1]}: run `vtbench fetch {name}`")
+
+
+def fetch_feature_network(name: str) -> Path:
+    """Download a feature network's weights to where `find_feature_network` looks."""
+    from urllib.error import URLError
+
+    from torch.hub import download_url_to_file
+
+    try:
+        return find_feature_network(name)
+    except WeightsMissing:
+        pass
+    network = FEATURE_NETWORKS[name]
+    target = _hub_checkpoints() / network.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download_url_to_file(network.url, str(target), hash_prefix=network.sha8)
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsMissing(f"{name} could not be fetched from {network.url}: {error}") from None
+    return target
+
+
+def _hub_checkpoints() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"

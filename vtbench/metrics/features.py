@@ -33,10 +33,14 @@ class Encoder(Protocol):
     others the Inception's logits.
     """
 
-    name: str
-    dim: int
-    width: int
-    identity: Mapping[str, str]
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def identity(self) -> Mapping[str, str]: ...
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return N×width, float, on the CPU, of uint8 N×3×H×W."""
@@ -191,5 +195,6 @@ def _load_vit(recipe: VitRecipe, path: Path, name: str) -> VisionTransformer:
 def cosine_similarity(reference: Tensor, image: Tensor) -> Tensor:
     """Return the cosine between the rows of two N×D tensors, float64 (N,), in [−1, 1]."""
     x, y = (side.to(torch.float64) for side in (reference, image))
-    lengths = x.norm(dim=1) * y.norm(dim=1)
-    return ((x * y).sum(dim=1) / lengths.clamp_min(torch.finfo(torch.float64).tiny)).clamp(-1, 1)
+    lengths = (x * x).sum(dim=1).sqrt() * (y * y).sum(dim=1).sqrt()
+    cosine = (x * y).sum(dim=1) / lengths.clamp_min(torch.finfo(torch.float64).tiny)
+    return cosine.clamp(-1, 1)

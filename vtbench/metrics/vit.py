@@ -98,7 +98,8 @@ class _PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, shape.width, shape.patch, shape.patch, bias=not shape.clip)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        patches: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return patches
 
 
 class VisionTransformer(nn.Module):
