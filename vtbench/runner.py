@@ -188,6 +188,8 @@ def _find_current(folder: Path, key: str) -> RunRecord | str | None:
         return "measured again: the protocol, the weights, the code or a library has changed"
     if record.failures:
         return "measured again: some images had failed"
+    if any(found.state == "failed" for found in record.sets.values()):
+        return "measured again: a metric of the whole set had failed"
     return record
 
 

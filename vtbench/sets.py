@@ -314,6 +314,7 @@ class SetRun:
         keys = [key for key in SET_METRICS if key in wanted and key in self.sets.states]
         of_task = [row for row in rows if row["task"] == SET_TASK]
         failed = sum(row["error"] is not None for row in of_task)
+        sides = {} if failed else {name: self._sides(name, of_task) for name in self._encoders}
         records: dict[str, SetRecord] = {}
         for key in keys:
             state = self.sets.states[key]
@@ -323,47 +324,55 @@ class SetRun:
                     reason = f"{failed} of {len(of_task)} images failed"
                     record = record.model_copy(update={"state": "failed", "reason": reason})
                 else:
-                    record = self._measure(key, of_task, record)
+                    name = self.sets.measured(SET_TASK, [key])[key]
+                    record = _measure_record(key, self._encoders[name], sides[name], record)
             records[f"{SET_TASK}.{key}"] = record
         return records
 
-    def _measure(self, key: str, rows: Sequence[Row], record: SetRecord) -> SetRecord:
-        name = self.sets.measured(SET_TASK, [key])[key]
-        encoder, n = self._encoders[name], len(rows)
+    def _sides(self, name: str, rows: Sequence[Row]) -> tuple[Rows, Rows] | None:
+        """Return the features of originals and reconstructions in the order of the rows, and cache
+        the originals'. None where the cached ones are of other pixels: they are removed."""
         place = {image: index for index, image in enumerate(self._ids)}
         order = [place[row["id"]] for row in rows]
         pixels = {row["id"]: row["sha256"] for row in rows}
-        kept = self.sets.reference(name)
-        if kept is None:
-            originals = self._originals[name].read(order)
-            Reference.write(self.sets.reference_path(name), originals, pixels)
-            kept = self.sets.reference(name)
-            assert kept is not None
-        if dict(kept.pixels) != pixels:
-            self.sets.forget_reference(name)
-            reason = "cached features of the originals were of other pixels: removed, run again"
-            return record.model_copy(update={"state": "failed", "reason": reason})
-        images = self._images[name].read(order)
-        try:
-            estimate = measure_set(key, kept.features, images, encoder.dim)
-        except TooFewImages as error:
-            update = {"state": "not-applicable", "reason": str(error)}
-            return record.model_copy(update=update)
-        except (np.linalg.LinAlgError, ValueError) as error:
-            return record.model_copy(update={"state": "failed", "reason": str(error)})
-        return record.model_copy(
-            update={
-                "value": estimate.value,
-                "standard_error": estimate.standard_error,
-                "n": n,
-                "warning": distribution.warn_few(n) if is_frechet(key) else None,
-                "weights": dict(encoder.identity),
-            }
-        )
+        if name in self._originals:
+            path = self.sets.reference_path(name)
+            kept = Reference.write(path, self._originals[name].read(order), pixels)
+        else:
+            found = self.sets.reference(name)
+            if found is None or dict(found.pixels) != pixels:
+                self.sets.forget_reference(name)
+                return None
+            kept = found
+        return kept.features, self._images[name].read(order)
 
     def discard(self) -> None:
         """Remove the spools: the run is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _measure_record(
+    key: str, encoder: Encoder, sides: tuple[Rows, Rows] | None, record: SetRecord
+) -> SetRecord:
+    if sides is None:
+        reason = "cached features of the originals were of other pixels: removed, run again"
+        return record.model_copy(update={"state": "failed", "reason": reason})
+    reference, image = sides
+    try:
+        estimate = measure_set(key, reference, image, encoder.dim)
+    except TooFewImages as error:
+        return record.model_copy(update={"state": "not-applicable", "reason": str(error)})
+    except (np.linalg.LinAlgError, ValueError) as error:
+        return record.model_copy(update={"state": "failed", "reason": str(error)})
+    return record.model_copy(
+        update={
+            "value": estimate.value,
+            "standard_error": estimate.standard_error,
+            "n": len(image),
+            "warning": distribution.warn_few(len(image)) if is_frechet(key) else None,
+            "weights": dict(encoder.identity),
+        }
+    )
 
 
 def is_frechet(key: str) -> bool:

@@ -44,13 +44,14 @@ def test_frechet_distance_is_the_other_libraries(pair: tuple[Array, Array]) -> N
     value = frechet_distance(Moments.of(pair[0]), Moments.of(pair[1]))
     assert value > 0.05
 
-    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    import torch_fidelity.metric_fid as fidelity
+
     stats = [fidelity.fid_features_to_statistics(torch.from_numpy(side)) for side in pair]
     theirs = fidelity.fid_statistics_to_metric(*stats, verbose=False)
     # Eigenvalues of a non-symmetric product against those of a symmetric one.
     assert value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-9)
 
-    torchmetrics = pytest.importorskip("torchmetrics.image.fid")
+    import torchmetrics.image.fid as torchmetrics
 
     class Given(nn.Module):
         num_features = pair[0].shape[1]
@@ -63,7 +64,8 @@ def test_frechet_distance_is_the_other_libraries(pair: tuple[Array, Array]) -> N
         metric.update(torch.from_numpy(side), real=real)
     assert value == pytest.approx(float(metric.compute()), rel=1e-9)
 
-    scipy = pytest.importorskip("scipy.linalg")
+    import scipy.linalg as scipy
+
     one, two = (np.cov(side, rowvar=False) for side in pair)
     root = scipy.sqrtm(one @ two)  # what pytorch-fid and clean-fid take the trace of
     shift = pair[0].mean(axis=0) - pair[1].mean(axis=0)
@@ -130,7 +132,8 @@ def test_too_few_images_are_refused() -> None:
 
 def test_kernel_distance_is_the_other_libraries(pair: tuple[Array, Array]) -> None:
     reference, image = pair
-    fidelity = pytest.importorskip("torch_fidelity.metric_kid")
+    import torch_fidelity.metric_kid as fidelity
+
     theirs = fidelity.kid_features_to_metric(
         torch.from_numpy(image), torch.from_numpy(reference), kid_subsets=20, verbose=False
     )
@@ -139,7 +142,8 @@ def test_kernel_distance_is_the_other_libraries(pair: tuple[Array, Array]) -> No
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
     assert ours.standard_error is not None
 
-    torchmetrics = pytest.importorskip("torchmetrics.image.kid")
+    import torchmetrics.image.kid as torchmetrics
+
     rows = np.arange(len(image))
     [whole] = kernel_distances(reference, image, iter([(rows, rows)]))
     assert whole == pytest.approx(
@@ -182,7 +186,8 @@ def test_clip_mmd_is_its_definition() -> None:
 def test_inception_score_is_the_other_library() -> None:
     random = np.random.default_rng(2)
     logits = 3 * random.normal(size=(1003, 20))
-    fidelity = pytest.importorskip("torch_fidelity.metric_isc")
+    import torch_fidelity.metric_isc as fidelity
+
     theirs = fidelity.isc_features_to_metric(torch.from_numpy(logits))
     ours = inception_score(logits)
     assert ours.value == pytest.approx(theirs["inception_score_mean"], rel=1e-12)
