@@ -15,12 +15,18 @@ from torch import Tensor, nn
 from vtbench.errors import WeightsMismatch
 from vtbench.files import sha256_file
 from vtbench.metrics import inception
-from vtbench.metrics.inception import FidInceptionV3, Inception, resize_pil_bicubic, resize_tf1
+from vtbench.metrics.inception import (
+    FidInceptionV3,
+    Inception,
+    resize_pil_bicubic,
+    resize_tf1,
+    split_chunks,
+)
 
-# Of the largest feature. The same float32 operations in the same memory layout: equal to the bit
-# where this was written. In another layout the kernels sum in another order, and this random network
-# makes 1e-4 of it.
-TOLERANCE = 1e-6
+# Of the largest feature. The same float32 operations in the same memory layout; what is left is that
+# kernels are chosen by the batch (5e-6). In another layout they sum in another order, and this random
+# network makes 1e-4 of it.
+TOLERANCE = 2e-5
 
 # What a wrong resizing or pooling must change at least.
 MUTANT = 3e-3
@@ -143,7 +149,13 @@ def test_batches_do_not_change_features(ours: Inception, weights: Path) -> None:
     whole, _ = ours(pictures(), resizing="tf1")
     for size in (1, 3):
         parts = [ours(part, resizing="tf1")[0] for part in torch.split(pictures(), size)]
-        assert float((torch.cat(parts) - whole).abs().max()) <= 1e-6 * float(whole.max())
+        assert torch.equal(torch.cat(parts), whole)  # by construction
+    # On an accelerator the parts have one size too, and what fills them up does not come back.
+    sizes = [
+        (part.shape[0], count)
+        for part, count in split_chunks(torch.zeros(35, 3, 1, 1), torch.device("meta"))
+    ]
+    assert sizes == [(16, 16), (16, 16), (16, 3)]
     exact = Inception(weights, device="cpu", dtype=torch.float64)
     two, _ = exact(pictures()[:2], resizing="tf1")
     assert two.dtype == torch.float64

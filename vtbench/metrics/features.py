@@ -19,11 +19,8 @@ from torch import Tensor
 
 from vtbench.errors import WeightsMismatch
 from vtbench.files import sha256_file
-from vtbench.metrics.inception import CLASSES, FEATURES, Inception
+from vtbench.metrics.inception import CLASSES, FEATURES, Inception, split_chunks
 from vtbench.metrics.vit import CLIP_L14_336, DINOV2_L14, Shape, VisionTransformer, rename_clip
-
-CHUNK = 16
-"""Images that go through a transformer together."""
 
 
 class Encoder(Protocol):
@@ -145,8 +142,8 @@ class VitFeatures:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            for part in torch.split(images, CHUNK):
-                row = self._net(show(part, self.recipe).to(self._device)).cpu()
+            for part, count in split_chunks(images, self._device):
+                row = self._net(show(part, self.recipe).to(self._device))[:count].cpu()
                 rows.append(row / row.norm(dim=1, keepdim=True) if self.recipe.unit else row)
         return torch.cat(rows)
 

@@ -15,7 +15,7 @@ What the four libraries do to a picture before the network differs, and with it 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,8 +33,23 @@ SIDE = 299
 FEATURES = 2048
 CLASSES = 1008
 
-CHUNK = 32
-"""Images that go through the network together: bounds its memory whatever the caller's batch."""
+CHUNK = 16
+"""Images that go through a network together on an accelerator."""
+
+
+def split_chunks(images: Tensor, device: torch.device) -> Iterator[tuple[Tensor, int]]:
+    """Yield a batch in parts of one size, the last filled up with copies, and how many of each count.
+
+    A library chooses its kernels by the batch, and with them the last digits of a feature (5e-6 of
+    the largest, between 1 and 24 images on a CPU): with parts of one size whatever the caller's
+    batches, it cannot. On a CPU the size is 1, which is no slower there.
+    """
+    size = 1 if device.type == "cpu" else CHUNK
+    for part in torch.split(images, size):
+        count = len(part)
+        if count < size:
+            part = torch.cat([part, part[-1:].expand(size - count, -1, -1, -1)])
+        yield part, count
 
 
 class Inception:
@@ -81,8 +96,8 @@ class Inception:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            for part in torch.split(images, CHUNK):
-                pooled = self._net(prepare(part.to(self.device), self.dtype))
+            for part, count in split_chunks(images, self.device):
+                pooled = self._net(prepare(part.to(self.device), self.dtype))[:count]
                 features.append(pooled.cpu())
                 logits.append((pooled @ self._net.fc.weight.T).cpu())
         return torch.cat(features), torch.cat(logits)
