@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtbench import sets
+from vtbench import sets, weights
 from vtbench.errors import SuiteError
+from vtbench.files import sha256_file
 from vtbench.images import encode_png, to_float, to_uint8
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.tables import render_csv, render_markdown
 from vtbench.locations import cache_dir
 from vtbench.metrics.distribution import Moments, frechet_distance, kernel_distance
-from vtbench.metrics.features import cosine_similarity
+from vtbench.metrics.features import VITS, cosine_similarity
+from vtbench.metrics.inception import FidInceptionV3
+from vtbench.metrics.vit import Shape, VisionTransformer
 from vtbench.plan import Request
 from vtbench.registry import load_registry
 from vtbench.results import RunRecord, read_run
@@ -274,6 +278,51 @@ def test_the_board_shows_a_distance_with_its_error_and_its_warning(
     head, first = render_csv(board, None).splitlines()[:2]
     assert "reconstruction.rfid.se" in head.split(",")
     assert "kid" in head and first.startswith("local,")
+
+
+def test_the_networks_themselves_run_in_the_pass(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights at the places where the published ones are looked for."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inception, recipe = (
+            FidInceptionV3(),
+            replace(
+                VITS["dinov2-vitl14"], shape=Shape(14, 2, 16, 1, 2, 1e-6, layer_scale=True), side=28
+            ),
+        )
+        vit = VisionTransformer(recipe.shape)
+        for parameter in vit.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    torch.save(inception.state_dict(), folder / "inception.pth")
+    torch.save(vit.state_dict(), folder / "dinov2.pth")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VTBENCH_WEIGHTS", str(folder))
+    monkeypatch.setitem(VITS, "dinov2-vitl14", recipe)
+    for name, file in (("fid-inception", "inception.pth"), ("dinov2-vitl14", "dinov2.pth")):
+        network = weights.NetworkFile(file, "", sha256_file(folder / file)[:8])
+        monkeypatch.setitem(weights.FEATURE_NETWORKS, name, network)
+    keys = ("rfid", "kid", "cmmd", "dinov2_cos")
+    assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())[0].record
+    run = read_run(tmp_path / "out" / "jpeg-q10")
+    found = run.record.sets
+    assert found["reconstruction.kid"].state == "measured"
+    assert found["reconstruction.kid"].weights == {
+        "inception.pth": sha256_file(folder / "inception.pth")
+    }
+    assert found["reconstruction.rfid"].state == "not-applicable"  # 4 images, 2048 features
+    assert found["reconstruction.cmmd"].state == "missing"
+    assert set(run.record.protocol.networks) == {"inception.pth", "dinov2.pth"}
+    of_task = [row["dinov2_cos"] for row in run.rows if row["task"] == "reconstruction"]
+    assert len(of_task) == 4 and all(0 < value < 1 for value in of_task)
+    # Another file of the same name is another run, and one that is not pinned is refused.
+    (folder / "dinov2.pth").write_bytes(b"")
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())
+    state = record_of(tmp_path / "out", "jpeg-q10").protocol.metrics["dinov2_cos"]
+    assert state.state == "missing" and "does not start with" in str(state.reason)
 
 
 def test_a_set_metric_is_of_reconstruction_alone(data: Path) -> None:
