@@ -45,10 +45,11 @@ class Colours:
     def __init__(self, name: str) -> None:
         self.name, self.dim, self.width = name, DIM, DIM + 3
         self.identity: Mapping[str, str] = {"colours.pth": "0" * 64}
+        self.dtype = torch.float64 if name.endswith("float64") else torch.float32
 
     def __call__(self, images: Tensor) -> Tensor:
         Colours.seen.append(len(images))
-        x = images.to(torch.float32) / 255
+        x = images.to(self.dtype) / 255
         edges = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
         return torch.stack([x[:, 0].mean((1, 2)), edges * 9, *x.mean((2, 3)).T], dim=1)
 
@@ -59,7 +60,7 @@ def colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def open_small(self: FeatureSets, key: str, *, with_logits: bool) -> str:
         source = sets.FEATURE_SOURCES[key]
-        encoder = Colours(f"{source.network}.{source.resizing}")
+        encoder = Colours(f"{source.network}.{source.resizing}.{source.dtype}")
         self._encoders.setdefault(encoder.name, encoder)
         self.networks |= encoder.identity
         return encoder.name
@@ -178,6 +179,23 @@ def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("colours")
+def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
+    keys = ("rfid", "rfid@float64")
+    found = []
+    for size in (1, 3):
+        for file in cache_dir().rglob("*.*"):
+            file.unlink()
+        asked = ask(data, tmp_path / str(size), "jpeg-q10", keys=keys, batch_size=size)
+        run_suite(asked, Quiet())
+        found.append(record_of(tmp_path / str(size), "jpeg-q10").sets)
+        kept = {np.load(path).dtype.name for path in cache_dir().rglob("*.npy")}
+        assert kept == {"float32", "float64"}
+    one, three = (sets["reconstruction.rfid@float64"].value for sets in found)
+    assert one == pytest.approx(three, rel=1e-9)
+    assert 0 < abs(float(one or 0) - float(found[0]["reconstruction.rfid"].value or 0)) < 1e-5
+
+
+@pytest.mark.usefixtures("colours")
 @pytest.mark.parametrize("lost", ["nothing", "spool", "tail"])
 def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost: str) -> None:
     run_suite(ask(data, tmp_path / "whole", "jpeg-q10", batch_size=1), Quiet())
@@ -188,7 +206,7 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
     with pytest.raises(KeyboardInterrupt):
         run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet(kill_at=2))
     spools = sorted((out / ".jpeg-q10.features").iterdir())
-    assert {spool.name.split(".")[-2] for spool in spools} == {"images", "originals"}
+    assert {spool.name.split(".")[-1] for spool in spools} == {"images", "originals"}
     if lost == "spool":
         spools[0].unlink()
     elif lost == "tail":  # a kill between the features and the rows: more features than rows

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vtbench import metrics as metric_code
@@ -41,7 +40,7 @@ from vtbench.records import Sample
 from vtbench.results import MetricRecord, Row, SetRecord
 from vtbench.suites import Suite
 
-Rows = NDArray[np.float32]
+Rows = Features
 Pair = tuple[Tensor, Tensor]
 """Features of the originals and of the reconstructions of a batch."""
 
@@ -65,7 +64,7 @@ class FeatureSets:
         self._device = device
         self._encoders: dict[str, Encoder] = {}
         self._of: dict[str, str] = {}
-        self._inception: Inception | None = None
+        self._inceptions: dict[str, Inception] = {}
         self._references: dict[str, Reference] = {}
         counts = suite.images_per_task()
         wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
@@ -88,9 +87,16 @@ class FeatureSets:
         sha8 = weights.FEATURE_NETWORKS[source.network].sha8
         encoder: Encoder
         if source.network == "fid-inception":
-            self._inception = self._inception or Inception(path, device=self._device, sha8=sha8)
-            logits = with_logits and source.resizing == FEATURE_SOURCES["inception_score"].resizing
-            encoder = InceptionFeatures(self._inception, source.resizing, with_logits=logits)
+            if source.dtype not in self._inceptions:
+                dtype = torch.float64 if source.dtype == "float64" else torch.float32
+                self._inceptions[source.dtype] = Inception(
+                    path, device=self._device, dtype=dtype, sha8=sha8
+                )
+            encoder = InceptionFeatures(
+                self._inceptions[source.dtype],
+                source.resizing,
+                with_logits=with_logits and source == FEATURE_SOURCES["inception_score"],
+            )
         elif source.network in self._encoders:
             return source.network
         else:
@@ -191,7 +197,7 @@ class Reference:
             features = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):
             return None
-        if features.ndim != 2 or features.dtype != np.float32 or len(features) != len(pixels):
+        if features.ndim != 2 or features.dtype.kind != "f" or len(features) != len(pixels):
             return None
         return cls(features, pixels)
 
@@ -214,34 +220,36 @@ class Reference:
 
 
 class FeatureSpool:
-    """Rows of one width, float32, appended to a file as they come."""
+    """Rows of one width and dtype, appended to a file as they come."""
 
-    def __init__(self, path: Path, width: int) -> None:
-        self.path, self.width = path, width
+    def __init__(self, path: Path, width: int, dtype: torch.dtype) -> None:
+        self.path, self.width, self.dtype = path, width, dtype
+        self._bytes = width * dtype.itemsize
 
     def __len__(self) -> int:
-        return self.path.stat().st_size // (4 * self.width) if self.path.exists() else 0
+        return self.path.stat().st_size // self._bytes if self.path.exists() else 0
 
     def keep(self, rows: int) -> None:
         """Drop what is behind the first `rows` rows, a torn row too."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
-            file.truncate(rows * 4 * self.width)
+            file.truncate(rows * self._bytes)
 
     def append(self, features: Tensor) -> None:
         """Add rows; they survive a kill from here on."""
         try:
             with self.path.open("ab") as file:
-                file.write(features.to(torch.float32).contiguous().numpy().tobytes())
+                file.write(features.to(self.dtype).contiguous().numpy().tobytes())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def read(self, order: Sequence[int]) -> Rows:
         """Return the rows in an order, mapped from disk where it is the order of the file."""
-        rows: Rows = np.memmap(self.path, np.float32, "r", shape=(len(self), self.width))
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        rows: Rows = np.memmap(self.path, kind, "r", shape=(len(self), self.width))
         if list(order) == list(range(len(self))):
             return rows
-        return write_array(self.path.with_suffix(".sorted.npy"), rows, order)
+        return write_array(self.path.with_name(f"{self.path.name}.sorted.npy"), rows, order)
 
 
 def write_array(path: Path, rows: Rows, order: Sequence[int] | None = None) -> Rows:
@@ -251,7 +259,7 @@ def write_array(path: Path, rows: Rows, order: Sequence[int] | None = None) -> R
     order = range(len(rows)) if order is None else order
     try:
         target = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.float32, shape=(len(order), rows.shape[1])
+            part, mode="w+", dtype=rows.dtype, shape=(len(order), rows.shape[1])
         )
         for start in range(0, len(order), distribution.ROWS):
             some = order[start : start + distribution.ROWS]
@@ -272,11 +280,11 @@ class SetRun:
         self.sets, self.folder = sets, folder
         self._encoders = sets.set_encoders()
         self._images = {
-            name: FeatureSpool(folder / f"{name}.images.f32", encoder.width)
+            name: FeatureSpool(folder / f"{name}.images", encoder.width, encoder.dtype)
             for name, encoder in self._encoders.items()
         }
         self._originals = {
-            name: FeatureSpool(folder / f"{name}.originals.f32", encoder.dim)
+            name: FeatureSpool(folder / f"{name}.originals", encoder.dim, encoder.dtype)
             for name, encoder in self._encoders.items()
             if sets.reference(name) is None
         }

@@ -18,6 +18,7 @@ KEYS = {
     "rfid@pytorch-fid",
     "rfid@clean-fid",
     "rfid@torchmetrics",
+    "rfid@float64",
     "rfid_inf",
     "kid",
     "inception_score",

@@ -37,10 +37,12 @@ class Encoder(Protocol):
     @property
     def width(self) -> int: ...
     @property
+    def dtype(self) -> torch.dtype: ...
+    @property
     def identity(self) -> Mapping[str, str]: ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return N×width, float, on the CPU, of uint8 N×3×H×W."""
+        """Return N×width of `dtype`, on the CPU, of uint8 N×3×H×W."""
         ...
 
 
@@ -55,7 +57,12 @@ class InceptionFeatures:
 
     @property
     def name(self) -> str:
-        return f"{self.net.name}.{self.resizing}"
+        suffix = ".float64" if self.dtype == torch.float64 else ""
+        return f"{self.net.name}.{self.resizing}{suffix}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.net.dtype
 
     @property
     def width(self) -> int:
@@ -117,6 +124,8 @@ class VitFeatures:
 
     sha8: the first hex digits that the file's sha256 must have, or None. Raises WeightsMismatch.
     """
+
+    dtype = torch.float32
 
     def __init__(
         self,
