@@ -19,7 +19,7 @@ LAYERS = [
     {"registry"},
     {"weights", "metrics", "metric_weights", "weights_folder", "datasets", "suites", "results"},
     {"downloads"},
-    {"tokenizers", "leaderboard", "measure", "environment", "memory"},
+    {"tokenizers", "leaderboard", "sets", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
     {"runner", "sheet", "listing", "validation", "publishing"},

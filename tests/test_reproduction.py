@@ -23,9 +23,6 @@ from vtbench.registry import (
 )
 from vtbench.reproduction import MEASURED_AS, Measured, compare, resolve_protocol
 
-LATER = {"rfid"}
-"""Published metrics that this version cannot measure."""
-
 PROTOCOL: dict[str, Any] = {
     "source": "A paper, Table 1",
     "url": "https://example.org/paper",
@@ -83,8 +80,8 @@ def test_every_published_number_names_its_source_and_protocol() -> None:
         for group in entry.reported:
             protocol = resolve_protocol(group)
             assert protocol.source and protocol.data, entry.name
-            assert set(group.values) <= set(METRICS) | LATER | set(MEASURED_AS), entry.name
-            assert set(protocol.departs) <= set(METRICS) | LATER, entry.name
+            assert set(group.values) <= set(METRICS) | set(MEASURED_AS), entry.name
+            assert set(protocol.departs) <= set(METRICS), entry.name
             numbers += len(group.values)
     assert numbers >= 40
     assert {p.standing for p in published_protocols().values()} == {"verified", "second-hand"}

@@ -8,6 +8,7 @@
         WeightsMismatch             the files are here but are not what the entry declares
       SuiteError                    a suite or manifest is malformed, or an image is not the pinned one
         DataMissing                 the data set is not on this machine; says where to get it
+      TooFewImages                  a set of images is too small for a distance between sets
       ResultsError                  a result file is malformed, edited, partial or of another schema
       OutputError                   the output folder cannot be written
       CellFailed                    exit 1: a requested measurement failed
@@ -29,6 +30,7 @@ __all__ = [
     "RegistryError",
     "ResultsError",
     "SuiteError",
+    "TooFewImages",
     "UnknownName",
     "VtbenchError",
     "WeightsError",
@@ -76,6 +78,10 @@ class SuiteError(VtbenchError):
 
 class DataMissing(SuiteError):
     """The data set of a suite is not on this machine."""
+
+
+class TooFewImages(VtbenchError):
+    """A distance between sets of features was asked of fewer images than it can be told from."""
 
 
 class ResultsError(VtbenchError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -39,3 +40,9 @@ def local_dir(suite: str) -> Path:
 def scratch_dir(suite: str) -> Path:
     """Return where partial (`--limit`) results go; no board ever reads it."""
     return Path("results") / "scratch" / suite
+
+
+def cache_dir() -> Path:
+    """Return where what can be computed again is kept: $XDG_CACHE_HOME/vtbench."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "vtbench"

@@ -21,6 +21,7 @@ from vtbench.metrics.perceptual import Lpips
 from vtbench.metrics.text import LineReader, LineScores, open_reader, score_lines
 from vtbench.records import Sample
 from vtbench.results import MetricRecord, Row
+from vtbench.sets import FeatureSets, Pair
 from vtbench.suites import Suite
 
 SCRIPTS_WITHOUT_SPACES = frozenset({"chinese", "japanese"})
@@ -35,7 +36,15 @@ class Meter:
     with others.
     """
 
-    def __init__(self, suite: Suite, tasks: Sequence[str], *, device: str, ocr: str) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        tasks: Sequence[str],
+        *,
+        device: str,
+        ocr: str,
+        limit: int | None = None,
+    ) -> None:
         self.suite = suite
         self.states: dict[str, MetricRecord] = {}
         self.ocr: dict[str, str] = {}
@@ -43,7 +52,9 @@ class Meter:
         self._reader: LineReader | None = None
         self._readings: dict[str, list[str]] = {}
         wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
-        for key in sorted(wanted):
+        self.sets = FeatureSets(suite, tasks, device=device, limit=limit)
+        self.states |= self.sets.states
+        for key in sorted(wanted - self.states.keys()):
             reason = None
             try:
                 if key.startswith("lpips_"):
@@ -66,9 +77,15 @@ class Meter:
             )
 
     def measure(
-        self, task: str, samples: Sequence[Sample], original: Tensor, image: Tensor
+        self,
+        task: str,
+        samples: Sequence[Sample],
+        original: Tensor,
+        image: Tensor,
+        features: Mapping[str, Pair],
     ) -> list[Row]:
-        """Return one mapping of columns an image. Both batches are uint8 N×3×H×W."""
+        """Return one mapping of columns an image. Both batches are uint8 N×3×H×W; features are what
+        `sets.encode` gave for them."""
         wanted = [
             key
             for key in self.suite.protocol.tasks[task].metrics
@@ -79,6 +96,7 @@ class Meter:
         for key in wanted:
             if key in self._networks:
                 _spread(rows, key, self._networks[key](original, image))
+        self.sets.put_cosines(task, features, rows)
         if "contrast_transfer" in wanted:
             self._measure_contrast(samples, original, image, rows)
         if self._reader is not None and {"cer", "wer", "ned"} & set(wanted):

@@ -51,6 +51,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         ocr=meter.ocr,
         limit=request.limit,
         crop=request.crop,
+        networks=meter.sets.networks,
     )
     head, dirty = environment.commit()
     here = Environment(
@@ -86,7 +87,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         "code": here.code_sha256,
     }
     return RunRecord(
-        schema_version=1,
+        schema_version=2,
         run=request.run_name(entry, seed),
         key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
         suite=suite_record,

@@ -7,6 +7,7 @@
                                     /codes.parquet         how often each codeword was seen (discrete)
                                     /panel/<n>.png, <n>.error.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
+                         /.<run name>.features/         likewise, where the suite has set metrics
                          /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
 
 Rows are the evidence; every aggregate is computed from them (`leaderboard.aggregate`). Writing is
@@ -31,7 +32,7 @@ from vtbench.metrics.rate import Histogram, Unit, token_entropy
 from vtbench.records import Kind, State
 from vtbench.registry import Strict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CODES = "codes.parquet"
 
@@ -77,6 +78,8 @@ ROW_COLUMNS: dict[str, str] = {
     "original_word_edits": "int64",
     "original_ned": "float64",
     "original_reading": "list<string>",
+    "dinov2_cos": "float64",  # cosine of the features of original and reconstruction
+    "clip_cos": "float64",
 }
 """Columns of images.parquet, in order, with their Arrow types. A null without an `error` means not
 applicable, or missing as `run.json` says of the metric."""
@@ -133,6 +136,21 @@ class Protocol(Strict):
     ocr: dict[str, str]
     limit: int | None
     crop: str | None = None  # instead of the suite's
+    networks: dict[str, str] = Field(default_factory=dict)
+    """sha256 of the weights behind the metrics of deep features, by file name."""
+
+
+class SetRecord(Strict):
+    """A number of all images of a task together, or why there is none."""
+
+    value: float | None = None
+    standard_error: float | None = None
+    n: int = 0
+    state: State
+    reason: str | None = None
+    warning: str | None = None
+    version: int
+    weights: dict[str, str] = Field(default_factory=dict)
 
 
 class Environment(Strict):
@@ -176,7 +194,7 @@ class CodesRecord(Strict):
 class RunRecord(Strict):
     """run.json. key: digest of everything that changes a number, for reuse of own results."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     run: str
     key: str
     suite: SuiteRecord
@@ -190,6 +208,8 @@ class RunRecord(Strict):
     seconds: float
     rows_sha256: str
     codes: CodesRecord | None = None
+    sets: dict[str, SetRecord] = Field(default_factory=dict)
+    """The set metrics, by `<task>.<metric>`."""
 
     @property
     def complete(self) -> bool:
@@ -217,7 +237,7 @@ class PanelItem(Strict):
 class SuiteFolder(Strict):
     """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str
     version: int
     title: str
@@ -463,6 +483,7 @@ class PartialRows:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path = path
+        self.key = key
         self.rows: list[Row] = []
         kept = self._read(key)
         if kept is None:
@@ -496,6 +517,11 @@ class PartialRows:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.rows.extend(rows)
+
+    def restart(self) -> None:
+        """Forget the rows that were kept: what belongs to them is gone."""
+        write_atomic(self.path, (json.dumps({"key": self.key}) + "\n").encode())
+        self.rows = []
 
     def discard(self) -> None:
         """Remove the file: its rows stand in images.parquet now."""

@@ -36,6 +36,7 @@ from vtbench.provenance import draft_record
 from vtbench.records import Sample
 from vtbench.registry import Entry
 from vtbench.results import Failure, PartialRows, Row, RunRecord, Skipped, SuiteFolder
+from vtbench.sets import SetRun
 from vtbench.suites import Suite
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.tokenizers.base import Code, Tokenizer
@@ -75,6 +76,7 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
         request.tasks,
         device=device,
         ocr=request.ocr or request.suite.protocol.ocr,
+        limit=request.limit,
     )
     cache = PixelCache()
     _write_suite_folder(request, cache)
@@ -139,6 +141,9 @@ def run_tokenizer(
     if request.fresh:
         partial_path.unlink(missing_ok=True)
     partial = PartialRows(partial_path, draft.key)
+    sets = SetRun(meter.sets, request.out / f".{name}.features")
+    if not sets.resume(partial.rows):
+        partial.restart()
     listener.advanced(len(partial.rows))
     memory = PeakMemory(request.device)
     tokenizer = build_tokenizer(
@@ -160,7 +165,7 @@ def run_tokenizer(
             with suppress(Exception):
                 _reconstruct(tokenizer, batch)
             warm = True
-        rows, images = _measure_batch(tokenizer, batch, meter, memory)
+        rows, images = _measure_batch(tokenizer, batch, meter, memory, sets)
         partial.append(rows)
         for sample, picture in zip(batch.samples, images, strict=True):
             if sample.id in panel and picture is not None:
@@ -188,6 +193,7 @@ def run_tokenizer(
                 "n_done": len(rows) - len(failures),
                 "failures": failures,
                 "started": started.isoformat(timespec="seconds"),
+                "sets": sets.finish(rows),
                 "seconds": round(time.perf_counter() - clock, 3),
             }
         ),
@@ -195,6 +201,7 @@ def run_tokenizer(
         codes=codes,
     )
     partial.discard()
+    sets.discard()
     if failures:
         first = failures[0]
         reason = f"{len(failures)} of {len(rows)} images failed; {first.id}: {first.error}"
@@ -245,6 +252,8 @@ def _find_current(folder: Path, key: str) -> RunRecord | str | None:
         return "measured again: the protocol, the weights, the code or a library has changed"
     if record.failures:
         return "measured again: some images had failed"
+    if any(found.state == "failed" for found in record.sets.values()):
+        return "measured again: a metric of the whole set had failed"
     return record
 
 
@@ -289,7 +298,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _measure_batch(
-    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory, sets: SetRun
 ) -> tuple[list[Row], list[RGB8 | None]]:
     """Return the batch's rows, and its reconstructions (None where there is none)."""
     rows = [_new_row(sample, batch) for sample in batch.samples]
@@ -310,7 +319,7 @@ def _measure_batch(
         # A network of strangers may raise anything; the image fails by name and the run goes on.
         if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
-            return _measure_singly(tokenizer, batch, meter, memory)
+            return _measure_singly(tokenizer, batch, meter, memory, sets)
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return [{**row, "error": reason} for row in rows], nothing
     if result.images.shape != batch.images.shape:
@@ -319,7 +328,9 @@ def _measure_batch(
     finite = [bool(torch.isfinite(image).all()) for image in result.images]
     image8 = to_uint8(torch.nan_to_num(result.images))
     original = original.to(image8.device)
-    measured = meter.measure(batch.samples[0].task, batch.samples, original, image8)
+    task = batch.samples[0].task
+    features = meter.sets.encode(task, batch.samples, original, image8)
+    measured = meter.measure(task, batch.samples, original, image8, features)
     if coarse is not None:
         coarse8 = to_uint8(torch.nan_to_num(coarse.images))
         of_coarse = meter.measure_quantized(original, coarse8, coarse.code.bits)
@@ -346,18 +357,19 @@ def _measure_batch(
         )
         _refuse_non_finite(row)
         pictures.append(to_rgb8(image8[index : index + 1])[0])
+    sets.append(task, batch.samples, features, rows)  # before the rows: a kill leaves no row alone
     return rows, pictures
 
 
 def _measure_singly(
-    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory
+    tokenizer: Tokenizer, batch: Batch, meter: Meter, memory: PeakMemory, sets: SetRun
 ) -> tuple[list[Row], list[RGB8 | None]]:
     assert batch.images is not None
     rows: list[Row] = []
     pictures: list[RGB8 | None] = []
     for index, sample in enumerate(batch.samples):
         single = Batch((sample,), batch.images[index : index + 1], 1)
-        row, picture = _measure_batch(tokenizer, single, meter, memory)
+        row, picture = _measure_batch(tokenizer, single, meter, memory, sets)
         rows += row
         pictures += picture
     return rows, pictures
@@ -404,7 +416,7 @@ def _write_suite_folder(request: Request, cache: PixelCache) -> None:
     results.write_suite_folder(
         request.out,
         SuiteFolder(
-            schema_version=1,
+            schema_version=2,
             name=suite.name,
             version=protocol.version,
             title=protocol.title,

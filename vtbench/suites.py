@@ -31,7 +31,7 @@ from vtbench.images import (
     preprocess_rgb8,
 )
 from vtbench.locations import data_dir
-from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
 from vtbench.records import Preprocess, Sample
 from vtbench.registry import Strict, describe_invalid, load_yaml
 
@@ -238,6 +238,11 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
             if metric not in METRICS:
                 line = lines[("tasks", task, "metrics")]
                 raise SuiteError(f"{path}:{line}: no metric named {metric!r}")
+            if metric in SET_METRICS and task != SET_TASK:
+                line = lines[("tasks", task, "metrics")]
+                raise SuiteError(
+                    f"{path}:{line}: {metric} is of a whole set, and only {SET_TASK} has one"
+                )
     root = path.parent.parent
     if protocol.manifest is None:
         return Suite(name, protocol, (), published=False)

@@ -16,7 +16,13 @@ from typing import Literal
 
 from vtbench.errors import ResultsError
 from vtbench.leaderboard import intervals
-from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.catalogue import (
+    COSINE_METRICS,
+    FEATURE_SOURCES,
+    METRICS,
+    SET_METRICS,
+    SET_TASK,
+)
 from vtbench.metrics.detail import mtf50, transfer_curve
 from vtbench.metrics.rate import codebook_usage, token_entropy
 from vtbench.records import Kind, Metric, State
@@ -92,6 +98,7 @@ class Shares:
 @dataclass(frozen=True)
 class Cell:
     """A number, or why there is none. n: the images (patches, for contrast) behind it.
+    standard_error: of a set metric. warning: what must be said beside the number.
 
     bound: whether the true value is `value`, at least it, or below it (MTF50 outside the charts).
     low, high: its 95 % interval over images, None where there is none. shares: what it is made of,
@@ -106,6 +113,8 @@ class Cell:
     low: float | None = None
     high: float | None = None
     shares: Shares | None = field(default=None, compare=False, repr=False)
+    standard_error: float | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +239,8 @@ class _Parts:
     glyphs: tuple[float, ...]
     scripts: tuple[str, ...]
     cpp: tuple[float, ...]
+    sets: tuple[str, ...]
+    cosines: tuple[str, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> _Parts:
@@ -252,6 +263,16 @@ class _Parts:
             scripts=tuple(sorted({row["script"] for row in rows} - {None})),
             # By key: 1/period of two charts may differ in the last bit.
             cpp=tuple({cpp_key(cpp): cpp for cpp in sorted({p[0] for p in points})}.values()),
+            sets=tuple(
+                key
+                for key in SET_METRICS
+                if any(f"{SET_TASK}.{key}" in run.record.sets for run in runs)
+            ),
+            cosines=tuple(
+                key
+                for key in COSINE_METRICS
+                if any(key in run.record.protocol.metrics for run in runs)
+            ),
         )
 
 
@@ -320,6 +341,10 @@ def _require_finite(run: Run) -> None:
                         f"{run.folder / 'images.parquet'}: {column} of {row['id']} is not finite: "
                         "measure it again"
                     )
+    for key, record in run.record.sets.items():
+        numbers = [x for x in (record.value, record.standard_error) if x is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise ResultsError(f"{run.folder / 'run.json'}: {key} is not finite: measure it again")
 
 
 class _Cells:
@@ -354,9 +379,11 @@ class _Cells:
                 some = self._of(task=task, subset=subset) if subset else rows
                 prefix = f"{task}.{subset}" if subset else task
                 cells[f"{prefix}.bpp"] = self._cell(some, "bpp", _bits_per_pixel("bits"))
-                for key in (*_IMAGE_METRICS, *_MORE_IMAGE_METRICS):
+                for key in (*_IMAGE_METRICS, *_MORE_IMAGE_METRICS, *parts.cosines):
                     pool = _pooled_psnr if key == "psnr_pooled_db" else _mean(key)
                     cells[f"{prefix}.{key}"] = self._cell(some, key, pool)
+        for key in parts.sets:
+            cells[f"{SET_TASK}.{key}"] = self._set_cell(f"{SET_TASK}.{key}")
         detail = self._of(task="detail")
         cells["detail.contrast_transfer"] = self._cell(detail, "contrast_transfer", _contrast)
         cells["detail.mtf50_cpp"] = self._cell(detail, "mtf50_cpp", _mtf50)
@@ -430,6 +457,22 @@ class _Cells:
             "cost.decode_images_per_s": self._cell(rows, "decode_images_per_s", _speed("decode_s")),
             "cost.peak_memory_mib": self._cell(self.rows, "peak_memory_mib", _peak),
         }
+
+    def _set_cell(self, key: str) -> Cell:
+        if self.problem is not None:
+            return Cell(None, 0, "missing", INCOMPLETE)
+        record = self.record.sets.get(key)
+        if record is None:
+            return Cell(None, 0, "not-applicable")
+        if record.state == "measured" and record.value is not None:
+            return Cell(
+                record.value,
+                record.n,
+                "measured",
+                standard_error=record.standard_error,
+                warning=record.warning,
+            )
+        return Cell(None, 0, record.state, record.reason)
 
     def _of(self, **where: object) -> list[Row]:
         return [r for r in self.rows if all(r[key] == value for key, value in where.items())]
@@ -616,14 +659,14 @@ def _originals(suite: SuiteFolder, lines: Sequence[Line], parts: _Parts) -> tupl
 def _tables(parts: _Parts) -> tuple[Table, ...]:
     """Return the overview and the breakdowns, with every column."""
     return (
-        Table("overview", "Overview", _overview()),
+        Table("overview", "Overview", _overview(parts)),
         *(
             Table(
                 f"reconstruction.{subset}",
                 f"Reconstruction: {subset}",
                 tuple(
                     _column(f"reconstruction.{subset}.{key}")
-                    for key in ("bpp", *_IMAGE_METRICS, *_MORE_IMAGE_METRICS)
+                    for key in ("bpp", *_IMAGE_METRICS, *_MORE_IMAGE_METRICS, *parts.cosines)
                 ),
             )
             for subset in parts.subsets.get("reconstruction", ())
@@ -710,14 +753,15 @@ def _text_table(by: str, groups: Mapping[str, str]) -> Table:
     )
 
 
-def _overview() -> tuple[Column, ...]:
+def _overview(parts: _Parts) -> tuple[Column, ...]:
     return tuple(
         _column(key)
         for key in (
             "rate.tokens",
             "rate.bits",
-            *(f"reconstruction.{key}" for key in ("bpp", *_IMAGE_METRICS)),
-            *(f"detail.{key}" for key in ("bpp", *_IMAGE_METRICS, "mtf50_cpp")),
+            *(f"reconstruction.{key}" for key in ("bpp", *_IMAGE_METRICS, *parts.cosines)),
+            *(f"{SET_TASK}.{key}" for key in parts.sets),
+            *(f"detail.{key}" for key in ("bpp", *_IMAGE_METRICS, *parts.cosines, "mtf50_cpp")),
             *(f"text.{key}" for key in ("bpp", *_TEXT_METRICS)),
             "cost.encode_images_per_s",
             "cost.decode_images_per_s",
@@ -736,12 +780,13 @@ def _column(key: str, label: str | None = None, metric: str | None = None) -> Co
 
 def shown_columns(table: Table, lines: Sequence[Line]) -> tuple[Column, ...]:
     """Return the columns that say something about the runs: neither not applicable to all of them,
-    nor LPIPS or DISTS that was missing in all (the footnotes say so once)."""
+    nor of a network that was missing in all (the footnotes say so once)."""
 
     def says_nothing(column: Column) -> bool:
         cells = [line.cells[column.key] for line in lines if line.problem is None]
         silent = {"not-applicable"}
-        if column.metric.key.startswith(("lpips_", "dists")):
+        network = column.metric.key in FEATURE_SOURCES
+        if network or column.metric.key.startswith(("lpips_", "dists")):
             silent.add("missing")
         return bool(cells) and all(cell.state in silent for cell in cells)
 

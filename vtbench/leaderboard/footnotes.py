@@ -156,6 +156,17 @@ def _reading(board: Board, columns: Sequence[Column]) -> Iterable[str]:
             and line.cells[column.key].value is not None
         )
         yield f"{line.name}: {error}. The engine errs so much without any tokenizer."
+    warnings: dict[str, list[str]] = {}
+    for column in board.columns:
+        for warning in {line.cells[column.key].warning for line in board.complete} - {None}:
+            labels = warnings.setdefault(str(warning), [])
+            labels += [column.label] if column.label not in labels else []
+    for warning, labels in sorted(warnings.items()):
+        yield f"{', '.join(labels)}: {warning}."
+    if any(
+        cell.standard_error is not None for line in board.complete for cell in line.cells.values()
+    ):
+        yield "±: standard error of a number of the whole set."
     capped = [f"{line.name} {line.capped}" for line in board.complete if line.capped]
     if capped:
         yield (
@@ -296,7 +307,11 @@ def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
     for key, of_metric in labels.items():
         for line in board.complete:
             for cell in {line.cells[c.key] for c in of_metric}:
-                if cell.state in ("missing", "failed") and cell.reason != INCOMPLETE:
+                # A refused set metric is not applicable, and says why.
+                refused = cell.state == "not-applicable" and cell.reason is not None
+                if cell.state in ("missing", "failed") or refused:
+                    if cell.reason == INCOMPLETE:
+                        continue
                     reason = without_paths(cell.reason or "no reason was recorded")
                     reasons.setdefault((key, cell.state, reason), []).append(line.name)
     for (key, state, reason), names in reasons.items():

@@ -37,6 +37,7 @@ from vtbench.leaderboard.footnotes import (
     write_footnotes,
 )
 from vtbench.locations import published_dir
+from vtbench.metrics.catalogue import SET_METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -164,7 +165,9 @@ def format_cell(cell: Cell, column: Column, usual: int) -> str:
     if cell.value is not None:
         bound = {"=": "", ">=": "≥", "<": "<"}[cell.bound]
         told = "" if cell.n == usual or column.group in ("rate", "cost") else f" (n={cell.n})"
-        return f"{bound}{cell.value:.{column.metric.decimals}f}{told}"
+        error = cell.standard_error
+        spread = "" if error is None else f" ± {error:.{column.metric.decimals}f}"
+        return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{told}"
     if cell.state == "failed":
         return (
             f"failed ({cell.reason})"
@@ -389,6 +392,7 @@ def render_csv(board: Board, published: Board | None) -> str:
         head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
         head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
         head += [f"{key}.bound"] if column.metric.key == "mtf50_cpp" else []
+        head += [f"{key}.se"] if column.metric.key in SET_METRICS else []
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
     head += ["processor", "threads", "vtbench", "commit"]
     out = io.StringIO()
@@ -435,6 +439,9 @@ def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra
             yield from map(str, line.ranks.get(column.key, ("", "")))
         if column.metric.key == "mtf50_cpp":
             yield "" if cell is None or cell.value is None else cell.bound
+        if column.metric.key in SET_METRICS:
+            error = None if cell is None else cell.standard_error
+            yield "" if error is None else f"{error:.10g}"
 
 
 def _csv_run(line: Line) -> list[str]:
@@ -467,6 +474,9 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "≥": r"$\geq$",
+    "±": r"$\pm$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
     "–": "--",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }

@@ -8,11 +8,36 @@ codebook and the costs come from the run itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from vtbench.records import Metric
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
+
+_SET = "one number of all images of the task: no mean over images"
+
+_INCEPTION = (
+    "Fréchet distance between pool_3 features (2048) of originals and reconstructions of the same "
+    "images, FID Inception-v3 of the TensorFlow graph, float32 features of 8-bit RGB, float64 moments"
+)
+
+_FID_PAPER = "Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, NeurIPS 2017"
+
+
+def _rfid(convention: str, resizing: str, source: str) -> Metric:
+    return Metric(
+        key=f"rfid@{convention}",
+        label=f"rFID@{convention}",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=f"{_INCEPTION}; resized to 299 as {convention} does: {resizing}.",
+        source=source,
+        decimals=4,
+    )
+
 
 _ALL = (
     Metric(
@@ -149,6 +174,142 @@ _ALL = (
         source=(
             "Ding, Ma, Wang, Simoncelli, IEEE TPAMI 44(5) 2022; DISTS_pytorch of dingkeyan93/DISTS"
         ),
+        decimals=4,
+    ),
+    Metric(
+        key="rfid",
+        label="rFID",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            f"{_INCEPTION}; resized to 299 as TensorFlow 1 does (bilinear, grid i·in/out). ±: "
+            "delete-one-group jackknife of ten. Refused up to 2048 images."
+        ),
+        source=f"{_FID_PAPER}; torch-fidelity 0.4",
+        decimals=4,
+    ),
+    _rfid("torch-fidelity", "TensorFlow 1 bilinear; the same number as rFID", "torch-fidelity 0.4"),
+    _rfid("pytorch-fid", "bilinear, half-pixel centres, not antialiased", "pytorch-fid 0.3"),
+    _rfid("clean-fid", "Pillow's antialiased bicubic of float channels", "clean-fid 0.1.35"),
+    _rfid("torchmetrics", "bilinear, antialiased (its default since 1.8)", "torchmetrics 1.9"),
+    Metric(
+        key="rfid@float64",
+        label="rFID@float64",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            "As rFID with the network in float64: what float32 features cost in precision. Some ten "
+            "times slower."
+        ),
+        source=f"{_FID_PAPER}; torch-fidelity 0.4 with an internal dtype of float64",
+        decimals=4,
+    ),
+    Metric(
+        key="rfid_inf",
+        label="rFID (n→∞, extrapolated)",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            "Not measured but extrapolated: intercept of a straight line through the rFID of eight "
+            "random subsets (both sides together) against 1/n. ±: of the regression. Refused below "
+            "4096 images."
+        ),
+        source="Chong, Forsyth, CVPR 2020",
+        decimals=4,
+    ),
+    Metric(
+        key="kid",
+        label="KID",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            "Squared maximum mean discrepancy of rFID's features under (x·y/2048 + 1)³, unbiased, "
+            "mean over 100 random subsets of 1000 images (all, where there are fewer). ±: jackknife "
+            "over twenty groups of images and the choice of subsets. Can be below 0: the two sides "
+            "are pairs, which pulls it down by about 2/n of an image's kernel with itself."
+        ),
+        source="Bińkowski, Sutherland, Arbel, Gretton, ICLR 2018; torch-fidelity 0.4",
+        decimals=6,
+    ),
+    Metric(
+        key="inception_score",
+        label="Inception Score",
+        unit="",
+        better=None,
+        version=1,
+        pooled=_SET,
+        definition=(
+            "exp of the mean divergence of p(class|reconstruction) from its mean, ten splits of the "
+            "shuffled images, logits without bias. ±: of the mean over splits. It does not look at "
+            "the originals: more of it is not a better reconstruction."
+        ),
+        source="Salimans et al., NeurIPS 2016; torch-fidelity 0.4",
+        decimals=3,
+    ),
+    Metric(
+        key="fd_dinov2",
+        label="FD-DINOv2",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            "Fréchet distance between class tokens (1024) of DINOv2 ViT-L/14, both sides of the "
+            "picture to 224 by Pillow's bicubic. ±: jackknife of ten groups. Refused up to 1024 "
+            "images."
+        ),
+        source="Stein et al., NeurIPS 2023 (dgm-eval); Oquab et al., TMLR 2024",
+        decimals=3,
+    ),
+    Metric(
+        key="cmmd",
+        label="CMMD",
+        unit="",
+        better="lower",
+        version=1,
+        pooled=_SET,
+        definition=(
+            "1000 × squared maximum mean discrepancy under a gaussian kernel of σ 10, biased, of "
+            "unit-length CLIP ViT-L/14-336 embeddings (768), middle square to 336 by Pillow's "
+            "bicubic. ±: jackknife of twenty groups."
+        ),
+        source="Jayasumana et al., CVPR 2024; google-research/cmmd",
+        decimals=4,
+    ),
+    Metric(
+        key="dinov2_cos",
+        label="DINOv2 cosine",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Cosine between the class tokens of original and reconstruction, DINOv2 ViT-L/14, as for "
+            "FD-DINOv2."
+        ),
+        source="Oquab et al., TMLR 2024",
+        decimals=4,
+    ),
+    Metric(
+        key="clip_cos",
+        label="CLIP cosine",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Cosine between the image embeddings of original and reconstruction, CLIP ViT-L/14-336, "
+            "as for CMMD."
+        ),
+        source="Radford et al., ICML 2021",
         decimals=4,
     ),
     Metric(
@@ -439,6 +600,45 @@ _ALL = (
         decimals=0,
     ),
 )
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Which network's features a metric compares, which resizing of the FID Inception, and the dtype
+    that it runs in."""
+
+    network: str
+    resizing: str = ""
+    dtype: str = "float32"
+
+
+FEATURE_SOURCES: Mapping[str, FeatureSource] = MappingProxyType(
+    {
+        "rfid": FeatureSource("fid-inception", "tf1"),
+        "rfid@torch-fidelity": FeatureSource("fid-inception", "tf1"),
+        "rfid@pytorch-fid": FeatureSource("fid-inception", "half-pixel"),
+        "rfid@clean-fid": FeatureSource("fid-inception", "pil-bicubic"),
+        "rfid@torchmetrics": FeatureSource("fid-inception", "antialias"),
+        "rfid@float64": FeatureSource("fid-inception", "tf1", "float64"),
+        "rfid_inf": FeatureSource("fid-inception", "tf1"),
+        "kid": FeatureSource("fid-inception", "tf1"),
+        "inception_score": FeatureSource("fid-inception", "tf1"),
+        "fd_dinov2": FeatureSource("dinov2-vitl14"),
+        "cmmd": FeatureSource("clip-vitl14-336"),
+        "dinov2_cos": FeatureSource("dinov2-vitl14"),
+        "clip_cos": FeatureSource("clip-vitl14-336"),
+    }
+)
+"""The metrics of deep features, in the order of the tables."""
+
+COSINE_METRICS = ("dinov2_cos", "clip_cos")
+"""Those of them that have a value an image."""
+
+SET_METRICS = tuple(key for key in FEATURE_SOURCES if key not in COSINE_METRICS)
+"""Those that have one value for all images of a task."""
+
+SET_TASK = "reconstruction"
+"""The only task whose images are alike enough to be a distribution."""
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.key: metric for metric in _ALL})
 """Every metric that a suite may name, by key, in the order of the tables."""

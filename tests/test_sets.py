@@ -1,0 +1,367 @@
+"""Set metrics in the pass, with a small network in the Inception's place: what is measured once, what
+is kept, what a kill leaves, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vtbench import metric_weights, sets
+from vtbench.errors import SuiteError
+from vtbench.files import sha256_file
+from vtbench.images import encode_png, to_float, to_uint8
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.tables import render_csv, render_markdown
+from vtbench.locations import cache_dir
+from vtbench.metrics.distribution import Moments, frechet_distance, kernel_distance
+from vtbench.metrics.features import VITS, cosine_similarity
+from vtbench.metrics.inception import FidInceptionV3
+from vtbench.metrics.vit import Shape, VisionTransformer
+from vtbench.plan import Request
+from vtbench.registry import load_registry
+from vtbench.results import RunRecord, read_run
+from vtbench.runner import Outcome, run_suite
+from vtbench.sets import FeatureSets, SetRun
+from vtbench.suites import load_pixels, load_suite
+from vtbench.tokenizers import build_tokenizer
+from vtbench.weights import WeightFiles
+
+DIM = 2
+KEYS = ("rfid", "kid", "rfid@clean-fid", "inception_score", "dinov2_cos")
+
+
+class Colours:
+    """Two features and three logits of a picture: means of its colours and edges."""
+
+    seen: list[int] = []  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        self.name, self.dim, self.width = name, DIM, DIM + 3
+        self.identity: Mapping[str, str] = {"colours.pth": "0" * 64}
+        self.dtype = torch.float64 if name.endswith("float64") else torch.float32
+
+    def __call__(self, images: Tensor) -> Tensor:
+        Colours.seen.append(len(images))
+        x = images.to(self.dtype) / 255
+        edges = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
+        return torch.stack([x[:, 0].mean((1, 2)), edges * 9, *x.mean((2, 3)).T], dim=1)
+
+
+@pytest.fixture
+def colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Put the small network behind every feature metric, and the cache into a folder of its own."""
+
+    def open_small(self: FeatureSets, key: str, *, with_logits: bool) -> str:
+        source = sets.FEATURE_SOURCES[key]
+        encoder = Colours(f"{source.network}.{source.resizing}.{source.dtype}")
+        self._encoders.setdefault(encoder.name, encoder)
+        self.networks |= encoder.identity
+        return encoder.name
+
+    monkeypatch.setattr(FeatureSets, "_open", open_small)
+    monkeypatch.setattr(sets, "FRECHET_DIM", {"fid-inception": DIM, "dinov2-vitl14": DIM})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Colours.seen.clear()
+
+
+class Quiet:
+    """A listener that kills the run after so many images."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.images, self.kill_at = 0, kill_at
+
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        self.images = 0
+
+    def advanced(self, images: int) -> None:
+        self.images += images
+        if self.kill_at is not None and self.images >= self.kill_at:
+            raise KeyboardInterrupt
+
+    def finished(self, outcome: Outcome) -> None:
+        pass
+
+
+def ask(
+    data: Path, out: Path, *names: str, keys: tuple[str, ...] = KEYS, **changes: object
+) -> Request:
+    """Return a request of the mini suite with set metrics among its own."""
+    path = data / "suites" / "mini.yaml"
+    text = path.read_text()
+    if "rfid" not in text:
+        own = "reconstruction: {metrics: [psnr_db"
+        assert own in text
+        path.write_text(text.replace(own, f"{own}, {', '.join(keys)}"))
+    suite, registry = load_suite("mini", [data]), load_registry()
+    settings: dict[str, object] = {
+        "suite": suite,
+        "entries": tuple(registry[name] for name in names),
+        "out": out,
+        "tasks": ("reconstruction",),
+        "device": "cpu",
+    }
+    return Request(**(settings | changes))  # type: ignore[arg-type]
+
+
+def record_of(out: Path, name: str) -> RunRecord:
+    return read_run(out / name).record
+
+
+@pytest.mark.usefixtures("colours")
+def test_set_metrics_are_those_of_the_images_in_the_suites_order(
+    data: Path, tmp_path: Path
+) -> None:
+    asked = ask(data, tmp_path / "out", "jpeg-q10")
+    assert run_suite(asked, Quiet())[0].status == "measured"
+    record = record_of(tmp_path / "out", "jpeg-q10")
+    tokenizer = build_tokenizer(asked.entries[0], device="cpu", dtype="fp32")
+    net = Colours("by hand")
+    reference, image, cosines = [], [], {}
+    for sample in asked.samples():
+        x = to_float([load_pixels(sample)])
+        y = to_uint8(tokenizer.decode(tokenizer.encode(x)))
+        reference.append(net(to_uint8(x)))
+        image.append(net(y))
+        cosines[sample.id] = cosine_similarity(reference[-1][:, :DIM], image[-1][:, :DIM])
+    sides = [torch.cat(side).numpy()[:, :DIM] for side in (reference, image)]
+    rfid = frechet_distance(*(Moments.of(side) for side in sides))
+    assert rfid > 1e-5
+    found = record.sets["reconstruction.rfid"]
+    assert found.value == pytest.approx(rfid, rel=1e-9)  # the same float32 features
+    assert (found.state, found.n, found.version) == ("measured", 4, 1)
+    assert found.weights == {"colours.pth": "0" * 64} == record.protocol.networks
+    assert found.warning is not None and "4 images" in found.warning
+    assert record.sets["reconstruction.kid"].value == pytest.approx(
+        kernel_distance(*sides).value, rel=1e-9
+    )
+    assert record.sets["reconstruction.kid"].warning is None
+    assert record.sets["reconstruction.inception_score"].state == "not-applicable"  # ten splits
+    for row in read_run(tmp_path / "out" / "jpeg-q10").rows:
+        assert row["dinov2_cos"] == pytest.approx(float(cosines[row["id"]]), abs=1e-12)
+        assert row["clip_cos"] is None
+    # The mutant: one side in another order is other pairs, and another cosine.
+    assert len({round(float(value), 6) for value in cosines.values()}) == 4
+    assert not list((tmp_path / "out").glob(".*features*"))
+
+
+@pytest.mark.usefixtures("colours")
+def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path) -> None:
+    keys = ("rfid", "rfid@torch-fidelity", "kid")  # one network and resizing, one pass
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())
+    assert sum(Colours.seen) == 2 * 4
+    Colours.seen.clear()
+    run_suite(ask(data, tmp_path / "out", "jpeg-q25", "resize-2x"), Quiet())  # another process
+    assert sum(Colours.seen) == 2 * 4
+    fresh = tmp_path / "cold"
+    for file in cache_dir().rglob("*.*"):
+        file.unlink()
+    run_suite(ask(data, fresh, "jpeg-q25"), Quiet())
+    cold, warm = (record_of(out, "jpeg-q25").sets for out in (fresh, tmp_path / "out"))
+    assert cold == warm
+    assert record_of(tmp_path / "out", "jpeg-q10").sets != warm
+
+
+@pytest.mark.usefixtures("colours")
+def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
+    found = []
+    for size in (1, 3):
+        for file in cache_dir().rglob("*.*"):
+            file.unlink()
+        run_suite(ask(data, tmp_path / str(size), "jpeg-q10", batch_size=size), Quiet())
+        found.append(record_of(tmp_path / str(size), "jpeg-q10").sets["reconstruction.rfid"].value)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)  # float32 means of other batches
+
+
+@pytest.mark.usefixtures("colours")
+def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
+    keys = ("rfid", "rfid@float64")
+    found = []
+    for size in (1, 3):
+        for file in cache_dir().rglob("*.*"):
+            file.unlink()
+        asked = ask(data, tmp_path / str(size), "jpeg-q10", keys=keys, batch_size=size)
+        run_suite(asked, Quiet())
+        found.append(record_of(tmp_path / str(size), "jpeg-q10").sets)
+        kept = {np.load(path).dtype.name for path in cache_dir().rglob("*.npy")}
+        assert kept == {"float32", "float64"}
+    one, three = (sets["reconstruction.rfid@float64"].value for sets in found)
+    assert one == pytest.approx(three, rel=1e-9)
+    assert 0 < abs(float(one or 0) - float(found[0]["reconstruction.rfid"].value or 0)) < 1e-5
+
+
+@pytest.mark.usefixtures("colours")
+@pytest.mark.parametrize("lost", ["nothing", "spool", "tail"])
+def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost: str) -> None:
+    run_suite(ask(data, tmp_path / "whole", "jpeg-q10", batch_size=1), Quiet())
+    whole = record_of(tmp_path / "whole", "jpeg-q10").sets
+    for file in cache_dir().rglob("*.*"):
+        file.unlink()
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet(kill_at=2))
+    spools = sorted((out / ".jpeg-q10.features").iterdir())
+    assert {spool.name.split(".")[-1] for spool in spools} == {"images", "originals"}
+    if lost == "spool":
+        spools[0].unlink()
+    elif lost == "tail":  # a kill between the features and the rows: more features than rows
+        for spool in spools:
+            spool.write_bytes(spool.read_bytes() + b"\x00" * 30)
+    Colours.seen.clear()
+    assert run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet())[0].status == "measured"
+    # Three encoders (two resizings, one for the cosine), both sides, of what was still to do.
+    assert sum(Colours.seen) == 3 * 2 * (4 if lost == "spool" else 2)
+    assert record_of(out, "jpeg-q10").sets == whole
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.usefixtures("colours")
+def test_what_is_no_set_is_refused_with_a_reason(data: Path, tmp_path: Path) -> None:
+    run_suite(ask(data, tmp_path / "out", "identity", limit=2), Quiet())
+    limited = record_of(tmp_path / "out", "identity").sets["reconstruction.rfid"]
+    assert (limited.state, limited.value) == ("not-applicable", None)
+    assert "--limit" in str(limited.reason)
+    assert not Colours.seen or max(Colours.seen) <= 2  # the cosine alone
+    sets.FRECHET_DIM["fid-inception"] = 4  # as many as there are images
+    run_suite(ask(data, tmp_path / "few", "identity"), Quiet())
+    few = record_of(tmp_path / "few", "identity").sets
+    assert few["reconstruction.rfid"].state == "not-applicable"
+    assert "at least 5" in str(few["reconstruction.rfid"].reason)
+    assert few["reconstruction.kid"].state == "measured"  # it needs no covariance
+
+
+def test_missing_weights_are_missing_and_say_what_brings_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.delenv("VTBENCH_WEIGHTS", raising=False)
+    run_suite(ask(data, tmp_path / "out", "identity"), Quiet())
+    record = record_of(tmp_path / "out", "identity")
+    assert record.complete
+    kid = record.sets["reconstruction.kid"]
+    assert (kid.state, kid.value) == ("missing", None)
+    assert "vtbench fetch fid-inception" in str(kid.reason)
+    assert "vtbench fetch dinov2-vitl14" in str(record.protocol.metrics["dinov2_cos"].reason)
+    assert record.sets["reconstruction.rfid"].state == "not-applicable"  # 4 images, and no network
+
+
+@pytest.mark.usefixtures("colours")
+def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Path) -> None:
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10"), Quiet())
+    for path in cache_dir().rglob("*.json"):
+        pixels = json.loads(path.read_text())
+        pixels["photo-1"] = hashlib.sha256(b"another").hexdigest()
+        path.write_text(json.dumps(pixels))
+    run_suite(ask(data, tmp_path / "out", "jpeg-q25"), Quiet())
+    found = record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"]
+    assert found.state == "failed" and "other pixels" in str(found.reason)
+    assert not list(cache_dir().rglob("*.npy"))
+    again = run_suite(ask(data, tmp_path / "out", "jpeg-q25"), Quiet())[0]
+    assert "a metric of the whole set had failed" in str(again.reason)
+    assert record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"].state == "measured"
+
+
+@pytest.mark.usefixtures("colours")
+def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -> None:
+    asked = ask(data, tmp_path / "out", "jpeg-q10")
+    rows = [{"id": s.id, "task": s.task, "error": None} for s in asked.samples()]
+    rows[2]["error"] = "broken"
+    run = SetRun(
+        FeatureSets(asked.suite, asked.tasks, device="cpu", limit=None), tmp_path / ".features"
+    )
+    record = run.finish(rows)["reconstruction.rfid"]
+    assert (record.state, record.reason, record.value) == ("failed", "1 of 4 images failed", None)
+
+
+@pytest.mark.usefixtures("colours")
+def test_the_board_shows_a_distance_with_its_error_and_its_warning(
+    data: Path, tmp_path: Path
+) -> None:
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", "jpeg-q50", "identity"), Quiet())
+    board = read_board(tmp_path / "out")
+    cells = {line.name: line.cells["reconstruction.rfid"] for line in board.lines}
+    assert cells["identity"].value == pytest.approx(0, abs=1e-9)
+    for name in ("jpeg-q50", "jpeg-q10"):
+        value = cells[name].value
+        assert value is not None and value > 1e-4
+    text = render_markdown(board, None)
+    assert "rFID ↓" in text and "rFID@clean-fid ↓" in text and "DINOv2 cosine ↑" in text
+    assert "from 4 images: biased upward" in text
+    assert "Inception Score not-applicable in all runs, so it has no column" in text
+    head, first = render_csv(board, None).splitlines()[:2]
+    assert "reconstruction.rfid.se" in head.split(",")
+    assert "kid" in head and first.startswith("local,")
+
+
+def test_the_networks_themselves_run_in_the_pass(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights at the places where the published ones are looked for."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inception, recipe = (
+            FidInceptionV3(),
+            replace(
+                VITS["dinov2-vitl14"], shape=Shape(14, 2, 16, 1, 2, 1e-6, layer_scale=True), side=28
+            ),
+        )
+        vit = VisionTransformer(recipe.shape)
+        for parameter in vit.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    torch.save(inception.state_dict(), folder / "inception.pth")
+    torch.save(vit.state_dict(), folder / "dinov2.pth")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VTBENCH_WEIGHTS", str(folder))
+    monkeypatch.setitem(VITS, "dinov2-vitl14", recipe)
+    paths = {"fid-inception": folder / "inception.pth", "dinov2-vitl14": folder / "dinov2.pth"}
+    stated = {name: sha256_file(path)[:8] for name, path in paths.items()}
+    find = metric_weights.find_metric_weights
+    monkeypatch.setattr(
+        sets,
+        "find_metric_weights",
+        lambda name: WeightFiles(paths[name], (paths[name],)) if name in paths else find(name),
+    )
+    monkeypatch.setattr(sets, "_stated_sha8", stated.__getitem__)
+    keys = ("rfid", "kid", "cmmd", "dinov2_cos")
+    assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())[0].record
+    run = read_run(tmp_path / "out" / "jpeg-q10")
+    found = run.record.sets
+    assert found["reconstruction.kid"].state == "measured"
+    assert found["reconstruction.kid"].weights == {
+        "inception.pth": sha256_file(folder / "inception.pth")
+    }
+    assert found["reconstruction.rfid"].state == "not-applicable"  # 4 images, 2048 features
+    assert found["reconstruction.cmmd"].state == "missing"
+    assert set(run.record.protocol.networks) == {"inception.pth", "dinov2.pth"}
+    of_task = [row["dinov2_cos"] for row in run.rows if row["task"] == "reconstruction"]
+    assert len(of_task) == 4 and all(0 < value < 1 for value in of_task)
+    # Another file of the same name is another run, and one that is not pinned is refused.
+    (folder / "dinov2.pth").write_bytes(b"")
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())
+    state = record_of(tmp_path / "out", "jpeg-q10").protocol.metrics["dinov2_cos"]
+    assert state.state == "missing" and "does not start with" in str(state.reason)
+
+
+def test_a_set_metric_is_of_reconstruction_alone(data: Path) -> None:
+    path = data / "suites" / "mini.yaml"
+    path.write_text(path.read_text().replace("cer, wer, ned]", "cer, wer, ned, rfid]"))
+    with pytest.raises(SuiteError, match="rfid is of a whole set"):
+        load_suite("mini", [data])
+    path.write_text(path.read_text().replace("ned, rfid]", "ned, ssim@clean-fid]"))
+    with pytest.raises(SuiteError, match="no metric named 'ssim@clean-fid'"):
+        load_suite("mini", [data])
+
+
+def test_an_image_of_other_pixels_never_reaches_a_distance(data: Path, tmp_path: Path) -> None:
+    (data / "mini" / "photo-1.png").write_bytes(encode_png(np.zeros((64, 64, 3), np.uint8)))
+    with pytest.raises(SuiteError, match="photo-1"):
+        run_suite(ask(data, tmp_path / "out", "identity"), Quiet())

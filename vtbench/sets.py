@@ -1,0 +1,423 @@
+"""Metrics of whole sets: features are spooled to disk as the pass goes, distances taken at its end.
+
+    batch ─► FeatureSets.encode: each network once a side ─► SetRun.append ─► <run>.features/ on disk
+    end of the run ─► SetRun.finish: originals and reconstructions in the suite's order ─► SetRecord
+
+Memory does not grow with the number of images. The spool holds one row a row of the partial file
+that has no error, in the same order, and is written first: a killed run goes on from both. Features
+of the originals are computed once a suite and network and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtbench import metrics as metric_code
+from vtbench.errors import OutputError, TooFewImages, WeightsError
+from vtbench.files import sha256_file, write_atomic
+from vtbench.locations import cache_dir
+from vtbench.metric_weights import (
+    file_names,
+    find_metric_weights,
+    get_metric_weights,
+    stated_digests,
+)
+from vtbench.metrics import distribution
+from vtbench.metrics.catalogue import (
+    COSINE_METRICS,
+    FEATURE_SOURCES,
+    METRICS,
+    SET_METRICS,
+    SET_TASK,
+)
+from vtbench.metrics.distribution import Estimate, Features
+from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, cosine_similarity
+from vtbench.metrics.inception import FEATURES, Inception
+from vtbench.records import Sample
+from vtbench.results import MetricRecord, Row, SetRecord
+from vtbench.suites import Suite
+
+Rows = Features
+Pair = tuple[Tensor, Tensor]
+"""Features of the originals and of the reconstructions of a batch."""
+
+FRECHET_DIM = {"fid-inception": FEATURES, "dinov2-vitl14": 1024}
+"""Features of the networks under a Fréchet distance: so many images are too few."""
+
+
+class FeatureSets:
+    """The feature networks that a suite's metrics need, opened once, shared by all tokenizers.
+
+    A metric whose weights are not here is `missing`, one of a set too small for it, or of a run with
+    a limit, `not-applicable`, each with its reason in `states`. networks: sha256 of what was opened.
+    """
+
+    def __init__(
+        self, suite: Suite, tasks: Sequence[str], *, device: str, limit: int | None
+    ) -> None:
+        self.suite = suite
+        self.states: dict[str, MetricRecord] = {}
+        self.networks: dict[str, str] = {}
+        self._device = device
+        self._encoders: dict[str, Encoder] = {}
+        self._of: dict[str, str] = {}
+        self._inceptions: dict[str, Inception] = {}
+        self._references: dict[str, Reference] = {}
+        counts = suite.images_per_task()
+        wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
+        for key in (key for key in FEATURE_SOURCES if key in wanted):
+            version = METRICS[key].version
+            try:
+                if key in SET_METRICS:
+                    _require_set(key, counts.get(SET_TASK, 0), limit)
+                self._of[key] = self._open(key, with_logits="inception_score" in wanted)
+                record = MetricRecord(version=version, state="measured")
+            except TooFewImages as error:
+                record = MetricRecord(version=version, state="not-applicable", reason=str(error))
+            except WeightsError as error:
+                record = MetricRecord(version=version, state="missing", reason=str(error))
+            self.states[key] = record
+
+    def _open(self, key: str, *, with_logits: bool) -> str:
+        source = FEATURE_SOURCES[key]
+        path = find_metric_weights(source.network).path
+        sha8 = _stated_sha8(source.network)
+        encoder: Encoder
+        if source.network == "fid-inception":
+            if source.dtype not in self._inceptions:
+                dtype = torch.float64 if source.dtype == "float64" else torch.float32
+                self._inceptions[source.dtype] = Inception(
+                    path, device=self._device, dtype=dtype, sha8=sha8
+                )
+            encoder = InceptionFeatures(
+                self._inceptions[source.dtype],
+                source.resizing,
+                with_logits=with_logits and source == FEATURE_SOURCES["inception_score"],
+            )
+        elif source.network in self._encoders:
+            return source.network
+        else:
+            encoder = VitFeatures(source.network, path, device=self._device, sha8=sha8)
+        self._encoders.setdefault(encoder.name, encoder)
+        self.networks |= encoder.identity
+        return encoder.name
+
+    def measured(self, task: str, among: Iterable[str]) -> dict[str, str]:
+        """Return the metrics of a task that can be measured, with their encoder."""
+        wanted = self.suite.protocol.tasks[task].metrics
+        return {key: self._of[key] for key in among if key in wanted and key in self._of}
+
+    def set_encoders(self) -> dict[str, Encoder]:
+        """Return the encoders of the set metrics by name."""
+        if SET_TASK not in self.suite.protocol.tasks:
+            return {}
+        names = dict.fromkeys(self.measured(SET_TASK, SET_METRICS).values())
+        return {name: self._encoders[name] for name in names}
+
+    def encode(
+        self, task: str, samples: Sequence[Sample], original: Tensor, image: Tensor
+    ) -> dict[str, Pair]:
+        """Return the features of a batch by encoder. Both sides are uint8 N×3×H×W. Originals whose
+        features are in the cache do not go through the network again."""
+        pairs = {}
+        for name in dict.fromkeys(self.measured(task, FEATURE_SOURCES).values()):
+            encoder = self._encoders[name]
+            kept = self.reference(name) if task == SET_TASK else None
+            known = kept.find(samples) if kept is not None else None
+            reference = encoder(original)[:, : encoder.dim] if known is None else known
+            pairs[name] = (reference, encoder(image))
+        return pairs
+
+    def put_cosines(self, task: str, pairs: Mapping[str, Pair], rows: Sequence[Row]) -> None:
+        """Put the cosine similarities of a batch into its rows."""
+        for key, name in self.measured(task, COSINE_METRICS).items():
+            reference, image = pairs[name]
+            values = cosine_similarity(reference, image[:, : self._encoders[name].dim])
+            for row, value in zip(rows, values, strict=True):
+                row[key] = float(value)
+
+    def reference(self, name: str) -> Reference | None:
+        """Return the cached features of the originals of SET_TASK, None where there are none."""
+        if name not in self._references:
+            if name not in self.set_encoders():
+                return None
+            found = Reference.open(self.reference_path(name))
+            if found is None:
+                return None
+            self._references[name] = found
+        return self._references[name]
+
+    def forget_reference(self, name: str) -> None:
+        """Remove cached features that turned out to be of other pixels."""
+        self._references.pop(name, None)
+        self.reference_path(name).unlink(missing_ok=True)
+
+    def reference_path(self, name: str) -> Path:
+        """Return where the originals' features are cached: named by everything that they follow
+        from, the protocol with its manifest, the network's weights and code, the device."""
+        encoder = self._encoders[name]
+        folder = Path(metric_code.__file__).parent
+        follows = {
+            "suite": self.suite.sha256,
+            "encoder": name,
+            "weights": dict(encoder.identity),
+            "device": self._device.partition(":")[0],
+            "torch": torch.__version__,
+            "code": [sha256_file(folder / f"{m}.py") for m in ("features", "inception", "vit")],
+        }
+        digest = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
+        return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"
+
+
+def _stated_sha8(network: str) -> str | None:
+    """Return the first digits of the sha256 that the catalogue states for a network's file."""
+    entry = get_metric_weights(network)
+    stated = stated_digests(entry, *file_names(entry))[0]
+    return None if stated is None else stated[:8]
+
+
+def _require_set(key: str, n: int, limit: int | None) -> None:
+    if limit is not None:
+        raise TooFewImages(f"{key} is of all images: not with --limit")
+    network = FEATURE_SOURCES[key].network
+    if key.startswith(("rfid", "fd_")):
+        distribution.require_images(n, FRECHET_DIM[network], METRICS[key].label)
+
+
+class Reference:
+    """The originals' features in the suite's order: an .npy file, and beside it which image each row
+    is of and the digest of that image's pixels."""
+
+    def __init__(self, features: Rows, pixels: Mapping[str, str]) -> None:
+        self.features = features
+        self.pixels = pixels
+        self._row = {name: row for row, name in enumerate(pixels)}
+
+    @classmethod
+    def open(cls, path: Path) -> Reference | None:
+        """Return a cached reference mapped from disk; None where it is absent or damaged."""
+        try:
+            pixels = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+        if features.ndim != 2 or features.dtype.kind != "f" or len(features) != len(pixels):
+            return None
+        return cls(features, pixels)
+
+    @classmethod
+    def write(cls, path: Path, features: Rows, pixels: Mapping[str, str]) -> Reference:
+        """Write a reference, the features first, and return it as it is read again."""
+        write_array(path, features)
+        write_atomic(path.with_suffix(".json"), json.dumps(dict(pixels)).encode())
+        written = cls.open(path)
+        if written is None:
+            raise OutputError(f"cannot read {path} again")
+        return written
+
+    def find(self, samples: Sequence[Sample]) -> Tensor | None:
+        """Return the features of some images, None unless all are there."""
+        if not all(sample.id in self._row for sample in samples):
+            return None
+        rows = [self._row[sample.id] for sample in samples]
+        return torch.from_numpy(np.array(self.features[rows]))
+
+
+class FeatureSpool:
+    """Rows of one width and dtype, appended to a file as they come."""
+
+    def __init__(self, path: Path, width: int, dtype: torch.dtype) -> None:
+        self.path, self.width, self.dtype = path, width, dtype
+        self._bytes = width * dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size // self._bytes if self.path.exists() else 0
+
+    def keep(self, rows: int) -> None:
+        """Drop what is behind the first `rows` rows, a torn row too."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.truncate(rows * self._bytes)
+
+    def append(self, features: Tensor) -> None:
+        """Add rows; they survive a kill from here on."""
+        try:
+            with self.path.open("ab") as file:
+                file.write(features.to(self.dtype).contiguous().numpy().tobytes())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def read(self, order: Sequence[int]) -> Rows:
+        """Return the rows in an order, mapped from disk where it is the order of the file."""
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        rows: Rows = np.memmap(self.path, kind, "r", shape=(len(self), self.width))
+        if list(order) == list(range(len(self))):
+            return rows
+        return write_array(self.path.with_name(f"{self.path.name}.sorted.npy"), rows, order)
+
+
+def write_array(path: Path, rows: Rows, order: Sequence[int] | None = None) -> Rows:
+    """Write rows to an .npy file a part at a time, whole or not at all; return them mapped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    order = range(len(rows)) if order is None else order
+    try:
+        target = np.lib.format.open_memmap(
+            part, mode="w+", dtype=rows.dtype, shape=(len(order), rows.shape[1])
+        )
+        for start in range(0, len(order), distribution.ROWS):
+            some = order[start : start + distribution.ROWS]
+            target[start : start + len(some)] = rows[np.asarray(some)]
+        target.flush()
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    written: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    return written
+
+
+class SetRun:
+    """The features of one tokenizer's run, in a hidden folder until the run is complete."""
+
+    def __init__(self, sets: FeatureSets, folder: Path) -> None:
+        self.sets, self.folder = sets, folder
+        self._encoders = sets.set_encoders()
+        self._images = {
+            name: FeatureSpool(folder / f"{name}.images", encoder.width, encoder.dtype)
+            for name, encoder in self._encoders.items()
+        }
+        self._originals = {
+            name: FeatureSpool(folder / f"{name}.originals", encoder.dim, encoder.dtype)
+            for name, encoder in self._encoders.items()
+            if sets.reference(name) is None
+        }
+        self._ids: list[str] = []
+
+    def resume(self, rows: Sequence[Row]) -> bool:
+        """Go on behind the rows that were kept; False where their features are gone: then the run
+        begins anew and the caller forgets the rows."""
+        kept = [row["id"] for row in rows if row["task"] == SET_TASK]
+        spools = [*self._images.values(), *self._originals.values()]
+        whole = all(len(spool) >= len(kept) for spool in spools)
+        self._ids = kept if whole else []
+        for spool in spools:
+            spool.keep(len(self._ids))
+        return whole
+
+    def append(
+        self, task: str, samples: Sequence[Sample], pairs: Mapping[str, Pair], rows: Sequence[Row]
+    ) -> None:
+        """Spool the features of a batch's images, those without an error alone."""
+        if task != SET_TASK or not self._encoders:
+            return
+        good = [index for index, row in enumerate(rows) if row["error"] is None]
+        for name, spool in self._images.items():
+            spool.append(pairs[name][1][good])
+        for name, spool in self._originals.items():
+            spool.append(pairs[name][0][good])
+        self._ids += [samples[index].id for index in good]
+
+    def finish(self, rows: Sequence[Row]) -> dict[str, SetRecord]:
+        """Return the set metrics of a run by `<task>.<metric>`. rows: in the suite's order."""
+        if SET_TASK not in self.sets.suite.protocol.tasks:
+            return {}
+        wanted = self.sets.suite.protocol.tasks[SET_TASK].metrics
+        keys = [key for key in SET_METRICS if key in wanted and key in self.sets.states]
+        of_task = [row for row in rows if row["task"] == SET_TASK]
+        failed = sum(row["error"] is not None for row in of_task)
+        sides = {} if failed else {name: self._sides(name, of_task) for name in self._encoders}
+        records: dict[str, SetRecord] = {}
+        for key in keys:
+            state = self.sets.states[key]
+            record = SetRecord(version=state.version, state=state.state, reason=state.reason)
+            if state.state == "measured":
+                if failed:
+                    reason = f"{failed} of {len(of_task)} images failed"
+                    record = record.model_copy(update={"state": "failed", "reason": reason})
+                else:
+                    name = self.sets.measured(SET_TASK, [key])[key]
+                    record = _measure_record(key, self._encoders[name], sides[name], record)
+            records[f"{SET_TASK}.{key}"] = record
+        return records
+
+    def _sides(self, name: str, rows: Sequence[Row]) -> tuple[Rows, Rows] | None:
+        """Return the features of originals and reconstructions in the order of the rows, and cache
+        the originals'. None where the cached ones are of other pixels: they are removed."""
+        place = {image: index for index, image in enumerate(self._ids)}
+        order = [place[row["id"]] for row in rows]
+        pixels = {row["id"]: row["sha256"] for row in rows}
+        if name in self._originals:
+            path = self.sets.reference_path(name)
+            kept = Reference.write(path, self._originals[name].read(order), pixels)
+        else:
+            found = self.sets.reference(name)
+            if found is None or dict(found.pixels) != pixels:
+                self.sets.forget_reference(name)
+                return None
+            kept = found
+        return kept.features, self._images[name].read(order)
+
+    def discard(self) -> None:
+        """Remove the spools: the run is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _measure_record(
+    key: str, encoder: Encoder, sides: tuple[Rows, Rows] | None, record: SetRecord
+) -> SetRecord:
+    if sides is None:
+        reason = "cached features of the originals were of other pixels: removed, run again"
+        return record.model_copy(update={"state": "failed", "reason": reason})
+    reference, image = sides
+    try:
+        estimate = measure_set(key, reference, image, encoder.dim)
+    except TooFewImages as error:
+        return record.model_copy(update={"state": "not-applicable", "reason": str(error)})
+    except (np.linalg.LinAlgError, ValueError) as error:
+        return record.model_copy(update={"state": "failed", "reason": str(error)})
+    return record.model_copy(
+        update={
+            "value": estimate.value,
+            "standard_error": estimate.standard_error,
+            "n": len(image),
+            "warning": distribution.warn_few(len(image)) if is_frechet(key) else None,
+            "weights": dict(encoder.identity),
+        }
+    )
+
+
+def is_frechet(key: str) -> bool:
+    """Return whether a set metric is a Fréchet distance of n images, biased where they are few."""
+    return key.startswith(("rfid", "fd_")) and key != "rfid_inf"
+
+
+def measure_set(key: str, reference: Features, image: Features, dim: int) -> Estimate:
+    """Return a set metric of paired features. image: n×width, of which `dim` are features and the
+    others logits. Raises TooFewImages."""
+    label = METRICS[key].label
+    logits, image = image[:, dim:], image[:, :dim]
+    for side in (reference, image):
+        for start in range(0, len(side), distribution.ROWS):
+            if not np.isfinite(side[start : start + distribution.ROWS]).all():
+                raise ValueError("the features have NaN or infinite values")
+    measures: dict[str, Callable[[], Estimate]] = {
+        "rfid": lambda: distribution.frechet_jackknife(reference, image, what=label),
+        "fd_dinov2": lambda: distribution.frechet_jackknife(reference, image, what=label),
+        "rfid_inf": lambda: distribution.extrapolate_frechet(reference, image, what=label),
+        "kid": lambda: distribution.kernel_distance(reference, image),
+        "cmmd": lambda: distribution.clip_mmd(reference, image),
+        "inception_score": lambda: distribution.inception_score(logits),
+    }
+    if key in measures:
+        return measures[key]()
+    sides = (distribution.Moments.of(side) for side in (reference, image))
+    return Estimate(distribution.frechet_distance(*sides, what=label))
