@@ -48,6 +48,10 @@ def build_tokenizer(
     if found is not None:
         check_hashes(entry, found)
         options["weights"] = found.path
+        declared = getattr(entry.weights, "files", ())
+        # A snapshot of the hub may hold the files of other entries too.
+        if len(declared) == 1 and found.path.is_dir():
+            options["weights"] = found.path / declared[0]
     try:
         return adapter(
             entry.spec, device=resolve_device(device), dtype=DTYPES[dtype], seed=seed, **options

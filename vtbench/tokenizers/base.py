@@ -20,12 +20,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NOMINAL_BITS = 16
 """Bits a value of a continuous latent is counted with: what a generator would store it in."""
 
+MAX_INDEXED = 2**62
+"""The largest codebook whose tokens are int64 numbers; a larger one's are carried bit by bit."""
+
 
 @dataclass(frozen=True)
 class Code:
     """What a batch of N images became. Exactly one of the first three is set.
 
-    indices: int64, N×…, or a tuple of such (multi-scale). latents: float, N×…. payload: N byte
+    indices: int64, N×…, or a tuple of such (multi-scale); where the codebook passes `MAX_INDEXED`,
+    the last axis is the bits of one token. latents: float, N×…. payload: N byte
     strings. tokens and bits: per image, nominal; discrete tokens × log2(codebook), continuous
     values × 16, codec bytes × 8. fit: how the images were brought to the network's size; set by
     `Tokenizer.encode`.
@@ -51,6 +55,8 @@ class Code:
         scales = indices if isinstance(indices, tuple) else (indices,)
         n = scales[0].shape[0]
         tokens = sum(scale[0].numel() for scale in scales) if n else 0
+        if codebook_size > MAX_INDEXED:
+            tokens //= codebook_size.bit_length() - 1
         return cls((tokens,) * n, (tokens * math.log2(codebook_size),) * n, indices=indices)
 
     @classmethod

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vtbench.errors import ContractError
 from vtbench.images import RGB8, to_float
-from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.tokenizers.base import MAX_INDEXED, Code, Tokenizer
 
 CHECK_PICTURES = (
     "photo-hubble-deep-field-whole",
@@ -188,6 +188,10 @@ def _count(tokenizer: Tokenizer, code: Code, n: int) -> tuple[list[int], list[fl
                 detail = f"index {int(scale.max())} in a codebook of {spec.codebook_size}"
                 raise ContractError("token-count", detail)
         tokens = sum(scale[0].numel() for scale in scales)
+        if spec.codebook_size > MAX_INDEXED:
+            if any(int(scale.max()) > 1 for scale in scales):
+                raise ContractError("token-count", "a code this large is carried as bits, 0 or 1")
+            tokens //= spec.codebook_size.bit_length() - 1
         return [tokens] * n, [tokens * math.log2(spec.codebook_size)] * n
     assert code.latents is not None
     values, channels = code.latents[0].numel(), code.latents.shape[1]
