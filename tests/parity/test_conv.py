@@ -158,7 +158,7 @@ def test_a_wrong_network_does_not_pass(what, tmp_path):
     # Where the mutant has other tensors, the file does not fit it; else the figures must tell.
     if digest_shapes(official_shapes(mutant)) != golden["keys_sha256"]:
         path = write_checkpoint(golden, tmp_path / "official.ckpt")
-        with pytest.raises(WeightsMismatch, match="missing|unexpected|misshaped"):
+        with pytest.raises(WeightsMismatch, match=r"missing|unexpected|misshaped"):
             load_tokenizer(mutant, path)
         return
     tokenizer = load_tokenizer(mutant, write_checkpoint(mutant, tmp_path / "official.ckpt"))
@@ -178,9 +178,8 @@ def test_a_wrong_pyramid_does_not_pass(name, tmp_path, monkeypatch):
         pyramid.enlarge = "bicubic"
         # Ties at 2/9 and 7/9, decided the other way round.
         module = "vtbench.tokenizers.nn.quantize.nearest_tick"
-        monkeypatch.setattr(
-            module, lambda place, count: [0, 0, 0, 1, 1, 2, 2, 3, 3, 3][round(9 * place)]
-        )
+        others = [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]
+        monkeypatch.setattr(module, lambda place, count: others[round(9 * place)])
         assert compare(tokenizer, golden) == ["pixels", "indices"]
 
 

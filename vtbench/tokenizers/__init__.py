@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.errors import RegistryError, UnknownName
-from vtbench.registry import Entry
+from vtbench.registry import Entry, HubWeights
 from vtbench.weights import check_hashes, find_weights
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ def build_tokenizer(
     if found is not None:
         check_hashes(entry, found)
         options["weights"] = found.path
-        declared = getattr(entry.weights, "files", ())
+        weights_of = entry.weights
         # A snapshot of the hub may hold the files of other entries too.
-        if len(declared) == 1 and found.path.is_dir():
-            options["weights"] = found.path / declared[0]
+        if (
+            isinstance(weights_of, HubWeights)
+            and len(weights_of.files) == 1
+            and found.path.is_dir()
+        ):
+            options["weights"] = found.path / weights_of.files[0]
     try:
         return adapter(
             entry.spec, device=resolve_device(device), dtype=DTYPES[dtype], seed=seed, **options

@@ -225,16 +225,13 @@ class ConvTokenizer(Tokenizer):
 
     def _encode(self, images: Tensor) -> Code:
         images = images.to(self.dtype)
-        if self.model.quantizer is None:
-            return Code.continuous(self.model.encode(images))
-        assert self.spec.codebook_size is not None
+        size = self.spec.codebook_size
+        if size is None:
+            return Code.continuous(self.model.compute_latents(images))
         found = [self.model.encode(image[None]) for image in images]
-        if isinstance(found[0], tuple):
-            return Code.discrete(
-                tuple(torch.cat(grids) for grids in zip(*found, strict=True)),
-                self.spec.codebook_size,
-            )
-        return Code.discrete(torch.cat(found), self.spec.codebook_size)
+        scales = [grids if isinstance(grids, tuple) else (grids,) for grids in found]
+        joined = tuple(torch.cat(grids) for grids in zip(*scales, strict=True))
+        return Code.discrete(joined if isinstance(found[0], tuple) else joined[0], size)
 
     def _decode(self, code: Code) -> Tensor:
         if isinstance(code.indices, tuple):
@@ -261,7 +258,7 @@ def resolve_side(
     Raises RegistryError for a size that the official code has no grids for.
     """
     fixed = spec.size.fixed
-    grid = fixed[0] // plan.downsample if fixed is not None and fixed[0] == fixed[1] else None
+    grid = fixed[0] // plan.downsample if fixed is not None and fixed[0] == fixed[1] else 0
     if grid not in sides:
         known = ", ".join(str(side * plan.downsample) for side in sides)
         raise RegistryError(

@@ -10,6 +10,7 @@ are modulated by the code. Level 0 has the full resolution, in the encoder and i
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -66,7 +67,7 @@ class ConvPlan(Strict):
     @property
     def downsample(self) -> int:
         """The factor between image and code grid."""
-        return 2 ** (len(self.multipliers) - 1)
+        return 1 << (len(self.multipliers) - 1)
 
 
 def make_norm(channels: int) -> nn.GroupNorm:
@@ -88,11 +89,12 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Conv2d(after if self.of_output else before, after, 1, bias=plan.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x)))
+        h: Tensor = self.conv1(functional.silu(self.norm1(x)))
         h = self.conv2(functional.silu(self.norm2(h)))
+        residual: Tensor = x
         if self.shortcut is not None:
-            x = self.shortcut(h if self.of_output else x)
-        return x + h
+            residual = self.shortcut(h if self.of_output else x)
+        return residual + h
 
 
 class SpatialAttention(nn.Module):
@@ -113,7 +115,8 @@ class SpatialAttention(nn.Module):
         # N×1×positions×channels, so that a fused kernel need not hold positions² weights.
         q, k, v = (t.flatten(2).mT[:, None].contiguous() for t in projected.chunk(3, dim=1))
         mixed: Tensor = functional.scaled_dot_product_attention(q, k, v)[:, 0].mT
-        return x + self.out(mixed.reshape(x.shape))
+        out: Tensor = self.out(mixed.reshape(x.shape))
+        return x + out
 
 
 class Shrink(nn.Module):
@@ -173,8 +176,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], plan: ConvPlan, *, attends: bool) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.ModuleList(ResidualBlock(a, b, plan) for a, b in pairs)
+        self.blocks = nn.ModuleList(ResidualBlock(a, b, plan) for a, b in pairwise(widths))
         self.attentions = nn.ModuleList(
             SpatialAttention(width, fused=plan.fused) for width in widths[1:] if attends
         )
@@ -195,11 +197,11 @@ def make_middle(width: int, plan: ConvPlan) -> nn.Sequential:
     """Return the blocks and attentions at the lowest resolution, as block0, attention0, block1, …"""
     middle = nn.Sequential()
     for index, kind in enumerate(plan.middle):
+        number = plan.middle[:index].count(kind)
         if kind == "b":
-            name, module = "block", ResidualBlock(width, width, plan)
+            middle.add_module(f"block{number}", ResidualBlock(width, width, plan))
         else:
-            name, module = "attention", SpatialAttention(width, fused=plan.fused)
-        middle.add_module(f"{name}{plan.middle[:index].count(kind)}", module)
+            middle.add_module(f"attention{number}", SpatialAttention(width, fused=plan.fused))
     return middle
 
 

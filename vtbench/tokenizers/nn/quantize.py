@@ -154,7 +154,7 @@ class MultiScale(nn.Module):
         if self.phis:
             phi = self.phis[nearest_tick(scale / (len(self.sides) - 1), len(self.phis))]
             # The convolution may be of lower precision; the sum over scales is not.
-            added = phi(added.to(phi.weight.dtype)).float()
+            added = phi(added.to(next(phi.parameters()).dtype)).float()
         return added
 
     def encode(self, vectors: Tensor) -> tuple[Tensor, ...]:
