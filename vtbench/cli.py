@@ -254,38 +254,57 @@ def list_(what: str, registries: tuple[Path, ...], data_folders: tuple[Path, ...
 
 @cli.command()
 @click.argument("name")
+@click.option("--measure", is_flag=True, help="Count a tokenizer's parameters and GMAC again.")
 @registry_option
 @data_option
-def show(name: str, registries: tuple[Path, ...], data_folders: tuple[Path, ...]) -> None:
-    """Show everything known of a tokenizer, suite or metric."""
+def show(
+    name: str, measure: bool, registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+) -> None:
+    """Show everything known of a tokenizer, suite or metric.
+
+    --measure builds the tokenizer's architecture without its weights and compares what it counts
+    with the entry; a difference of more than half a percent is exit 1.
+    """
     from vtbench import listing
 
     click.echo(listing.describe(name, registries, data_folders))
+    if measure:
+        table, agrees = listing.compare_cost(name, registries)
+        click.echo(f"\n{table}")
+        if not agrees:
+            raise click.exceptions.Exit(1)
 
 
 @cli.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@click.option("--random-weights", is_flag=True, help="The architecture alone, without its weights.")
 @registry_option
 @weights_option
 def check(
     names: tuple[str, ...],
     device: str,
     dtype: str,
+    random_weights: bool,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
     """Take four pictures through the encode/decode contract of each tokenizer, clause by clause.
 
-    NAME may be "all": every one whose weights are here.
+    NAME may be "all": every one whose weights are here, or with --random-weights every one whose
+    architecture is in its entry. An untrained network fails the clause "levels", which is skipped.
     """
-    from vtbench.plan import choose_entries, parse_weights
+    from vtbench.plan import choose_architectures, choose_entries, parse_weights
     from vtbench.registry import load_registry
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
-    chosen = choose_entries(registry, () if names == ("all",) else names, (), local)
+    wanted = () if names == ("all",) else names
+    if random_weights:
+        entries = choose_architectures(registry, wanted)
+    else:
+        entries = choose_entries(registry, wanted, (), local).entries
 
     from vtbench.errors import ContractError, RegistryError, WeightsError
     from vtbench.progress import silence_libraries
@@ -297,12 +316,17 @@ def check(
     samples = {sample.id: sample for sample in load_suite(EMBEDDED).samples}
     pictures = [load_pixels(samples[name]) for name in CHECK_PICTURES]
     broken = 0
-    for entry in chosen.entries:
+    skipped = ("levels",) if random_weights else ()
+    for entry in entries:
         try:
             tokenizer = build_tokenizer(
-                entry, device=device, dtype=dtype, weights=local.get(entry.name)
+                entry,
+                device=device,
+                dtype=dtype,
+                weights=local.get(entry.name),
+                random_weights=random_weights,
             )
-            passed = check_contract(tokenizer, pictures)
+            passed = check_contract(tokenizer, pictures, skip=skipped)
         except ContractError as error:
             _complain(f"{entry.name}: broken clause {error}")
             broken += 1
@@ -310,7 +334,8 @@ def check(
             _complain(f"{entry.name}: {error}")
             broken += 1
         else:
-            click.echo(f"{entry.name}: ok ({', '.join(passed)})")
+            note = "; random weights, so levels was not tried" if random_weights else ""
+            click.echo(f"{entry.name}: ok ({', '.join(passed)}{note})")
     if broken:
         raise click.exceptions.Exit(1)
 

@@ -106,6 +106,38 @@ def _describe_tokenizer(entry: Entry) -> str:
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
 
 
+COST_TOLERANCE = 0.005
+"""Largest relative difference between a stored cost and a counted one: other versions of a library
+count a few operations more or less, another architecture many."""
+
+
+def compare_cost(name: str, registries: Sequence[Path]) -> tuple[str, bool]:
+    """Return a table of the entry's cost as stored and as counted, and whether the two agree within
+    `COST_TOLERANCE`; what only one of them has is no disagreement. Builds the network on torch's
+    meta device. Raises RegistryError where the architecture is not in the entry."""
+    from vtbench.tokenizers.cost import SIZE, measure_cost
+
+    entry = load_registry(registries)[name]
+    cost = measure_cost(entry)
+    stored = entry.gmac
+    rows: list[tuple[str, ...]] = [("one image", "counted", "stored", "difference")]
+    agrees = True
+    for what, counted, kept, digits in (
+        ("parameters", cost.parameters, entry.parameters, 0),
+        (f"encode GMAC at {SIZE}×{SIZE}", cost.encode_gmac, stored and stored.encode, 2),
+        (f"decode GMAC at {SIZE}×{SIZE}", cost.decode_gmac, stored and stored.decode, 2),
+    ):
+        cells = [f"{value:,.{digits}f}" if value is not None else "-" for value in (counted, kept)]
+        difference = "-"
+        if counted is not None and kept:
+            relative = counted / kept - 1
+            agrees &= abs(relative) <= COST_TOLERANCE
+            difference = f"{relative:+.2%}"
+        rows.append((what, *cells, difference))
+    table = format_table(rows)
+    return table + (f"\nnot counted: {cost.why}" if cost.why else ""), agrees
+
+
 def _describe_suite(name: str, folders: Sequence[Path]) -> str:
     import yaml
 

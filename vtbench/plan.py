@@ -57,6 +57,14 @@ def choose_entries(
     return Chosen(tuple(entries), tuple(skipped))
 
 
+def choose_architectures(registry: Registry, names: Sequence[str]) -> tuple[Entry, ...]:
+    """Return the entries of these names; without names, every one whose architecture is in it
+    (options.config), which can be built without its weights."""
+    if names:
+        return tuple(registry[name] for name in dict.fromkeys(names))
+    return tuple(entry for entry in registry.values() if "config" in entry.options)
+
+
 def parse_weights(pairs: Sequence[str], registry: Registry) -> dict[str, Path]:
     """Return `NAME=PATH` options as a mapping; the names must exist."""
     parsed = {}

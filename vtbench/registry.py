@@ -75,6 +75,13 @@ class Reported(Strict):
     source: str
 
 
+class Gmac(Strict):
+    """10⁹ multiply-accumulates for one 256×256 image; `vtbench show NAME --measure` counts them."""
+
+    encode: Annotated[float, Field(gt=0)] | None = None
+    decode: Annotated[float, Field(gt=0)] | None = None
+
+
 class Size(Strict):
     """See `records.SizePolicy`."""
 
@@ -94,8 +101,9 @@ class Entry(Strict):
 
     adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
-    `latent_channels` its shape. parameters: of encoder and decoder together. licence: of the code;
-    weights carry their own. reported: published numbers, never mixed with measured ones.
+    `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
+    trained_on: the data, where it is known. licence: of the code; weights carry their own. reported:
+    published numbers, never mixed with measured ones.
     """
 
     title: str
@@ -111,6 +119,8 @@ class Entry(Strict):
     size: Size = Size()
     stochastic: bool = False
     parameters: Annotated[int, Field(ge=0)] | None = None
+    gmac: Gmac | None = None
+    trained_on: str | None = None
     licence: str
     weights: Weights | None = None
     paper: str | None = None
@@ -151,6 +161,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
+        prose |= {"gmac", "trained_on"}
         content = self.model_dump(
             mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
         )

@@ -26,11 +26,16 @@ def build_tokenizer(
     dtype: str = "fp32",
     seed: int = 0,
     weights: Path | None = None,
+    random_weights: bool = False,
 ) -> Tokenizer:
     """Return the entry's tokenizer with its weights loaded, on the device, in eval mode.
 
+    random_weights: the entry's architecture (options.config) with random weights by the seed, for
+    checks; on the device "meta", with none at all.
+
     Raises WeightsMissing or WeightsMismatch (hashes are checked before anything is built), and
-    RegistryError for an adapter or option that does not exist.
+    RegistryError for an adapter or option that does not exist, or for random weights of an entry
+    without options.config.
     """
     from vtbench.tokenizers.base import DTYPES
 
@@ -44,8 +49,14 @@ def build_tokenizer(
             f"{entry.path}: options.{unknown[0]}: {adapter.__name__} takes {sorted(accepted)}"
         )
     options = dict(entry.options)
-    found = find_weights(entry, weights)
-    if found is not None:
+    if random_weights:
+        if "config" not in options:
+            raise RegistryError(
+                f"{entry.name}: the architecture is not in the entry (options.config), so it cannot be "
+                "built without its weights"
+            )
+        options["weights"] = None
+    elif (found := find_weights(entry, weights)) is not None:
         check_hashes(entry, found)
         options["weights"] = found.path
         weights_of = entry.weights
@@ -57,9 +68,8 @@ def build_tokenizer(
         ):
             options["weights"] = found.path / weights_of.files[0]
     try:
-        return adapter(
-            entry.spec, device=resolve_device(device), dtype=DTYPES[dtype], seed=seed, **options
-        )
+        on = device if device == "meta" and random_weights else resolve_device(device)
+        return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
     except TypeError as error:
         missing = "required keyword" in str(error)
         if not missing:

@@ -1,10 +1,11 @@
-"""Autoencoders of the diffusers library, read from a local folder and driven as they are.
+"""Image autoencoders of the diffusers library, driven as they are.
 
-A class of the library is one row of `WIRINGS`: how it encodes, how it decodes, and which keys of its
-config hold the facts that an entry declares. Latents are the raw ones of the class: the
-`scaling_factor` and `shift_factor` of a config belong to the diffusion model, and decode would only
-undo them. All six classes take and return images in [-1, 1]; AutoencoderTiny, whose network works
-in [0, 1], converts inside (diffusers.models.autoencoders.vae, EncoderTiny and DecoderTiny).
+A class of the library is one row of `WIRINGS`: how it encodes, how it decodes, and what of its config
+an entry declares. Latents are the raw ones of the class: the `scaling_factor` and `shift_factor` of a
+config belong to the diffusion model, and decode would only undo them. AutoencoderKLFlux2 alone is
+taken with its generator's patches and statistics, which are part of the network. All classes but
+Paella's take and return images in [-1, 1]; AutoencoderTiny, whose network works in [0, 1], converts
+inside (diffusers.models.autoencoders.vae, EncoderTiny and DecoderTiny).
 
 Importing the library costs seconds, so it happens when a model is built.
 """
@@ -14,13 +15,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,70 +28,128 @@ from torch import Tensor
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.tokenizers.loading import build_network, load_state
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLE = "diffusion_pytorch_model.bin"
-INPUT_RANGE = (-1.0, 1.0)
 
 CONSISTENCY_STEPS = 2
 """Of the consistency decoder; the library's scheduler refuses any other number."""
 
-
 SELF_REGISTERED = frozenset({"block_out_channels", "force_upcast"})
 """Keys that constructors of the library write into a config beside their own arguments."""
+
+DEPRECATED_ATTENTION = (
+    (re.compile(r"(\.attentions\.\d+)\.query\."), r"\1.to_q."),
+    (re.compile(r"(\.attentions\.\d+)\.key\."), r"\1.to_k."),
+    (re.compile(r"(\.attentions\.\d+)\.value\."), r"\1.to_v."),
+    (re.compile(r"(\.attentions\.\d+)\.proj_attn\."), r"\1.to_out.0."),
+)
+"""How files of 2022 (sd-vae-ft-mse) name attention; the library's own loader renames them too."""
+
+Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Wiring:
     """How one class of the library is driven.
 
-    encode(model, images) gives latents N×C×h×w, or int64 indices N×h×w where `codebook` is set.
-    decode(model, code, seed) gives images N×3×H×W. The rest are keys of the class's config: levels
-    lists one width a resolution, and n of them downsample by 2^(n−1); codebook is its size; channels
-    is the number of an input image's.
+    encode(model, images, seed) gives latents N×C×h×w, or int64 indices N×h×w where `discrete`; seed
+    is None for a posterior's mode, and given for a sample of it, which only those with `posterior`
+    have. decode(model, code, seed) gives images N×3×H×W. factor, size and channels read from the
+    class's config what an entry declares: the downsample factor, the latent channels or codebook
+    size, the channels of an input image (which must be `planes`). module: where the class is.
+    inert: keys of published configs that no version of the class reads.
     """
 
-    encode: Callable[[Any, Tensor], Tensor]
+    encode: Callable[[Any, Tensor, int | None], Tensor]
     decode: Callable[[Any, Tensor, int], Tensor]
-    levels: str
-    codebook: str | None = None
-    channels: str = "in_channels"
+    factor: Callable[[Config], int]
+    size: Callable[[Config], int] = lambda config: config["latent_channels"]
+    channels: Callable[[Config], int] = lambda config: config["in_channels"]
+    planes: int = 3
+    discrete: bool = False
+    posterior: bool = False
     stochastic: bool = False
+    input_range: tuple[float, float] = (-1.0, 1.0)
+    module: str = "diffusers"
+    inert: frozenset[str] = frozenset()
 
 
-def _posterior_mode(model: Any, images: Tensor) -> Tensor:
-    # The mode, never a sample: a reconstruction must not depend on a random draw.
-    latents: Tensor = model.encode(images).latent_dist.mode()
-    return latents
+def halvings(key: str) -> Callable[[Config], int]:
+    """Return the factor of a network with one width a resolution under `key`: n of them halve the
+    sides n − 1 times."""
+    return lambda config: int(2 ** (len(config[key]) - 1))
 
 
-def _plain_latent(model: Any, images: Tensor) -> Tensor:
+def draw_latents(posterior: Any, seed: int | None) -> Tensor:
+    """Return a Gaussian posterior's mode, or for a seed one sample of it.
+
+    The noise comes from one generator an image, so that a result does not depend on the batch; on the
+    CPU and in float32, so that it depends neither on device nor dtype.
+    """
+    mode: Tensor = posterior.mode()
+    if seed is None:
+        return mode
+    noise = torch.randn(mode.shape[1:], generator=torch.Generator("cpu").manual_seed(seed))
+    drawn: Tensor = mode + posterior.std * noise.to(mode)
+    return drawn
+
+
+def _posterior(model: Any, images: Tensor, seed: int | None) -> Tensor:
+    return draw_latents(model.encode(images).latent_dist, seed)
+
+
+def _plain_latent(model: Any, images: Tensor, seed: int | None) -> Tensor:
     latents: Tensor = model.encode(images).latent
     return latents
 
 
-def _raw_latents(model: Any, images: Tensor) -> Tensor:
+def _raw_latents(model: Any, images: Tensor, seed: int | None) -> Tensor:
     # AutoencoderTiny.forward also rounds them to bytes; encode and decode, as pipelines call them,
     # do not.
     latents: Tensor = model.encode(images).latents
     return latents
 
 
-def _nearest_entries(model: Any, images: Tensor) -> Tensor:
-    # One image at a time. In a batch, convolution and distances round differently (3e-7), which is
-    # enough to flip an index between two nearly equidistant entries.
-    grids = []
-    for image in images:
-        latents = model.encode(image[None]).latents
-        _, _, (_, _, indices) = model.quantize(latents)
-        grids.append(indices.reshape(1, *latents.shape[-2:]))
-    return torch.cat(grids)
-
-
 def _decode(model: Any, latents: Tensor, seed: int) -> Tensor:
     images: Tensor = model.decode(latents).sample
     return images
+
+
+def _patch_statistics(model: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    mean = model.bn.running_mean.view(1, -1, 1, 1).to(latents)
+    variance = model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps
+    return mean, torch.sqrt(variance).to(latents)
+
+
+def _normalized_patches(model: Any, images: Tensor, seed: int | None) -> Tensor:
+    # What FLUX.2 generates, as its pipeline makes it: 2×2 latents a token, with the statistics of a
+    # BatchNorm that the autoencoder's file carries for no other purpose.
+    patches = torch.nn.functional.pixel_unshuffle(_posterior(model, images, seed), 2)
+    mean, deviation = _patch_statistics(model, patches)
+    return (patches - mean) / deviation
+
+
+def _decode_patches(model: Any, patches: Tensor, seed: int) -> Tensor:
+    mean, deviation = _patch_statistics(model, patches)
+    latents = torch.nn.functional.pixel_shuffle(patches * deviation + mean, 2)
+    return _decode(model, latents, seed)
+
+
+def _nearest_entries(quantizer: str) -> Callable[[Any, Tensor, int | None], Tensor]:
+    def encode(model: Any, images: Tensor, seed: int | None) -> Tensor:
+        # One image at a time. In a batch, convolution and distances round differently (3e-7), which
+        # is enough to flip an index between two nearly equidistant entries.
+        grids = []
+        for image in images:
+            latents = model.encode(image[None]).latents
+            _, _, (_, _, indices) = getattr(model, quantizer)(latents)
+            grids.append(indices.reshape(1, *latents.shape[-2:]))
+        return torch.cat(grids)
+
+    return encode
 
 
 def _decode_entries(model: Any, indices: Tensor, seed: int) -> Tensor:
@@ -102,6 +160,13 @@ def _decode_entries(model: Any, indices: Tensor, seed: int) -> Tensor:
     else:
         found = model.quantize.get_codebook_entry(indices.flatten(), shape)
     images: Tensor = model.decode(found, force_not_quantize=True, shape=shape).sample
+    return images
+
+
+def _decode_paella(model: Any, indices: Tensor, seed: int) -> Tensor:
+    shape = (*indices.shape, model.vquantizer.vq_embed_dim)
+    vectors = model.vquantizer.get_codebook_entry(indices.flatten(), shape)
+    images: Tensor = model.decode(vectors, force_not_quantize=True).sample
     return images
 
 
@@ -116,20 +181,53 @@ def _decode_consistency(model: Any, latents: Tensor, seed: int) -> Tensor:
     return images
 
 
-WIRINGS = {
-    "AutoencoderKL": Wiring(_posterior_mode, _decode, "block_out_channels"),
-    "AutoencoderDC": Wiring(_plain_latent, _decode, "encoder_block_out_channels"),
-    "VQModel": Wiring(
-        _nearest_entries, _decode_entries, "block_out_channels", codebook="num_vq_embeddings"
+WIRINGS: Mapping[str, Wiring] = {
+    "AutoencoderKL": Wiring(_posterior, _decode, halvings("block_out_channels"), posterior=True),
+    "AutoencoderKLFlux2": Wiring(
+        _normalized_patches,
+        _decode_patches,
+        lambda config: 2 * halvings("block_out_channels")(config),
+        size=lambda config: 4 * config["latent_channels"],
+        posterior=True,
     ),
-    "AutoencoderTiny": Wiring(_raw_latents, _decode, "encoder_block_out_channels"),
-    "AsymmetricAutoencoderKL": Wiring(_posterior_mode, _decode, "down_block_out_channels"),
+    "AutoencoderDC": Wiring(_plain_latent, _decode, halvings("encoder_block_out_channels")),
+    "VQModel": Wiring(
+        _nearest_entries("quantize"),
+        _decode_entries,
+        halvings("block_out_channels"),
+        size=lambda config: config["num_vq_embeddings"],
+        discrete=True,
+    ),
+    "PaellaVQModel": Wiring(
+        _nearest_entries("vquantizer"),
+        _decode_paella,
+        lambda config: config["up_down_scale_factor"] * 2 ** (config["levels"] - 1),
+        size=lambda config: config["num_vq_embeddings"],
+        discrete=True,
+        input_range=(0.0, 1.0),
+        module="diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
+    ),
+    "AutoencoderTiny": Wiring(_raw_latents, _decode, halvings("encoder_block_out_channels")),
+    "AsymmetricAutoencoderKL": Wiring(
+        _posterior, _decode, halvings("down_block_out_channels"), posterior=True
+    ),
     "ConsistencyDecoderVAE": Wiring(
-        _posterior_mode,
+        _posterior,
         _decode_consistency,
-        "encoder_block_out_channels",
-        channels="encoder_in_channels",
+        halvings("encoder_block_out_channels"),
+        channels=lambda config: config["encoder_in_channels"],
+        posterior=True,
         stochastic=True,
+    ),
+    "AutoencoderKLHunyuanImage": Wiring(
+        _posterior, _decode, halvings("block_out_channels"), posterior=True
+    ),
+    "AutoencoderKLKVAE": Wiring(
+        _posterior,
+        _decode,
+        halvings("ch_mult"),
+        size=lambda config: config["z_channels"],
+        posterior=True,
     ),
 }
 """The classes of the library that `DiffusersVae` drives."""
@@ -138,37 +236,74 @@ WIRINGS = {
 class DiffusersVae(Tokenizer):
     """One autoencoder of diffusers.
 
-    class_name: a key of `WIRINGS`. weights: a folder with config.json and
-    diffusion_pytorch_model.safetensors. steps: of ConsistencyDecoderVAE, and of it alone; 2 is what
-    its scheduler can do. Latents are returned in `dtype`, unscaled; of a Gaussian posterior, its
-    mode. Tiling and slicing are off: tiles change the result, and their size differs by config.
+    class_name: a key of `wirings`. weights: a folder with config.json and
+    diffusion_pytorch_model.safetensors or .bin, or one file of weights where the entry has the
+    config; None for random weights. config: the class's arguments; they must agree with config.json
+    where there is one. posterior: "mode", or "sample" for one seeded draw. steps: of
+    ConsistencyDecoderVAE, and of it alone; 2 is what its scheduler can do. Latents are returned in
+    `dtype`, unscaled. Tiling and slicing are off: tiles change the result, and their size differs by
+    config.
 
     Raises RegistryError where the entry contradicts the class, WeightsMissing and WeightsMismatch
-    where the folder does.
+    where the weights do.
     """
+
+    wirings: ClassVar[Mapping[str, Wiring]] = WIRINGS
 
     def __init__(
         self,
         spec: Spec,
         *,
         class_name: str,
-        weights: Path,
+        weights: Path | None,
+        config: Mapping[str, Any] | None = None,
+        posterior: str = "mode",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         steps: int | None = None,
     ) -> None:
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
-        self._wiring = _check_entry(spec, class_name, steps)
-        self.model = load_model(spec, class_name, weights, dtype=dtype).to(self.device)
+        self._wiring = check_entry(spec, self.wirings, class_name, posterior=posterior, steps=steps)
+        self._sampled = posterior == "sample"
+        found, file = (None, None) if weights is None else _find_files(spec, class_name, weights)
+        merged = _merge_configs(spec, class_name, self._wiring, found, config)
+        self.model = self._build(class_name, merged, file)
 
     @classmethod
     def libraries(cls, options: Mapping[str, object]) -> dict[str, str]:
         """Return diffusers and its version: the network is the library's."""
         return {"diffusers": version("diffusers")}
 
+    def _build(self, class_name: str, config: Config, file: Path | None) -> Any:
+        network = _library_class(self._wiring, class_name)
+        name = self.spec.name
+        state = None
+        try:
+            if file is not None:
+                state = load_state(file, rename=_rename_attention)
+            model = build_network(
+                lambda: network(**config),
+                state,
+                device=self.device,
+                dtype=self.dtype,
+                seed=self.seed,
+            )
+        except WeightsMismatch as error:
+            raise WeightsMismatch(f"{name}: {error}") from None
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            where = f" from {file.parent}" if file else ""
+            raise WeightsMismatch(f"{name}: {class_name}{where}: {reason}") from error
+        check_config(self.spec, self._wiring, model.config)
+        for switch in ("use_tiling", "use_slicing"):
+            if hasattr(model, switch):
+                setattr(model, switch, False)
+        return model
+
     def _encode(self, images: Tensor) -> Code:
-        code = self._wiring.encode(self.model, images.to(self.dtype))
+        seed = self.seed if self._sampled else None
+        code = self._wiring.encode(self.model, images.to(self.dtype), seed)
         if self.spec.codebook_size is not None:
             return Code.discrete(code, self.spec.codebook_size)
         return Code.continuous(code)
@@ -183,18 +318,30 @@ class DiffusersVae(Tokenizer):
         return self._wiring.decode(self.model, carried, self.seed)
 
 
-def _check_entry(spec: Spec, class_name: str, steps: int | None) -> Wiring:
+def check_entry(
+    spec: Spec,
+    wirings: Mapping[str, Wiring],
+    class_name: str,
+    *,
+    posterior: str = "mode",
+    steps: int | None = None,
+) -> Wiring:
     """Return the class's wiring. Raises RegistryError for an entry that cannot be meant for it."""
-    wiring = WIRINGS.get(class_name) if isinstance(class_name, str) else None
+    wiring = wirings.get(class_name) if isinstance(class_name, str) else None
     if wiring is None:
         raise RegistryError(
-            f"{spec.name}: options.class_name: {class_name!r} is none of {', '.join(WIRINGS)}"
+            f"{spec.name}: options.class_name: {class_name!r} is none of {', '.join(wirings)}"
         )
-    kind = "continuous" if wiring.codebook is None else "discrete"
+    if posterior not in ("mode", "sample") or (posterior == "sample" and not wiring.posterior):
+        raise RegistryError(
+            f"{spec.name}: options.posterior is {posterior!r}; it is mode, or sample where "
+            f"{class_name} has a Gaussian posterior"
+        )
+    kind = "discrete" if wiring.discrete else "continuous"
     for key, given, needed in (
         ("kind", spec.kind, kind),
-        ("input_range", spec.input_range, INPUT_RANGE),
-        ("stochastic", spec.stochastic, wiring.stochastic),
+        ("input_range", spec.input_range, wiring.input_range),
+        ("stochastic", spec.stochastic, wiring.stochastic or posterior == "sample"),
     ):
         if given != needed:
             raise RegistryError(f"{spec.name}: {key} is {given}, but {class_name} needs {needed}")
@@ -215,147 +362,103 @@ def _check_entry(spec: Spec, class_name: str, steps: int | None) -> Wiring:
     return wiring
 
 
-def load_model(spec: Spec, class_name: str, folder: Path, *, dtype: torch.dtype) -> Any:
-    """Return the folder's network in eval mode on the CPU, in the dtype, without gradients.
-
-    The library fills a tensor that the file lacks with nothing (it stays on the meta device) and
-    drops one that the network lacks, with a log line; here both are WeightsMismatch.
-    """
-    config = _read_config(spec, class_name, folder)
-    _check_header(spec, folder / WEIGHTS)
-    network = getattr(importlib.import_module("diffusers"), class_name)
-    known = set(inspect.signature(network.__init__).parameters) | SELF_REGISTERED
-    if unknown := sorted(key for key in config if key not in known and not key.startswith("_")):
-        # The library drops them with a log line, and builds another network than was trained.
-        raise WeightsMismatch(
-            f"{spec.name}: {folder / CONFIG}: the installed diffusers' {class_name} does not know "
-            f"{', '.join(unknown)}; a newer diffusers may"
-        )
-    default = torch.get_default_dtype()
+def _library_class(wiring: Wiring, class_name: str) -> Any:
     try:
-        with _silent_loader():
-            model, info = network.from_pretrained(
-                str(folder),
-                torch_dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        # A config that the class cannot be built from, or a tensor of another shape.
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsMismatch(f"{spec.name}: {class_name} from {folder}: {reason}") from error
-    finally:
-        # from_pretrained sets it while it builds, and leaves it set when building fails.
-        torch.set_default_dtype(default)
-    _check_complete(spec, class_name, model, info)
-    _check_config(spec, class_name, model.config)
-    for switch in ("use_tiling", "use_slicing"):
-        if hasattr(model, switch):
-            setattr(model, switch, False)
-    return model.eval().requires_grad_(False)
-
-
-def _read_config(spec: Spec, class_name: str, folder: Path) -> dict[str, Any]:
-    """Return the class's config. Raises WeightsMissing or WeightsMismatch unless the folder holds
-    its two files, and nothing that the library would take in their place."""
-    if not folder.is_dir():
-        raise WeightsMismatch(f"{spec.name}: {folder} is not a folder with {CONFIG} and {WEIGHTS}")
-    if not (folder / WEIGHTS).is_file() and (folder / PICKLE).is_file():
-        convert = (
-            f"import torch, safetensors.torch as s; s.save_file(torch.load('{PICKLE}', "
-            f"weights_only=True), '{WEIGHTS}')"
-        )
-        raise WeightsMissing(
-            f"{spec.name}: {folder} has only {PICKLE}, a pickle, which is not opened here; convert "
-            f'it in a copy of the folder with `python -c "{convert}"` and give '
-            f"`--weights {spec.name}=FOLDER`"
-        )
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise WeightsMissing(
-                f"{spec.name}: {folder} has no {name}: run `vtbench fetch {spec.name}`, or give "
-                f"`--weights {spec.name}=FOLDER`"
-            )
-    if (folder / f"{WEIGHTS}.index.json").exists():
-        raise WeightsMismatch(
-            f"{spec.name}: {folder} has {WEIGHTS}.index.json: the library would read the files that "
-            f"it lists and not {WEIGHTS}; remove one of the two"
-        )
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsMismatch(f"{spec.name}: {folder / CONFIG} is not JSON ({error})") from None
-    found = config.get("_class_name") if isinstance(config, dict) else None
-    if found != class_name:
-        raise WeightsMismatch(
-            f"{spec.name}: {folder / CONFIG} is of class {found}, the entry says {class_name}"
-        )
-    if config.get("quantization_config") is not None:
-        raise WeightsMismatch(f"{spec.name}: {folder} holds quantized weights; take the full ones")
-    return dict(config)
-
-
-def _check_header(spec: Spec, path: Path) -> None:
-    """Raise WeightsMismatch for a file that is damaged or cut short; reads the header only."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt"):
-            pass
-    except SafetensorError as error:
-        raise WeightsMismatch(
-            f"{spec.name}: {path} is damaged or not complete ({error}); fetch it again"
+        return getattr(importlib.import_module(wiring.module), class_name)
+    except (AttributeError, ModuleNotFoundError):
+        raise RegistryError(
+            f"diffusers {version('diffusers')} has no {class_name}: `pip install -U diffusers`"
         ) from None
 
 
-@contextmanager
-def _silent_loader() -> Iterator[None]:
-    # Both log over many lines what is one line here, and an error: keys that are missing or too
-    # many. The second also tells of SELF_REGISTERED at every load.
-    loggers = [
-        logging.getLogger(f"diffusers.{name}")
-        for name in ("models.modeling_utils", "configuration_utils")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _rename_attention(key: str) -> str:
+    for pattern, replacement in DEPRECATED_ATTENTION:
+        key = pattern.sub(replacement, key)
+    return key
 
 
-def _check_complete(spec: Spec, class_name: str, model: Any, info: dict[str, Any]) -> None:
-    """Raise WeightsMismatch unless every tensor of the file went into one of the network and none
-    of the network is left empty."""
-    # The library's lists come out of sets: sorted, so that a message is always the same.
-    wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
-    if not wrong:
-        tensors = [*model.named_parameters(), *model.named_buffers()]
-        wrong = {"empty": empty} if (empty := [key for key, t in tensors if t.is_meta]) else {}
-    if wrong:
-        told = "; ".join(
-            f"{len(keys)} {name.replace('_', ' ')} ({', '.join(keys[:3])}"
-            f"{', …' if len(keys) > 3 else ''})"
-            for name, keys in wrong.items()
+def _find_files(spec: Spec, class_name: str, weights: Path) -> tuple[Config | None, Path]:
+    """Return the folder's config and its weights file; of a single file, no config.
+
+    Raises WeightsMissing or WeightsMismatch unless there is exactly one thing to read."""
+    if weights.is_file():
+        return None, weights
+    if not weights.is_dir():
+        raise WeightsMissing(f"{spec.name}: {weights} is neither a folder nor a file")
+    file = weights / (WEIGHTS if (weights / WEIGHTS).is_file() else PICKLE)
+    for name, there in ((CONFIG, (weights / CONFIG).is_file()), (WEIGHTS, file.is_file())):
+        if not there:
+            raise WeightsMissing(
+                f"{spec.name}: {weights} has no {name}: run `vtbench fetch {spec.name}`, or give "
+                f"`--weights {spec.name}=FOLDER`"
+            )
+    if (weights / f"{WEIGHTS}.index.json").exists():
+        raise WeightsMismatch(
+            f"{spec.name}: {weights} has {WEIGHTS}.index.json, which lists other files than "
+            f"{WEIGHTS}; remove one of the two"
         )
-        raise WeightsMismatch(f"{spec.name}: the weights do not fit {class_name}: {told}")
+    try:
+        config = json.loads((weights / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsMismatch(f"{spec.name}: {weights / CONFIG} is not JSON ({error})") from None
+    found = config.get("_class_name") if isinstance(config, dict) else None
+    if found != class_name:
+        raise WeightsMismatch(
+            f"{spec.name}: {weights / CONFIG} is of class {found}, the entry says {class_name}"
+        )
+    if config.get("quantization_config") is not None:
+        raise WeightsMismatch(f"{spec.name}: {weights} holds quantized weights; take the full ones")
+    return config, file
 
 
-def _check_config(spec: Spec, class_name: str, config: dict[str, Any]) -> None:
+def _merge_configs(
+    spec: Spec, class_name: str, wiring: Wiring, found: Config | None, declared: Config | None
+) -> dict[str, Any]:
+    """Return the arguments of the class: those of config.json, or else those that the entry has.
+
+    Raises WeightsMismatch where both are there and contradict each other, or for a key of config.json
+    that the installed library would drop (it would build another network than was trained), and
+    RegistryError where neither is there or the entry has an argument that the class does not.
+    """
+    arguments = inspect.signature(_library_class(wiring, class_name).__init__).parameters
+    if declared is not None:
+        if not isinstance(declared, Mapping):
+            raise RegistryError(f"{spec.name}: options.config is no mapping")
+        if unknown := sorted(str(key) for key in declared if key not in arguments):
+            raise RegistryError(
+                f"{spec.name}: options.config.{unknown[0]}: {class_name} takes no such argument"
+            )
+    if found is None:
+        if declared is None:
+            raise RegistryError(
+                f"{spec.name}: there is no {CONFIG} and the entry has no options.config: the "
+                f"architecture of {class_name} is not known"
+            )
+        return dict(declared)
+    known = set(arguments) | SELF_REGISTERED | wiring.inert
+    if unknown := sorted(key for key in found if key not in known and not key.startswith("_")):
+        raise WeightsMismatch(
+            f"{spec.name}: {CONFIG}: the installed diffusers' {class_name} does not know "
+            f"{', '.join(unknown)}; a newer diffusers may"
+        )
+    for key, value in (declared or {}).items():
+        there = found.get(key, arguments[key].default)
+        # JSON and YAML have lists where the library's defaults have tuples.
+        if json.dumps(there) != json.dumps(value):
+            raise WeightsMismatch(
+                f"{spec.name}: {key}: the entry says {value}, {CONFIG} has {there}"
+            )
+    return {key: value for key, value in found.items() if key in arguments}
+
+
+def check_config(spec: Spec, wiring: Wiring, config: Config) -> None:
     """Raise WeightsMismatch where the entry declares another shape than the weights have."""
-    wiring = WIRINGS[class_name]
-    facts = [
-        ("image channels", 3, config[wiring.channels]),
-        ("downsample factor", spec.downsample, 2 ** (len(config[wiring.levels]) - 1)),
-    ]
-    if wiring.codebook is None:
-        facts.append(("latent channels", spec.latent_channels, config["latent_channels"]))
-    else:
-        facts.append(("codebook size", spec.codebook_size, config[wiring.codebook]))
-    for what, declared, found in facts:
+    size = spec.codebook_size if wiring.discrete else spec.latent_channels
+    for what, declared, found in (
+        ("image channels", wiring.planes, wiring.channels(config)),
+        ("downsample factor", spec.downsample, wiring.factor(config)),
+        ("codebook size" if wiring.discrete else "latent channels", size, wiring.size(config)),
+    ):
         if declared != found:
             raise WeightsMismatch(
                 f"{spec.name}: {what}: the entry says {declared}, the weights have {found}"

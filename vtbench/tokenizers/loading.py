@@ -13,7 +13,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from vtbench.errors import WeightsMismatch, WeightsMissing
 
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_state(
@@ -48,7 +50,7 @@ def load_state(
     if path.suffix in SAFETENSORS:
         if wrapper is not None:
             raise WeightsMismatch(f"{path} is a safetensors file, which cannot have {wrapper!r}")
-        content: Any = _read_safetensors(path)
+        content: Any = _read_safetensors(path, prefix)
     elif path.suffix in PICKLES:
         content = _unwrap(_read_pickle(path), wrapper, path)
     else:
@@ -81,12 +83,14 @@ def load_state(
     return state
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            # The tokenizer may be a hundredth of the file (Janus-Pro): only its part is read.
+            keys = file.keys()
+            return {key: file.get_tensor(key) if key.startswith(prefix) else None for key in keys}
     except SafetensorError as error:
         raise WeightsMismatch(
             f"{path} is damaged or not complete ({error}); fetch it again"
@@ -194,6 +198,39 @@ def assign_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     for key, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:
             raise WeightsMismatch(f"{type(module).__name__}: {key} is in no file and has no value")
+
+
+def build_network(
+    make: Callable[[], Network],
+    state: Mapping[str, Tensor] | None,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    seed: int = 0,
+) -> Network:
+    """Return make()'s network with the state's tensors, in eval mode, without gradients.
+
+    With a state, parameters take no memory and no time until the file's tensors replace them. Without
+    one they are random by the seed (for `vtbench check --random-weights`); on the device "meta" they
+    have shapes only (for counting). Raises WeightsMismatch as `assign_state`.
+    """
+    device = torch.device(device)
+    if device.type == "meta":
+        with device:
+            network = make()
+    elif state is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = make()
+    else:
+        from accelerate import init_empty_weights
+
+        with init_empty_weights():
+            network = make()
+        assign_state(network, state)
+    # Libraries put warnings of their own into `to`.
+    nn.Module.to(network, device, dtype)
+    return network.eval().requires_grad_(False)
 
 
 def _fits(given: Tensor, wanted: Tensor) -> bool:

@@ -1,0 +1,82 @@
+"""Video autoencoders of the diffusers library, given one frame.
+
+Each of them codes the first frame of a clip by itself (causal convolutions over time), so an image
+goes through as a clip of one frame: N×C×1×H×W. Latents are the raw ones of the class; `latents_mean`
+and `latents_std` of a config belong to the diffusion model. Wan's and Qwen's decoders clamp to
+[-1, 1] themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vtbench.tokenizers.diffusers_vae import Config, DiffusersVae, Wiring, draw_latents, halvings
+
+
+def _encode_frame(model: Any, images: Tensor, seed: int | None) -> Tensor:
+    return draw_latents(model.encode(images[:, :, None]).latent_dist, seed)[:, :, 0]
+
+
+def _decode_frame(model: Any, latents: Tensor, seed: int) -> Tensor:
+    clips: Tensor = model.decode(latents[:, :, None]).sample
+    return clips[:, :, 0]
+
+
+def _encode_opaque_frame(model: Any, images: Tensor, seed: int | None) -> Tensor:
+    # The network reads RGBA; a photograph is opaque, as the pipeline makes it by convert("RGBA").
+    return _encode_frame(model, torch.cat([images, torch.ones_like(images[:, :1])], dim=1), seed)
+
+
+def _decode_opaque_frame(model: Any, latents: Tensor, seed: int) -> Tensor:
+    return _decode_frame(model, latents, seed)[:, :3]
+
+
+def _patched(config: Config) -> int:
+    # Wan 2.2 folds 2×2 pixels into channels before its first convolution.
+    return int(config["patch_size"] or 1)
+
+
+WIRINGS: Mapping[str, Wiring] = {
+    "AutoencoderKLWan": Wiring(
+        _encode_frame,
+        _decode_frame,
+        lambda config: halvings("dim_mult")(config) * _patched(config),
+        size=lambda config: config["z_dim"],
+        channels=lambda config: config["in_channels"] // _patched(config) ** 2,
+        posterior=True,
+        # In config.json of Wan 2.2; the class does not read it.
+        inert=frozenset({"clip_output"}),
+    ),
+    "AutoencoderKLQwenImage": Wiring(
+        _encode_frame,
+        _decode_frame,
+        halvings("dim_mult"),
+        size=lambda config: config["z_dim"],
+        channels=lambda config: config["input_channels"],
+        posterior=True,
+    ),
+    "AutoencoderKLQwenImage21": Wiring(
+        _encode_opaque_frame,
+        _decode_opaque_frame,
+        halvings("dim_mult"),
+        size=lambda config: config["z_dim"],
+        planes=4,
+        posterior=True,
+    ),
+    "AutoencoderKLCosmos": Wiring(
+        _encode_frame,
+        _decode_frame,
+        lambda config: config["spatial_compression_ratio"],
+    ),
+}
+"""The classes of the library that `DiffusersVideoVae` drives."""
+
+
+class DiffusersVideoVae(DiffusersVae):
+    """One video autoencoder of diffusers on single frames; the arguments are those of `DiffusersVae`."""
+
+    wirings: ClassVar[Mapping[str, Wiring]] = WIRINGS
