@@ -55,10 +55,11 @@ def adapt(golden: dict[str, Any]) -> tuple[type[ConvTokenizer], Spec]:
 def official_shapes(golden: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     adapter, spec = adapt(golden)
     options = golden["ours"]["options"]
+    plan = adapter.parse_config(spec, options["config"])
     with torch.device("meta"):
-        network = adapter.build_network(spec, options)
+        network = adapter.make_network(spec, plan, options.get("width"))
     shapes = {here: tuple(tensor.shape) for here, tensor in network.state_dict().items()}
-    names = adapter.name_tensors(network, adapter.parse_plan(spec, options["plan"]))
+    names = adapter.name_tensors(network, plan)
     assert set(names.values()) == set(shapes)  # no two tensors share an official name
     return {there: shapes[here] for there, here in names.items()}
 
@@ -154,7 +155,7 @@ def test_a_wrong_network_does_not_pass(what, tmp_path):
     name, plan, lookup = MUTANTS[what]
     golden = load_golden(name)
     mutant = copy.deepcopy(golden)
-    mutant["ours"]["options"]["plan"] |= plan
+    mutant["ours"]["options"]["config"] |= plan
     # Where the mutant has other tensors, the file does not fit it; else the figures must tell.
     if digest_shapes(official_shapes(mutant)) != golden["keys_sha256"]:
         path = write_checkpoint(golden, tmp_path / "official.ckpt")
@@ -216,12 +217,22 @@ def test_a_file_that_does_not_fit_is_refused_by_name(name, tmp_path):
 def test_an_entry_that_contradicts_its_plan_is_refused(name, change, message):
     golden = load_golden(name)
     adapter, spec = adapt(golden)
+    options = golden["ours"]["options"]
     with pytest.raises(RegistryError, match=message):
-        adapter.build_network(dataclasses.replace(spec, **change), golden["ours"]["options"])
+        adapter(dataclasses.replace(spec, **change), **options, weights=None)
 
 
-@pytest.mark.parametrize("plan, message", [({"multiplier": [1]}, "plan"), (["x"], "mapping")])
-def test_a_plan_that_is_none_is_refused(plan, message):
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (
+            {"multiplier": [1], "multipliers": [1], "latent": 2},
+            r"options\.config\.multiplier: Extra",
+        ),
+        (["x"], "must be a mapping"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(config, message):
     adapter, spec = adapt(load_golden("taming-vqgan"))
     with pytest.raises(RegistryError, match=message):
-        adapter.build_network(spec, {"plan": plan})
+        adapter(spec, config=config, weights=None)

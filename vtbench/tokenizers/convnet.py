@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vtbench.errors import RegistryError, WeightsMismatch
 from vtbench.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
-from vtbench.tokenizers.loading import assign_state, load_state, restore_dots
+from vtbench.tokenizers.loading import build_network, load_state, restore_dots
 from vtbench.tokenizers.nn.conv import ConvPlan, Decoder, Encoder
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale
 
@@ -100,10 +100,11 @@ class ConvNetwork(nn.Module):
 class ConvTokenizer(Tokenizer):
     """One convolutional autoencoder from a published checkpoint.
 
-    plan: the entry's part of a `ConvPlan` (the family's STYLE is the rest). width: of the code's
-    vectors where convolutions stand between it and the encoder. weights: the official file. wrapper:
-    the key in it under which the state lies; prefix: what its keys start with; averaged: take the
-    moving average that the Lightning checkpoint holds beside the last weights.
+    config: the entry's part of a `ConvPlan` (the family's STYLE is the rest). width: of the code's
+    vectors where convolutions stand between it and the encoder. weights: the official file, or None
+    for random ones. wrapper: the key in it under which the state lies; prefix: what its keys start
+    with; averaged: take the moving average that the Lightning checkpoint holds beside the last
+    weights.
 
     Latents are the posterior's mean, of `dtype`, unscaled. Indices are computed in float32 and one
     image at a time: in a batch a convolution rounds differently (3e-7), which is enough to flip an
@@ -123,8 +124,8 @@ class ConvTokenizer(Tokenizer):
         self,
         spec: Spec,
         *,
-        plan: Mapping[str, Any],
-        weights: Path,
+        config: Mapping[str, Any],
+        weights: Path | None,
         width: int | None = None,
         wrapper: str | None = None,
         prefix: str = "",
@@ -134,24 +135,30 @@ class ConvTokenizer(Tokenizer):
         seed: int = 0,
     ) -> None:
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
-        with torch.device("meta"):
-            network = self.build_network(spec, {"plan": plan, "width": width})
-        names = self.name_tensors(network, self.parse_plan(spec, plan))
-        rename = self._make_rename(names, averaged=averaged)
-        prefix = prefix + "model_ema." if averaged else prefix
+        plan = self.parse_config(spec, config)
+        state = None
         try:
-            assign_state(
-                network, load_state(weights, wrapper=wrapper, prefix=prefix, rename=rename)
+            if weights is not None:
+                with torch.device("meta"):
+                    names = self.name_tensors(self.make_network(spec, plan, width), plan)
+                rename = self._make_rename(names, averaged=averaged)
+                if averaged:
+                    prefix += "model_ema."
+                state = load_state(weights, wrapper=wrapper, prefix=prefix, rename=rename)
+            self.model = build_network(
+                lambda: self.make_network(spec, plan, width),
+                state,
+                device=self.device,
+                dtype=dtype,
+                seed=seed,
             )
         except WeightsMismatch as error:
             raise WeightsMismatch(f"{spec.name}: {error}") from None
-        self.model = network.to(self.device, dtype).eval().requires_grad_(False)
 
     @classmethod
-    def build_network(cls, spec: Spec, options: Mapping[str, Any]) -> ConvNetwork:
-        """Return the network of an entry's options, uninitialised; on the meta device if that is the
-        current one. Raises RegistryError for a plan that is none or that the entry contradicts."""
-        plan, width = cls.parse_plan(spec, options["plan"]), options.get("width")
+    def make_network(cls, spec: Spec, plan: ConvPlan, width: int | None) -> ConvNetwork:
+        """Return the family's network with random weights. Raises RegistryError where the entry
+        contradicts the plan."""
         quantizer = cls.make_quantizer(spec, plan, width or plan.latent)
         facts: list[tuple[str, object, object]] = [
             ("kind", spec.kind, "continuous" if quantizer is None else "discrete"),
@@ -174,15 +181,15 @@ class ConvTokenizer(Tokenizer):
         return ConvNetwork(plan, quantizer=quantizer, width=width, kernel=cls.KERNEL)
 
     @classmethod
-    def parse_plan(cls, spec: Spec, plan: Mapping[str, Any]) -> ConvPlan:
+    def parse_config(cls, spec: Spec, config: Mapping[str, Any]) -> ConvPlan:
         """Return the entry's plan over the family's STYLE. Raises RegistryError naming the key."""
-        if not isinstance(plan, Mapping):
-            raise RegistryError(f"{spec.name}: options.plan must be a mapping, got {plan!r}")
+        if not isinstance(config, Mapping):
+            raise RegistryError(f"{spec.name}: options.config must be a mapping, got {config!r}")
         try:
-            return ConvPlan(**{**cls.STYLE, **plan})
+            return ConvPlan(**{**cls.STYLE, **config})
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(("options.plan", *map(str, first["loc"])))
+            key = ".".join(("options.config", *map(str, first["loc"])))
             raise RegistryError(f"{spec.name}: {key}: {first['msg']}") from None
 
     @classmethod

@@ -44,6 +44,7 @@ class Codebook(nn.Module):
     def __init__(self, size: int, width: int, lookup: Lookup = "nearest") -> None:
         super().__init__()
         self.entries = nn.Parameter(torch.empty(size, width))
+        nn.init.normal_(self.entries)
         self.lookup = lookup
 
     def _table(self) -> Tensor:
