@@ -293,7 +293,8 @@ def check(
     """Take four pictures through the encode/decode contract of each tokenizer, clause by clause.
 
     NAME may be "all": every one whose weights are here, or with --random-weights every one whose
-    architecture is in its entry. An untrained network fails the clause "levels", which is skipped.
+    architecture is in its entry. The clauses "levels" and "range" say nothing of
+    an untrained network and are skipped.
     """
     from vtbench.plan import choose_architectures, choose_entries, parse_weights
     from vtbench.registry import load_registry
@@ -316,7 +317,7 @@ def check(
     samples = {sample.id: sample for sample in load_suite(EMBEDDED).samples}
     pictures = [load_pixels(samples[name]) for name in CHECK_PICTURES]
     broken = 0
-    skipped = ("levels",) if random_weights else ()
+    skipped = ("levels", "range") if random_weights else ()
     for entry in entries:
         try:
             tokenizer = build_tokenizer(
@@ -334,7 +335,8 @@ def check(
             _complain(f"{entry.name}: {error}")
             broken += 1
         else:
-            note = "; random weights, so levels was not tried" if random_weights else ""
+            tried = f"random weights, so {' and '.join(skipped)} were not tried"
+            note = f"; {tried}" if random_weights else ""
             click.echo(f"{entry.name}: ok ({', '.join(passed)}{note})")
     if broken:
         raise click.exceptions.Exit(1)

@@ -63,7 +63,21 @@ class HubWeights(Strict):
     gated: bool = False
 
 
-Weights = Annotated[PackageWeights | LocalWeights | HubWeights, Field(discriminator="source")]
+class PageWeights(Strict):
+    """A file that its authors publish where no client can fetch it: inside an archive, behind a
+    share link or a form. Somebody downloads it and gives it with `--weights NAME=FILE`."""
+
+    source: Literal["page"]
+    url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    licence: str
+    gated: bool = False
+
+
+Weights = Annotated[
+    PackageWeights | LocalWeights | HubWeights | PageWeights, Field(discriminator="source")
+]
 
 
 class Reported(Strict):
@@ -290,7 +304,7 @@ def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> str:
     # A misspelt key is also a missing one; the misspelling is what to mend.
     first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     # pydantic puts the tag of a union into the location; a line is known for the written keys only.
-    at = tuple(part for part in first["loc"] if part not in ("package", "local", "hub"))
+    at = tuple(part for part in first["loc"] if part not in ("package", "local", "hub", "page"))
     line = next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), 1)
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
     key = ".".join(str(part) for part in at) or "entry"
