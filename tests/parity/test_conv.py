@@ -137,6 +137,7 @@ def test_ours_gives_what_the_official_code_gave(path, tmp_path):
 
 
 MUTANTS = {
+    "levels halved in the wrong order": ("cosmos-ci8x8", {"steps": 2, "haar": 1}, None),
     "the first position's attention is left out": ("taming-vqgan", {"attention": []}, None),
     "nearest instead of the largest product": ("ibq", {}, "nearest"),
     "the largest product instead of the nearest": ("taming-vqgan", {}, "dot"),

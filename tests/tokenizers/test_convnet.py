@@ -19,9 +19,9 @@ from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code
 from vtbench.tokenizers.contract import CLAUSES, check_contract
 from vtbench.tokenizers.cost import measure_cost
-from vtbench.tokenizers.nn import quantize
+from vtbench.tokenizers.nn import conv, quantize
 
-ADAPTERS = ("vqgan:", "ldm_kl:", "lookup_free:", "multiscale:")
+ADAPTERS = ("vqgan:", "ldm_kl:", "lookup_free:", "multiscale:", "cosmos:")
 ENTRIES = {
     name: entry
     for name, entry in load_registry().items()
@@ -44,6 +44,10 @@ PARAMETERS_M = {
     "infinity-d16": 109.97,
     "infinity-d32": 110.12,
     "chameleon-vqgan": 68.72,
+    "cosmos-ci8x8": 76.79,
+    "cosmos-ci16x16": 81.51,
+    "cosmos-di8x8": 79.00,
+    "cosmos-di16x16": 83.72,
 }
 """Millions, counted in the official networks (of ldm-kl-f8 in Stable Diffusion's, which is the same)."""
 
@@ -149,6 +153,33 @@ def test_codebooks_find_what_brute_force_finds(lookup, monkeypatch):
     decoded = codebook.decode(found).permute(0, 2, 3, 1)
     expected = unit(table, dim=-1) if lookup == "cosine" else table
     assert torch.allclose(decoded.double(), expected[found], atol=1e-6)
+
+
+def test_wavelets_are_those_written_by_hand():
+    x = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    bands = conv.split_bands(x)
+    a, b = x[0, 1, 2, 4], x[0, 1, 2, 5]  # a block of 2×2, row by row
+    c, d = x[0, 1, 3, 4], x[0, 1, 3, 5]
+    expected = torch.stack([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d]) / 4
+    assert torch.allclose(bands[0, [1, 4, 7, 10], 1, 2], expected, atol=1e-6)
+    assert torch.allclose(conv.join_bands(bands), x, atol=1e-6)
+
+
+def test_scalar_codes_number_their_levels():
+    code = quantize.ScalarCode((8, 5))
+    numbers = torch.arange(40).reshape(1, 5, 8)
+    values = code.decode(numbers)
+    assert values[0, 0, 0].tolist() == [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75]
+    assert values[0, 1, :, 3].tolist() == [-1, -0.5, 0, 0.5, 1]
+    # Far outside, the last level; an even number of levels has none at +1.
+    far = torch.tensor([[9.0, 9.0], [-9.0, 9.0]])[..., None, None]
+    assert code.encode(far).flatten().tolist() == [7 + 8 * 4, 8 * 4]
+    # A codeword comes back from where tanh takes it.
+    half = torch.tensor([7 * 1.001 / 2, 4 * 1.001 / 2]).reshape(2, 1, 1)
+    offset = torch.tensor([0.5, 0.0]).reshape(2, 1, 1)
+    steps = values * torch.tensor([4.0, 2.0]).reshape(2, 1, 1)
+    before = ((steps + offset) / half).atanh() - (offset / half).atanh()
+    assert torch.equal(code.encode(before), numbers)
 
 
 def test_bfloat16_is_close(tmp_path):

@@ -22,7 +22,9 @@ from vtbench.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.loading import build_network, load_state, restore_dots
 from vtbench.tokenizers.nn.conv import ConvPlan, Decoder, Encoder
-from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale
+from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
+
+Quantizer = Codebook | BinaryCode | ScalarCode | MultiScale
 
 Names = tuple[tuple[str, str], ...]
 
@@ -55,7 +57,7 @@ class ConvNetwork(nn.Module):
         self,
         plan: ConvPlan,
         *,
-        quantizer: Codebook | BinaryCode | MultiScale | None,
+        quantizer: Quantizer | None,
         width: int | None,
         kernel: int,
     ) -> None:
@@ -194,9 +196,7 @@ class ConvTokenizer(Tokenizer):
 
     @classmethod
     @abstractmethod
-    def make_quantizer(
-        cls, spec: Spec, plan: ConvPlan, width: int
-    ) -> Codebook | BinaryCode | MultiScale | None:
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> Quantizer | None:
         """Return the family's quantizer of vectors of the width."""
 
     @classmethod

@@ -29,7 +29,9 @@ GROUPS, EPSILON = 32, 1e-6
 class ConvPlan(Strict):
     """What distinguishes one convolutional autoencoder from another.
 
-    channels: of level 0; multipliers: of them, one a level, n levels divide the sides by 2^(n−1).
+    channels: of level 0; multipliers: of them, one a level. steps: how often the resolution is halved,
+    after the first levels of the encoder and the last of the decoder; n levels halve it n − 1 times
+    unless it is given. haar: wavelet transforms before the encoder, each a halving too.
     latent: channels that the decoder takes; moments: the encoder gives twice as many (mean and log
     variance). blocks: a level of the encoder; the decoder has `decoder_extra` more. attention:
     levels of the encoder whose blocks are each followed by attention; decoder_attention: the same of
@@ -58,6 +60,13 @@ class ConvPlan(Strict):
     down: Literal["corner", "around", "mean"] = "corner"
     up: Literal["nearest", "depth"] = "nearest"
     adaptive: bool = False
+    steps: Annotated[int, Field(ge=0)] | None = None
+    haar: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def halvings(self) -> int:
+        """How often levels halve the resolution."""
+        return len(self.multipliers) - 1 if self.steps is None else self.steps
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -67,7 +76,7 @@ class ConvPlan(Strict):
     @property
     def downsample(self) -> int:
         """The factor between image and code grid."""
-        return 1 << (len(self.multipliers) - 1)
+        return 1 << (self.halvings + self.haar)
 
 
 def make_norm(channels: int) -> nn.GroupNorm:
@@ -205,18 +214,37 @@ def make_middle(width: int, plan: ConvPlan) -> nn.Sequential:
     return middle
 
 
+def split_bands(x: Tensor) -> Tensor:
+    """Return one level of the Haar transform, N×c×H×W → N×4c×H/2×W/2: mean, then half differences of
+    rows, of columns and of both; all channels of one band after the other."""
+    top, bottom = x[..., 0::2, :], x[..., 1::2, :]
+    rows = (top + bottom, top - bottom)
+    low = [part[..., 0::2] + part[..., 1::2] for part in rows]
+    high = [part[..., 0::2] - part[..., 1::2] for part in rows]
+    return torch.cat([*low, *high], dim=1) / 4
+
+
+def join_bands(x: Tensor) -> Tensor:
+    """Return the N×c×H×W that `split_bands` split."""
+    mean, rows, columns, both = x.chunk(4, dim=1)
+    left = torch.stack([mean + rows + columns + both, mean - rows + columns - both], dim=-2)
+    right = torch.stack([mean + rows - columns - both, mean - rows - columns + both], dim=-2)
+    return torch.stack([left.flatten(-3, -2), right.flatten(-3, -2)], dim=-1).flatten(-2)
+
+
 class Encoder(nn.Module):
     """Images N×3×H×W → N×latent×H/f×W/f (2·latent with moments). H and W are multiples of f."""
 
     def __init__(self, plan: ConvPlan) -> None:
         super().__init__()
         widths = plan.widths
-        self.conv_in = nn.Conv2d(3, plan.channels, 3, padding=1, bias=plan.bias)
+        self.haar = plan.haar
+        self.conv_in = nn.Conv2d(3 * 4**plan.haar, plan.channels, 3, padding=1, bias=plan.bias)
         self.levels = nn.ModuleList()
         for index, width in enumerate(widths):
             before = widths[index - 1] if index else plan.channels
             level = Level([before] + [width] * plan.blocks, plan, attends=index in plan.attention)
-            if index < len(widths) - 1:
+            if index < plan.halvings:
                 level.resample = Shrink(width, plan.down)
             self.levels.append(level)
         self.middle = make_middle(widths[-1], plan)
@@ -225,6 +253,8 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], out, plan.head, padding=plan.head // 2)
 
     def forward(self, images: Tensor) -> Tensor:
+        for _ in range(self.haar):
+            images = split_bands(images)
         h = self.conv_in(images)
         for level in self.levels:
             h = level(h)
@@ -248,15 +278,18 @@ class Decoder(nn.Module):
             level = Level([before] + [width] * count, plan, attends=index in attention)
             if plan.adaptive:
                 level.modulation = AdaptiveNorm(plan.latent, before)
-            if index:
+            if index >= len(widths) - plan.halvings:
                 level.resample = Enlarge(width, plan.up)
             self.levels.append(level)
         self.norm_out = make_norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.haar = plan.haar
+        self.conv_out = nn.Conv2d(widths[0], 3 * 4**plan.haar, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
         h = self.middle(self.conv_in(code))
         for level in reversed(self.levels):
             h = level(h, code)
         out: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
+        for _ in range(self.haar):
+            out = join_bands(out)
         return out

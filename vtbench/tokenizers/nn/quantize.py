@@ -112,6 +112,38 @@ class BinaryCode(nn.Module):
         return (positive.float() * 2 - 1) * self.scale
 
 
+class ScalarCode(nn.Module):
+    """Finite scalar quantization (https://arxiv.org/abs/2309.15505): each channel is squashed to L
+    levels and rounded (half to even); a token numbers the combination, the first channel the lowest
+    digit. Decoded values are in [-1, 1]."""
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def _column(self, values: list[float] | list[int], device: torch.device) -> Tensor:
+        return torch.tensor(values, device=device)[:, None, None]
+
+    def _basis(self, device: torch.device) -> Tensor:
+        return self._column([math.prod(self.levels[:i]) for i in range(len(self.levels))], device)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the int64 indices N×h×w of N×D×h×w vectors."""
+        device = vectors.device
+        # Wider than the levels by a thousandth, as the paper's code has it.
+        half = self._column([(level - 1) * 1.001 / 2 for level in self.levels], device)
+        offset = self._column([0.0 if level % 2 else 0.5 for level in self.levels], device)
+        bound = (vectors.float() + (offset / half).atanh()).tanh() * half - offset
+        digits = bound.round().long() + self._column([level // 2 for level in self.levels], device)
+        return (digits * self._basis(device)).sum(dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×D×h×w."""
+        levels = self._column(list(self.levels), indices.device)
+        digits = (indices[:, None] // self._basis(indices.device)) % levels
+        return (digits - levels // 2) / (levels // 2)
+
+
 class Phi(nn.Conv2d):
     """VAR's refinement of what a scale adds: half of it, and half of its 3×3 convolution."""
 
