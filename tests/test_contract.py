@@ -133,6 +133,11 @@ def test_the_range_is_converted_by_the_base_class() -> None:
     check_contract(Right(replace(SPEC, input_range=(-1.0, 1.0))), PICTURES)
 
 
+def test_a_skipped_clause_is_not_tried_and_not_claimed() -> None:
+    passed = check_contract(WrongInputRange(SPEC), PICTURES, skip=("levels",))
+    assert "levels" not in passed and len(passed) == 8
+
+
 @pytest.mark.parametrize(
     ("wrong", "clause"),
     [

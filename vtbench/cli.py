@@ -293,8 +293,8 @@ def check(
     """Take four pictures through the encode/decode contract of each tokenizer, clause by clause.
 
     NAME may be "all": every one whose weights are here, or with --random-weights every one whose
-    architecture is in its entry. The clauses "levels" and "range" say nothing of
-    an untrained network and are skipped.
+    architecture is in its entry; the clauses "range" and "levels" are not tried then, since they are
+    about trained networks.
     """
     from vtbench.plan import choose_architectures, choose_entries, parse_weights
     from vtbench.registry import load_registry
@@ -311,13 +311,13 @@ def check(
     from vtbench.progress import silence_libraries
     from vtbench.suites import load_pixels, load_suite
     from vtbench.tokenizers import build_tokenizer
-    from vtbench.tokenizers.contract import CHECK_PICTURES, check_contract
+    from vtbench.tokenizers.contract import CHECK_PICTURES, OF_TRAINED, check_contract
 
     silence_libraries()
     samples = {sample.id: sample for sample in load_suite(EMBEDDED).samples}
     pictures = [load_pixels(samples[name]) for name in CHECK_PICTURES]
     broken = 0
-    skipped = ("levels", "range") if random_weights else ()
+    skipped = OF_TRAINED if random_weights else ()
     for entry in entries:
         try:
             tokenizer = build_tokenizer(
@@ -335,8 +335,7 @@ def check(
             _complain(f"{entry.name}: {error}")
             broken += 1
         else:
-            tried = f"random weights, so {' and '.join(skipped)} were not tried"
-            note = f"; {tried}" if random_weights else ""
+            note = f"; random weights: {' and '.join(skipped)} not tried" if skipped else ""
             click.echo(f"{entry.name}: ok ({', '.join(passed)}{note})")
     if broken:
         raise click.exceptions.Exit(1)

@@ -7,6 +7,7 @@ library does, loads strictly, and refuses what does not fit.
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import logging
 import math
@@ -29,7 +30,14 @@ from vtbench.registry import load_registry
 from vtbench.results import read_run
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
-from vtbench.tokenizers.diffusers_vae import CONFIG, WEIGHTS, WIRINGS, DiffusersVae, _check_entry
+from vtbench.tokenizers.diffusers_vae import (
+    CONFIG,
+    PICKLE,
+    WEIGHTS,
+    WIRINGS,
+    DiffusersVae,
+    check_entry,
+)
 from vtbench.weights import find_weights
 
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
@@ -110,6 +118,50 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int]] = {
         8,
         4,
     ),
+    "flux2": (
+        "AutoencoderKLFlux2",
+        {
+            "block_out_channels": (4, 4, 8, 8),
+            "down_block_types": (DOWN,) * 4,
+            "up_block_types": (UP,) * 4,
+            "norm_num_groups": 4,
+            "latent_channels": 4,
+        },
+        16,
+        16,
+    ),
+    "hunyuan": (
+        "AutoencoderKLHunyuanImage",
+        {
+            "in_channels": 3,
+            "out_channels": 3,
+            "latent_channels": 8,
+            "block_out_channels": (32, 32, 64),
+            "layers_per_block": 1,
+            "spatial_compression_ratio": 4,
+            "sample_size": 64,
+        },
+        4,
+        8,
+    ),
+    "kvae": (
+        "AutoencoderKLKVAE",
+        {
+            "channels": 32,
+            "num_enc_blocks": 1,
+            "num_dec_blocks": 1,
+            "z_channels": 4,
+            "ch_mult": (1, 1, 1),
+        },
+        4,
+        4,
+    ),
+    "paella": (
+        "PaellaVQModel",
+        {"embed_dim": 16, "bottleneck_blocks": 2, "num_vq_embeddings": 48},
+        4,
+        48,
+    ),
     # The decoder's widths are in the config too: 27 thousand parameters instead of 655 million.
     "consistency": (
         "ConsistencyDecoderVAE",
@@ -127,6 +179,13 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int]] = {
 }
 
 
+WIDE = ("hunyuan", "kvae")
+"""Cases whose library classes fix 32 groups: small pictures, or they take most of this file's time."""
+
+DISCRETE = ("VQModel", "PaellaVQModel")
+IN_UNIT_RANGE = ("PaellaVQModel",)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Networks this small only lose time to the exchange between threads."""
@@ -139,14 +198,14 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Any]:
     """The random networks themselves: the reference, which never went through our loader."""
-    import diffusers
-
     built = {}
     for case, (class_name, config, _, _) in CASES.items():
         torch.manual_seed(0)
-        model = getattr(diffusers, class_name)(**config).eval()
-        if class_name == "VQModel":  # the library's initial entries all lie at the origin
-            torch.nn.init.normal_(model.quantize.embedding.weight, std=0.5)
+        library = importlib.import_module(WIRINGS[class_name].module)
+        model = getattr(library, class_name)(**config).eval()
+        if class_name in DISCRETE:  # the library's initial entries all lie at the origin
+            quantizer = model.quantize if class_name == "VQModel" else model.vquantizer
+            torch.nn.init.normal_(quantizer.embedding.weight, std=0.5)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)
@@ -163,7 +222,7 @@ def save(model: Any, folder: Path) -> Path:
 def write_entry(tmp_path: Path, case: str, folder: Path, **changes: Any) -> Path:
     """A registry folder with one entry `subject` for the case; changes replace its keys."""
     class_name, _, factor, size = CASES[case]
-    discrete = class_name == "VQModel"
+    discrete = class_name in DISCRETE
     entry: dict[str, Any] = {
         "title": "Test",
         "family": "test",
@@ -173,7 +232,7 @@ def write_entry(tmp_path: Path, case: str, folder: Path, **changes: Any) -> Path
         "quantizer": "vq" if discrete else "none",
         "downsample": factor,
         "codebook_size" if discrete else "latent_channels": size,
-        "input_range": [-1, 1],
+        "input_range": [0, 1] if class_name in IN_UNIT_RANGE else [-1, 1],
         "size": {"multiple": factor},
         "stochastic": class_name == "ConsistencyDecoderVAE",
         "licence": "none",
@@ -206,9 +265,25 @@ def by_hand(model: Any, case: str, images: torch.Tensor, dtype: torch.dtype) -> 
     height, width = images.shape[-2:]
     pad = ((0, 0), (0, 0), (0, -height % factor), (0, -width % factor))
     padded = torch.from_numpy(np.pad(images.numpy(), pad, mode="reflect"))
+    if class_name in IN_UNIT_RANGE:
+        x = padded.to(dtype)
+        latents = model.encode(x).latents
+        indices = model.vquantizer(latents)[2][2]
+        vectors = model.vquantizer.embedding.weight[indices]
+        vectors = vectors.reshape(len(x), *latents.shape[-2:], -1).permute(0, 3, 1, 2)
+        y = model.decode(vectors.contiguous()).sample
+        return y.float()[..., :height, :width]
     x = (padded * 2 - 1).to(dtype)
     if class_name == "AutoencoderDC":
         y = model.decode(model.encode(x).latent).sample
+    elif class_name == "AutoencoderKLFlux2":
+        from diffusers import Flux2Pipeline
+
+        latents = Flux2Pipeline._patchify_latents(model.encode(x).latent_dist.mean)
+        mean = model.bn.running_mean.view(1, -1, 1, 1)
+        deviation = torch.sqrt(model.bn.running_var.view(1, -1, 1, 1) + 1e-4)
+        latents = (latents - mean) / deviation * deviation + mean
+        y = model.decode(Flux2Pipeline._unpatchify_latents(latents)).sample
     elif class_name == "AutoencoderTiny":
         y = model.decode(model.encode(x).latents).sample
     elif class_name == "VQModel":
@@ -230,8 +305,9 @@ def by_hand(model: Any, case: str, images: torch.Tensor, dtype: torch.dtype) -> 
     return ((y.float() + 1) / 2)[..., :height, :width]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("size", [(256, 256), (333, 517)])
+@pytest.mark.parametrize(
+    ("size", "dtype"), [((256, 256), "fp32"), ((333, 517), "fp32"), ((333, 517), "bf16")]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_library_called_by_hand(
     networks: dict[str, Any], tmp_path: Path, case: str, size: tuple[int, int], dtype: str
@@ -239,7 +315,7 @@ def test_equals_the_library_called_by_hand(
     tokenizer = load(
         tmp_path, case, save(networks[case], tmp_path / "weights"), dtype=dtype, seed=3
     )
-    images = pictures(1, *size)
+    images = pictures(1, *(side // 4 if case in WIDE else side for side in size))
     got = tokenizer.decode(tokenizer.encode(images))
     torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     expected = by_hand(networks[case], case, images, torch_dtype)
@@ -319,7 +395,7 @@ def test_shapes_and_bits_of_the_code(networks: dict[str, Any], tmp_path: Path, c
     code = tokenizer.encode(pictures(2, 45, 64))
     rows, columns = math.ceil(45 / factor), 64 // factor
     assert code.tokens == (rows * columns,) * 2
-    if class_name == "VQModel":
+    if class_name in DISCRETE:
         assert isinstance(code.indices, torch.Tensor) and code.latents is None
         assert code.indices.dtype == torch.int64 and code.indices.shape == (2, rows, columns)
         assert code.indices.min() >= 0 and code.indices.max() < size
@@ -342,8 +418,9 @@ def test_an_image_does_not_depend_on_its_batch(
         alone = tokenizer.encode(images[i : i + 1])
         if together.indices is not None:
             assert torch.equal(together.indices[i : i + 1], alone.indices)
-        # Convolutions round differently in a batch; another noise would differ by more than 0.1.
-        assert (tokenizer.decode(alone) - decoded[i : i + 1]).abs().max() < 1e-5
+        # Convolutions round differently in a batch, and FLUX.2's statistics amplify it; another noise
+        # would differ by more than 0.1.
+        assert (tokenizer.decode(alone) - decoded[i : i + 1]).abs().max() < 5e-5
 
 
 def test_vq_indices_do_not_depend_on_the_batch_even_at_ties(
@@ -463,10 +540,14 @@ DAMAGES = {
     "missing": (
         damage_missing,
         WeightsMismatch,
-        "do not fit AutoencoderKL: 2 missing keys (decoder.conv_out.bias, encoder.conv_in.weight)",
+        "do not fit AutoencoderKL: missing decoder.conv_out.bias and 1 more",
     ),
-    "extra": (damage_extra, WeightsMismatch, "5 unexpected keys (loss.0, loss.1, loss.2, …)"),
-    "shape": (damage_shape, WeightsMismatch, "encoder.conv_in.weight"),
+    "extra": (damage_extra, WeightsMismatch, "unexpected loss.0 and 4 more"),
+    "shape": (
+        damage_shape,
+        WeightsMismatch,
+        "misshaped encoder.conv_in.weight (the file has 8×3×5×5 ",
+    ),
     "truncated": (damage_truncated, WeightsMismatch, "damaged or not complete"),
     "git lfs pointer": (damage_pointer, WeightsMismatch, "damaged or not complete"),
     "class": (
@@ -482,7 +563,7 @@ DAMAGES = {
     "config of another network": (
         lambda folder: change_config(folder, layers_per_block=2),
         WeightsMismatch,
-        "missing keys",
+        "missing decoder.up_blocks.0.resnets.2.conv1.bias and 63 more",
     ),
     "quantized": (
         lambda folder: change_config(folder, quantization_config={"quant_method": "bnb"}),
@@ -508,11 +589,6 @@ DAMAGES = {
         lambda folder: (folder / WEIGHTS).unlink(),
         WeightsMissing,
         f"has no {WEIGHTS}: run `vtbench fetch subject`",
-    ),
-    "only a pickle": (
-        lambda folder: (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin"),
-        WeightsMissing,
-        "weights_only=True",
     ),
     "config of a newer library": (
         lambda folder: change_config(folder, use_rotary_embedding=True),
@@ -547,19 +623,82 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_the_pickle_message_gives_a_command_that_works(
+def test_a_pickle_is_opened_safely(networks: dict[str, Any], tmp_path: Path) -> None:
+    """The asymmetric decoders are published as diffusion_pytorch_model.bin alone."""
+    weights = save(networks["kl"], tmp_path / "weights")
+    images = pictures(1, 32, 32)
+    tokenizer = load(tmp_path, "kl", weights)
+    expected = tokenizer.decode(tokenizer.encode(images))
+    tensors = load_file(weights / WEIGHTS)
+    (weights / WEIGHTS).unlink()
+    torch.save(tensors, weights / PICKLE)
+    tokenizer = load(tmp_path, "kl", weights)
+    assert torch.equal(tokenizer.decode(tokenizer.encode(images)), expected)
+    torch.save(tensors | {"callback": print}, weights / PICKLE)
+    with pytest.raises(WeightsMismatch, match="which a safe load refuses"):
+        load(tmp_path, "kl", weights)
+
+
+def options(case: str, **more: Any) -> dict[str, Any]:
+    class_name, config, _, _ = CASES[case]
+    return {"class_name": class_name, "config": json.loads(json.dumps(config)), **more}
+
+
+def test_one_file_is_enough_where_the_entry_has_the_architecture(
     networks: dict[str, Any], tmp_path: Path
 ) -> None:
     weights = save(networks["kl"], tmp_path / "weights")
-    torch.save(load_file(weights / WEIGHTS), weights / "diffusion_pytorch_model.bin")
-    (weights / WEIGHTS).unlink()
-    with pytest.raises(WeightsMissing) as caught:
-        load(tmp_path, "kl", weights)
-    command = str(caught.value).split("`")[1]
-    assert command.startswith('python -c "') and command.endswith('"')
-    program = command.removeprefix('python -c "').removesuffix('"')
-    subprocess.run([sys.executable, "-c", program], cwd=weights, check=True)
-    load(tmp_path, "kl", weights)
+    images = pictures(1, 32, 32)
+    folder = load(tmp_path, "kl", weights, options=options("kl"))
+    file = load(tmp_path, "kl", weights / WEIGHTS, options=options("kl"))
+    expected = folder.decode(folder.encode(images))
+    assert torch.equal(file.decode(file.encode(images)), expected)
+    with pytest.raises(RegistryError, match="the architecture of AutoencoderKL is not known"):
+        load(tmp_path, "kl", weights / WEIGHTS)
+
+
+def test_the_entrys_architecture_must_be_that_of_the_weights(
+    networks: dict[str, Any], tmp_path: Path
+) -> None:
+    weights = save(networks["kl"], tmp_path / "weights")
+    other = options("kl")
+    other["config"]["norm_num_groups"] = 2  # no tensor of another shape, another picture
+    with pytest.raises(
+        WeightsMismatch, match=r"norm_num_groups: the entry says 2, config\.json has 4"
+    ):
+        load(tmp_path, "kl", weights, options=other)
+    other["config"] = {"groups": 2}
+    with pytest.raises(
+        RegistryError, match=r"options\.config\.groups: AutoencoderKL takes no such"
+    ):
+        load(tmp_path, "kl", weights, options=other)
+
+
+@pytest.mark.parametrize("case", ["kl", "flux2", "hunyuan"])
+def test_a_sampled_posterior_is_seeded_and_declared(
+    networks: dict[str, Any], tmp_path: Path, case: str
+) -> None:
+    weights = save(networks[case], tmp_path / "weights")
+    images = pictures(2, 32, 32)
+    sample = options(case, posterior="sample")
+
+    def encode(seed: int, n: int = 2) -> torch.Tensor:
+        tokenizer = load(tmp_path, case, weights, seed=seed, options=sample, stochastic=True)
+        latents = tokenizer.encode(images[:n]).latents
+        assert latents is not None
+        return latents
+
+    before = torch.get_rng_state()
+    first = encode(1)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator was used"
+    assert torch.equal(first, encode(1)) and (first - encode(2)).abs().max() > 0.1
+    assert (first[:1] - encode(1, 1)).abs().max() < 1e-5  # convolutions round by the batch
+    if case == "kl":
+        posterior = networks[case].encode(images * 2 - 1).latent_dist
+        noise = torch.randn(first.shape[1:], generator=torch.Generator().manual_seed(1))
+        assert (first - (posterior.mean + posterior.std * noise)).abs().max() < 1e-6
+    with pytest.raises(RegistryError, match="stochastic is False, but"):
+        load(tmp_path, case, weights, options=sample)
 
 
 REFUSED_ENTRIES: dict[str, tuple[str, dict[str, Any], type[VtbenchError], str]] = {
@@ -635,6 +774,18 @@ REFUSED_ENTRIES: dict[str, tuple[str, dict[str, Any], type[VtbenchError], str]] 
         "options.steps is 4",
     ),
     "no weights": ("kl", {"weights": None}, RegistryError, "weights"),
+    "posterior of a deterministic encoder": (
+        "dc",
+        {"options": {"class_name": "AutoencoderDC", "posterior": "sample"}, "stochastic": True},
+        RegistryError,
+        "options.posterior is 'sample'",
+    ),
+    "unknown posterior": (
+        "kl",
+        {"options": {"class_name": "AutoencoderKL", "posterior": "mean"}},
+        RegistryError,
+        "options.posterior is 'mean'",
+    ),
 }
 
 
@@ -648,12 +799,6 @@ def test_entries_that_contradict_class_or_weights_are_refused(
         load(tmp_path, case, weights, **changes)
     assert type(caught.value) is error
     assert words in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_weights_given_as_a_file_are_refused(networks: dict[str, Any], tmp_path: Path) -> None:
-    weights = save(networks["kl"], tmp_path / "weights")
-    with pytest.raises(WeightsMismatch, match="is not a folder with config"):
-        load(tmp_path, "kl", weights / WEIGHTS)
 
 
 SHIPPED = {
@@ -671,11 +816,14 @@ def test_every_class_has_a_shipped_entry() -> None:
 def test_shipped_entry_fits_its_class_and_says_how_to_fetch(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import diffusers
-
     entry = SHIPPED[name]
-    assert hasattr(diffusers, entry.options["class_name"])
-    _check_entry(entry.spec, entry.options["class_name"], entry.options.get("steps"))
+    check_entry(
+        entry.spec,
+        WIRINGS,
+        entry.options["class_name"],
+        posterior=entry.options.get("posterior", "mode"),
+        steps=entry.options.get("steps"),
+    )
     assert entry.size.multiple == entry.downsample
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("VTBENCH_WEIGHTS", raising=False)
@@ -683,48 +831,7 @@ def test_shipped_entry_fits_its_class_and_says_how_to_fetch(
         find_weights(entry)
     assert f"run `vtbench fetch {name}`" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert ("gated" in str(caught.value)) == (name == "sd3.5-vae")
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        (
-            "sd-vae-ft-mse",
-            {
-                "block_out_channels": (128, 256, 512, 512),
-                "down_block_types": (DOWN,) * 4,
-                "up_block_types": (UP,) * 4,
-                "layers_per_block": 2,
-                "latent_channels": 4,
-            },
-        ),
-        ("taesd", {}),
-        ("consistency-decoder", {}),
-        (
-            "amused-512-vq",
-            {
-                "block_out_channels": (128, 256, 256, 512, 768),
-                "down_block_types": (DOWN,) * 5,
-                "up_block_types": (UP,) * 5,
-                "layers_per_block": 2,
-                "latent_channels": 64,
-                "num_vq_embeddings": 8192,
-                "mid_block_add_attention": False,
-            },
-        ),
-    ],
-)
-def test_declared_parameters_are_those_of_the_published_config(
-    name: str, config: dict[str, Any]
-) -> None:
-    """Configs as their repositories publish them; taesd and the consistency decoder are the class's
-    defaults."""
-    import diffusers
-
-    with torch.device("meta"):
-        model = getattr(diffusers, SHIPPED[name].options["class_name"])(**config)
-    assert sum(p.numel() for p in model.parameters()) == SHIPPED[name].parameters
+    assert ("gated" in str(caught.value)) == (name in ("sd3-vae", "sd3.5-vae"))
 
 
 def test_the_version_of_the_library_is_recorded() -> None:

@@ -229,6 +229,30 @@ def test_files_that_are_refused_say_why_in_one_line(what: str, tmp_path: Path) -
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore")  # torch warns of what it tries before it gives up
+def test_damage_is_an_error_of_ours(tmp_path: Path, zipped: bool) -> None:
+    """Bytes changed and cut at random: a state or one line, never another exception."""
+    path = tmp_path / "a.pt"
+    torch.save({"model": STATE}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(250):
+        data = bytearray(whole)
+        for place in random.integers(len(data), size=random.choice([1, 4, 40])):
+            data[place] = random.integers(256)
+        for place in random.integers(300, size=2):
+            data[place] = random.integers(256)
+        path.write_bytes(data[: len(data) - int(random.choice([0, 0, 1, 200]))])
+        try:
+            load_state(path, wrapper="model")
+        except WeightsMismatch as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50
+
+
 def changed(**changes: Tensor | None) -> dict[str, Tensor]:
     state: dict[str, Any] = STATE | {key.replace("_", ".", 1): t for key, t in changes.items()}
     return {key: tensor for key, tensor in state.items() if tensor is not None}

@@ -36,6 +36,10 @@ RANGE_SLACK, RANGE_SHARE = 0.25, 0.01
 """At most this share of values may leave [0, 1] by more than the slack: ringing does, a wrong output
 range does massively."""
 
+OF_TRAINED = ("range", "levels")
+"""The clauses that a network with random weights may break with every right: what it answers, and in
+which scale, is chance (Cosmos' answers reach from -2.3 to 3.2)."""
+
 REPEAT_TOLERANCE = 1e-5
 BATCH_TOLERANCE = {torch.float32: 0.25 / 255, torch.bfloat16: 2 / 255, torch.float16: 0.5 / 255}
 """Largest mean difference between an image reconstructed alone and in a batch: kernels may sum in

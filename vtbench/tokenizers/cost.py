@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vtbench.errors import RegistryError
 from vtbench.registry import Entry
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
@@ -34,16 +35,16 @@ def measure_cost(entry: Entry, size: int = SIZE) -> Cost:
     Counts what `torch.utils.flop_counter` does: convolutions, matrix products and attention, with
     the padding of a convolution counted as pixels; not norms, elementwise operations or the search
     in a codebook by `torch.cdist`. A network of video counts the empty frames around the only one.
-    Raises RegistryError for an entry whose architecture is not in it.
+    Raises RegistryError for an entry whose architecture is not in it, or cannot run.
     """
     tokenizer = build_tokenizer(entry, device="meta", random_weights=True)
     parameters = {id(p): p.numel() for net in _networks(tokenizer) for p in net.parameters()}
     total = sum(parameters.values())
     images = torch.zeros(1, 3, size, size, device="meta")
-    code, encode, why = _count(lambda: tokenizer.encode(images))
+    code, encode, why = _count(entry, lambda: tokenizer.encode(images))
     if code is None:
         return Cost(total, None, None, f"encode: {why}")
-    _, decode, why = _count(lambda: tokenizer.decode(code))
+    _, decode, why = _count(entry, lambda: tokenizer.decode(code))
     return Cost(total, encode, decode, None if why is None else f"decode: {why}")
 
 
@@ -51,7 +52,7 @@ def _networks(tokenizer: Tokenizer) -> list[nn.Module]:
     return [value for value in vars(tokenizer).values() if isinstance(value, nn.Module)]
 
 
-def _count(call: Callable[[], Any]) -> tuple[Any, float | None, str | None]:
+def _count(entry: Entry, call: Callable[[], Any]) -> tuple[Any, float | None, str | None]:
     from torch.utils.flop_counter import FlopCounterMode
 
     # The fused fast path of nn.MultiheadAttention would be counted as nothing.
@@ -60,9 +61,12 @@ def _count(call: Callable[[], Any]) -> tuple[Any, float | None, str | None]:
     try:
         with FlopCounterMode(display=False) as counter:
             result = call()
-    except (RuntimeError, NotImplementedError) as error:
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # A network that looks at its values cannot go without them (.item() of a schedule).
-        return None, None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "meta tensor" in reason:
+            return None, None, reason
+        raise RegistryError(f"{entry.name}: {reason}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return result, counter.get_total_flops() / 2e9, None

@@ -291,6 +291,8 @@ class DiffusersVae(Tokenizer):
             )
         except WeightsMismatch as error:
             raise WeightsMismatch(f"{name}: {error}") from None
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             where = f" from {file.parent}" if file else ""

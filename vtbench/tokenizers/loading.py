@@ -9,7 +9,8 @@ with both `model` and `ema` holds two tokenizers.
 
 from __future__ import annotations
 
-import pickle
+import importlib
+import struct
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -104,7 +105,7 @@ def _read_pickle(path: Path) -> Any:
         raise WeightsMismatch(f"{path} is TorchScript, a program and not a state")
     # Losses and steps that a trainer logged as numpy scalars; files written under numpy 1 know
     # their constructor by its old name, which numpy 2 no longer answers to.
-    scalar: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalar = importlib.import_module("numpy._core.multiarray").scalar
     harmless = [
         scalar,
         (scalar, "numpy.core.multiarray.scalar"),
@@ -114,7 +115,8 @@ def _read_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(harmless):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:
+        # A damaged pickle is a program that went wrong somewhere: it raises what it happens on.
         text = " ".join(str(error).split())
         if "Unsupported global" in text or "GLOBAL " in text:
             named = text.partition("GLOBAL ")[2].split(" ")[0]
@@ -129,10 +131,11 @@ def _read_pickle(path: Path) -> Any:
 
 def is_torchscript(path: Path) -> bool:
     """Return whether the file is a TorchScript archive; only its list of members is read."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error):
+        return False  # no archive, or a damaged one, which is said where it is opened
 
 
 def _unwrap(content: Any, wrapper: str | None, path: Path) -> Mapping[Any, Any]:

@@ -149,6 +149,11 @@ class TransformersVq(Tokenizer):
             )
         except (WeightsMismatch, WeightsMissing) as error:
             raise type(error)(f"{spec.name}: {error}") from None
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsMismatch(f"{spec.name}: {class_name}: {reason}") from error
         check_config(spec, self._wiring, arguments.to_dict())
 
     @classmethod
