@@ -46,6 +46,8 @@ def weights_state(entry: Entry) -> str:
         if entry.weights.source == "hub":
             gated = " (gated)" if entry.weights.gated else ""
             return f"missing: vtbench fetch {entry.name}{gated}"
+        if entry.weights.source == "page":
+            return f"missing: {entry.weights.url}"
         return "missing"
     return "here" if is_pinned(entry) else "here, unpinned"
 

@@ -83,7 +83,21 @@ class HubWeights(Strict):
         return self
 
 
-Weights = Annotated[PackageWeights | LocalWeights | HubWeights, Field(discriminator="source")]
+class PageWeights(Strict):
+    """A file that its authors publish where no client can fetch it: inside an archive, behind a
+    share link or a form. Somebody downloads it and gives it with `--weights NAME=FILE`."""
+
+    source: Literal["page"]
+    url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    licence: str
+    gated: bool = False
+
+
+Weights = Annotated[
+    PackageWeights | LocalWeights | HubWeights | PageWeights, Field(discriminator="source")
+]
 
 
 MetricKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@[a-z0-9-]+)?$")]
@@ -370,7 +384,7 @@ def _index_lines(
             _index_lines(value, (*at, index), lines, path, raise_as)
 
 
-_TAGS = ("package", "local", "hub", "url", "wheel", "protocol-name", "own-protocol")
+_TAGS = ("package", "local", "hub", "page", "url", "wheel", "protocol-name", "own-protocol")
 
 
 def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> str:

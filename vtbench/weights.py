@@ -13,7 +13,7 @@ from pathlib import Path
 from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.locations import data_dir
-from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights, Weights
+from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights, PageWeights, Weights
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
         if not path.exists():
             raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
         return _files_at(path, weights)
+    if isinstance(weights, PageWeights):
+        raise WeightsMissing(
+            f"weights of {entry.name}: {weights.file} is published at {weights.url}, which vtbench "
+            f"cannot fetch; download it and give `--weights {entry.name}=FILE`"
+        )
     return find_in_hub_cache(entry.name, weights)
 
 
@@ -111,7 +116,10 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
     pinned: dict[str, str] = {}
     if isinstance(weights, HubWeights):
         pinned = weights.sha256 or {}
-    elif isinstance(weights, PackageWeights | LocalWeights) and weights.sha256 is not None:
+    elif (
+        isinstance(weights, PackageWeights | LocalWeights | PageWeights)
+        and weights.sha256 is not None
+    ):
         if len(measured) != 1:
             raise WeightsMismatch(
                 f"weights of {entry.name}: the entry pins the sha256 of one file, but {found.path} "

@@ -47,6 +47,25 @@ REFERENCE: dict[str, tuple[float, float | None, float | None]] = {
     "wan-2.2-vae": (704.69, 152.3, 746.5),
     "emu3-vq": (270.74, None, None),
     "janus-pro-vq": (71.88, None, None),
+    "vqgan-f16-1024": (72.14, None, None),
+    "vqgan-f16-16384": (76.07, None, None),
+    "ldm-kl-f8": (83.65, 136.4, 311.1),
+    "mar-kl16": (66.46, 68.9, 125.1),
+    "va-vae-f16d32": (69.84, 69.0, 126.1),
+    "llamagen-ds16": (71.88, None, None),
+    "llamagen-ds8": (70.11, None, None),
+    "ibq-16384": (110.98, None, None),
+    "ibq-262144": (173.9, None, None),
+    "var-256": (108.95, None, None),
+    "open-magvit2-256": (115.13, None, None),
+    "maskbit-14bit": (54.49, None, None),
+    "infinity-d16": (109.97, None, None),
+    "infinity-d32": (110.12, None, None),
+    "chameleon-vqgan": (68.72, None, None),
+    "cosmos-ci8x8": (76.79, None, None),
+    "cosmos-ci16x16": (81.51, None, None),
+    "cosmos-di8x8": (79.00, None, None),
+    "cosmos-di16x16": (83.72, None, None),
 }
 
 
@@ -59,7 +78,8 @@ def one_thread() -> Iterator[None]:
 
 
 def architecture(entry: Entry) -> str:
-    return json.dumps([entry.adapter, entry.options["class_name"], entry.options["config"]])
+    options = [entry.options.get(key) for key in ("class_name", "config", "width")]
+    return json.dumps([entry.adapter, options, entry.codebook_size, entry.size.fixed])
 
 
 FIRST_OF_ITS_KIND = {architecture(entry): name for name, entry in reversed(SHIPPED.items())}

@@ -17,6 +17,7 @@ from vtbench import images as pixels
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.records import SizePolicy, Spec
 from vtbench.tokenizers import patch
+from vtbench.tokenizers.nn import quantize
 from vtbench.tokenizers.patch import PatchPca, PatchVq
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +115,7 @@ def test_pca_decode_after_encode_is_a_projection(tmp_path):
 
 @pytest.mark.parametrize("chunk", [1 << 22, 64 * 7])
 def test_vq_indices_are_those_of_brute_force(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(patch, "CHUNK_VALUES", chunk)  # 7 patches at a time, the last one short
+    monkeypatch.setattr(quantize, "CHUNK_VALUES", chunk)  # 7 patches at a time, the last one short
     path = write_vq(tmp_path)
     tokenizer = PatchVq(VQ, weights=path)
     images = random_images(24, 40)

@@ -49,6 +49,10 @@ SUBSETS = ("plain", "photo", "low-contrast", "rotated", "chinese")
 PSNR_CAP_DB = 100.0
 """The PSNR of an identical image; such values are in the mean, and counted."""
 
+MAX_CODEBOOKS = 16
+"""Codebooks of a run that get columns of their own; more (the 64 bits of a binary code) are pooled
+alone, and are each in codes.parquet."""
+
 INCOMPLETE = "incomplete run"
 ORIGINALS = "originals (OCR alone)"
 
@@ -258,7 +262,7 @@ class _Parts:
                 )
                 for task in sorted(tasks)
             },
-            codebooks=max((len(run.codes) for run in runs), default=0),
+            codebooks=max((n for run in runs if (n := len(run.codes)) <= MAX_CODEBOOKS), default=0),
             glyphs=tuple(sorted({row["glyph_px"] for row in rows} - {None})),
             scripts=tuple(sorted({row["script"] for row in rows} - {None})),
             # By key: 1/period of two charts may differ in the last bit.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.errors import RegistryError, UnknownName
-from vtbench.registry import Entry
+from vtbench.registry import Entry, HubWeights, PageWeights
 from vtbench.weights import check_hashes, find_weights
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def build_tokenizer(
     elif (found := find_weights(entry, weights)) is not None:
         check_hashes(entry, found)
         options["weights"] = found.path
+        # A folder, as a snapshot of the hub, may hold the files of other entries too.
+        if found.path.is_dir() and (file := only_file(entry)) is not None:
+            options["weights"] = found.path / file
     try:
         on = device if device == "meta" and random_weights else resolve_device(device)
         return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
@@ -67,6 +70,13 @@ def build_tokenizer(
         if not missing:
             raise
         raise RegistryError(f"{entry.path}: options: {error}") from None
+
+
+def only_file(entry: Entry) -> str | None:
+    """Return the name of the one file that the entry's weights are, or None where they are several."""
+    if isinstance(entry.weights, HubWeights) and len(entry.weights.files) == 1:
+        return entry.weights.files[0]
+    return entry.weights.file if isinstance(entry.weights, PageWeights) else None
 
 
 def load_adapter(entry: Entry) -> type[Tokenizer]:

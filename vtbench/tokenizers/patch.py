@@ -20,9 +20,7 @@ from torch import Tensor
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
-
-CHUNK_VALUES = 1 << 22
-"""Most distances held at once: 32 MiB of float64, whatever the image and the codebook."""
+from vtbench.tokenizers.nn.quantize import nearest_codewords
 
 
 def split_patches(images: Tensor, side: int) -> Tensor:
@@ -33,16 +31,6 @@ def split_patches(images: Tensor, side: int) -> Tensor:
 def join_patches(patches: Tensor, side: int) -> Tensor:
     """Return the N×3×H×W images of N×h×w×D patches: the inverse of `split_patches`."""
     return functional.pixel_shuffle(patches.permute(0, 3, 1, 2), side)
-
-
-def nearest_codewords(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Return for each vector (M×D) the int64 index of the nearest codeword (K×D) in L2.
-
-    By ‖v − c‖² less its constant ‖v‖², in the dtype given, at most `CHUNK_VALUES` at a time.
-    """
-    norms = codebook.square().sum(dim=1)
-    chunks = torch.split(vectors, max(1, CHUNK_VALUES // len(codebook)))
-    return torch.cat([torch.addmm(norms, c, codebook.T, alpha=-2).argmin(dim=1) for c in chunks])
 
 
 def load_strict(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

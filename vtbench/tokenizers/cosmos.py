@@ -1,0 +1,36 @@
+"""NVIDIA's Cosmos image tokenizers: two Haar transforms around latent diffusion's network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from vtbench.errors import RegistryError
+from vtbench.records import Spec
+from vtbench.tokenizers.convnet import ConvTokenizer
+from vtbench.tokenizers.nn.conv import ConvPlan
+from vtbench.tokenizers.nn.quantize import ScalarCode
+
+
+class CosmosImage(ConvTokenizer):
+    """Cosmos-Tokenizer CI (continuous, no distribution) and DI (finite scalar quantization), as
+    NVIDIA/Cosmos-Tokenizer, cosmos_tokenizer/networks, builds them (https://arxiv.org/abs/2501.03575).
+    Three levels; the official numbers of steps are 1 for 8×8 and 2 for 16×16. The wavelets and the
+    implicit codebook are buffers that a file may have."""
+
+    LEVELS: ClassVar[tuple[int, ...]] = (8, 8, 8, 5, 5, 5)
+    STYLE: ClassVar[Mapping[str, Any]] = {"multipliers": (2, 4, 4), "haar": 2}
+    OTHERS = r"(encoder\.patcher|decoder\.unpatcher|quantizer)\."
+
+    @classmethod
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> ScalarCode | None:
+        """Return the scalar quantizer of a discrete entry, none for a continuous one."""
+        if spec.kind == "continuous":
+            return None
+        if width != len(cls.LEVELS) or spec.codebook_size != math.prod(cls.LEVELS):
+            raise RegistryError(
+                f"{spec.name}: {len(cls.LEVELS)} values of {cls.LEVELS} levels make "
+                f"{math.prod(cls.LEVELS)} codewords; the entry has {width} and {spec.codebook_size}"
+            )
+        return ScalarCode(cls.LEVELS)

@@ -1,0 +1,74 @@
+"""Lookup-free quantization: the code is the sign of each channel, and there is no codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from vtbench.records import Spec
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, Names, check_power
+from vtbench.tokenizers.nn.conv import ConvPlan
+from vtbench.tokenizers.nn.quantize import BinaryCode
+from vtbench.tokenizers.vqgan import reverse_levels
+
+
+class LookupFree(ConvTokenizer):
+    """A tokenizer whose code has one bit a channel of the plan's latent."""
+
+    @classmethod
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> BinaryCode:
+        """Return the sign quantizer."""
+        check_power(spec, width)
+        return BinaryCode(width)
+
+
+class OpenMagvit2(LookupFree):
+    """Open-MAGVIT2 (https://arxiv.org/abs/2409.04410), TencentARC/SEED-Voken, src/Open_MAGVIT2:
+    MAGVIT-2's image tokenizer, no attention, a decoder modulated by the code."""
+
+    STYLE: ClassVar[Mapping[str, Any]] = {
+        "blocks": 4,
+        "middle": "bbbb",
+        "decoder_extra": 0,
+        "bias": False,
+        "head": 1,
+        "down": "around",
+        "up": "depth",
+        "adaptive": True,
+    }
+    NAMES = (
+        (r"^decoder\.levels\.(\d+)\.modulation\.scale\.", r"decoder.adaptive.\1.gamma."),
+        (r"^decoder\.levels\.(\d+)\.modulation\.shift\.", r"decoder.adaptive.\1.beta."),
+        (r"^(encoder\.levels\.\d+)\.resample\.conv\.", r"\1.downsample."),
+        (r"^(decoder\.levels\.\d+)\.resample\.conv\.", r"\1.upsample.conv1."),
+        (r"\.middle\.block", ".mid_block."),
+        *LDM_NAMES,
+    )
+
+
+class MaskBit(LookupFree):
+    """MaskBit's VQGAN+ (https://arxiv.org/abs/2409.16211), markweberdev/maskbit,
+    modeling/conv_vqgan.py: MaskGIT's network with strided convolutions, in its own naming, where the
+    decoder's levels are numbered from the lowest resolution."""
+
+    INPUT_RANGE = (0.0, 1.0)
+    STYLE: ClassVar[Mapping[str, Any]] = {
+        "middle": "bb",
+        "decoder_extra": 0,
+        "bias": False,
+        "head": 1,
+        "shortcut": "output",
+    }
+    OTHERS = r"quantize\.(bits_to_indices|codebook)$"
+
+    @classmethod
+    def list_names(cls, plan: ConvPlan) -> Names:
+        """Return the official names; those of the decoder's levels follow from their number."""
+        return (
+            *reverse_levels(plan, "decoder.up."),
+            (r"^(encoder\.levels\.\d+)\.resample\.conv\.", r"\1.down_conv."),
+            (r"^(decoder\.up\.\d+)\.resample\.conv\.", r"\1.upsample_conv."),
+            (r"\.blocks\.", ".res_blocks."),
+            (r"\.middle\.block", ".mid.res_blocks."),
+            *LDM_NAMES,
+        )

@@ -1,0 +1,217 @@
+"""Quantizers: vectors N×D×h×w → indices and back.
+
+Each has `encode`, whose result is int64 (a tuple, coarse to fine, where there are several scales),
+and `decode`, which gives the float32 vectors that the decoder takes. Distances are computed in
+float32 whatever the dtype of the network, because indices are compared between machines.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+CHUNK_VALUES = 1 << 22
+"""Most distances held at once: 32 MiB of float64, whatever the image and the codebook."""
+
+MAX_INDEX_BITS = 62
+"""Binary codes of more bits than this are no int64 indices: they are carried bit by bit."""
+
+Lookup = Literal["nearest", "cosine", "dot"]
+
+
+def nearest_codewords(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Return for each vector (M×D) the int64 index of the nearest codeword (K×D) in L2.
+
+    By ‖v − c‖² less its constant ‖v‖², in the dtype given, at most `CHUNK_VALUES` at a time.
+    """
+    norms = codebook.square().sum(dim=1)
+    chunks = torch.split(vectors, max(1, CHUNK_VALUES // len(codebook)))
+    return torch.cat([torch.addmm(norms, c, codebook.T, alpha=-2).argmin(dim=1) for c in chunks])
+
+
+class Codebook(nn.Module):
+    """K vectors of D values; a token is the index of one.
+
+    lookup: "nearest" in L2 (VQ-VAE, VQGAN); "cosine", both sides normalised, and so is what decode
+    returns (LlamaGen, ViT-VQGAN); "dot", the largest inner product (IBQ).
+    """
+
+    def __init__(self, size: int, width: int, lookup: Lookup = "nearest") -> None:
+        super().__init__()
+        self.entries = nn.Parameter(torch.empty(size, width))
+        nn.init.normal_(self.entries)
+        self.lookup = lookup
+
+    def _table(self) -> Tensor:
+        entries = self.entries.float()
+        return functional.normalize(entries, dim=-1) if self.lookup == "cosine" else entries
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the int64 indices N×h×w of N×D×h×w vectors."""
+        n, _, height, width = vectors.shape
+        rows = vectors.float().permute(0, 2, 3, 1).flatten(0, 2)
+        if self.lookup == "cosine":
+            rows = functional.normalize(rows, dim=-1)
+        table = self._table()
+        if self.lookup == "dot":
+            chunks = torch.split(rows, max(1, CHUNK_VALUES // len(table)))
+            indices = torch.cat([(chunk @ table.T).argmax(dim=1) for chunk in chunks])
+        else:
+            indices = nearest_codewords(rows, table)
+        return indices.reshape(n, height, width)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×D×h×w of int64 indices N×h×w."""
+        return self._table()[indices].permute(0, 3, 1, 2).contiguous()
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Return the int64 numbers N×h×w whose bits, least significant first, are the channels of a
+    boolean N×D×h×w, D ≤ 62."""
+    places = 2 ** torch.arange(bits.shape[1], device=bits.device)
+    return (bits.long() * places[:, None, None]).sum(dim=1)
+
+
+def unpack_bits(numbers: Tensor, count: int) -> Tensor:
+    """Return the boolean N×count×h×w of int64 numbers N×h×w: the inverse of `pack_bits`."""
+    places = torch.arange(count, device=numbers.device)[:, None, None]
+    return ((numbers[:, None] >> places) & 1).bool()
+
+
+class BinaryCode(nn.Module):
+    """The sign of each of D channels: lookup-free quantization (MAGVIT-2), values ±1; on the unit
+    sphere ±1/√D (BSQ, https://arxiv.org/abs/2406.07548). A channel of exactly 0 is negative.
+
+    Indices are int64 N×h×w with channel 0 the lowest bit, as MaskBit and Open-MAGVIT2 number them;
+    beyond `MAX_INDEX_BITS` they are the bits themselves, N×D×h×w: D codebooks of two words.
+    """
+
+    def __init__(self, bits: int, *, sphere: bool = False) -> None:
+        super().__init__()
+        self.bits = bits
+        self.scale = 1 / math.sqrt(bits) if sphere else 1.0
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the indices of N×D×h×w vectors."""
+        positive = vectors > 0
+        if self.bits > MAX_INDEX_BITS:
+            return positive.long()
+        return pack_bits(positive)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×D×h×w, each value ± the scale."""
+        positive = indices if self.bits > MAX_INDEX_BITS else unpack_bits(indices, self.bits)
+        return (positive.float() * 2 - 1) * self.scale
+
+
+class ScalarCode(nn.Module):
+    """Finite scalar quantization (https://arxiv.org/abs/2309.15505): each channel is squashed to L
+    levels and rounded (half to even); a token numbers the combination, the first channel the lowest
+    digit. Decoded values are in [-1, 1]."""
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def _column(self, values: list[float] | list[int], device: torch.device) -> Tensor:
+        return torch.tensor(values, device=device)[:, None, None]
+
+    def _basis(self, device: torch.device) -> Tensor:
+        return self._column([math.prod(self.levels[:i]) for i in range(len(self.levels))], device)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the int64 indices N×h×w of N×D×h×w vectors."""
+        device = vectors.device
+        # Wider than the levels by a thousandth, as the paper's code has it.
+        half = self._column([(level - 1) * 1.001 / 2 for level in self.levels], device)
+        offset = self._column([0.0 if level % 2 else 0.5 for level in self.levels], device)
+        bound = (vectors.float() + (offset / half).atanh()).tanh() * half - offset
+        digits = bound.round().long() + self._column([level // 2 for level in self.levels], device)
+        return (digits * self._basis(device)).sum(dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×D×h×w."""
+        levels = self._column(list(self.levels), indices.device)
+        digits = (indices[:, None] // self._basis(indices.device)) % levels
+        return (digits - levels // 2) / (levels // 2)
+
+
+class Phi(nn.Conv2d):
+    """VAR's refinement of what a scale adds: half of it, and half of its 3×3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + super().forward(x)) / 2
+
+
+class MultiScale(nn.Module):
+    """Residual quantization over grids of growing size: each scale codes what the coarser ones left.
+
+    VAR (https://arxiv.org/abs/2404.02905) and Infinity (https://arxiv.org/abs/2412.04431). The rest
+    is shrunk by area means, quantized, enlarged by `enlarge` ("bicubic" or "bilinear") and, with
+    `phis`, refined by the one whose tick is nearest to the scale's place among all; then subtracted.
+    sides: of the square grids, coarse to fine; the last is that of the vectors, which it takes as
+    they are. A tuple of indices N×s×s.
+    """
+
+    def __init__(
+        self,
+        quantizer: Codebook | BinaryCode,
+        sides: tuple[int, ...],
+        *,
+        enlarge: Literal["bicubic", "bilinear"],
+        phis: int = 0,
+        width: int = 0,
+    ) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+        self.sides = sides
+        self.enlarge = enlarge
+        self.phis = nn.ModuleList(Phi(width) for _ in range(phis))
+
+    def _contribution(self, indices: Tensor, scale: int) -> Tensor:
+        added = self.quantizer.decode(indices)
+        if self.sides[scale] != self.sides[-1]:
+            size = (self.sides[-1], self.sides[-1])
+            added = functional.interpolate(added, size=size, mode=self.enlarge)
+        if self.phis:
+            phi = self.phis[nearest_tick(scale / (len(self.sides) - 1), len(self.phis))]
+            # The convolution may be of lower precision; the sum over scales is not.
+            added = phi(added.to(next(phi.parameters()).dtype)).float()
+        return added
+
+    def encode(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        """Return the indices of each scale, of vectors N×D×s×s with s the last side."""
+        rest = vectors.float()
+        indices = []
+        for scale, side in enumerate(self.sides):
+            small = rest
+            if side != self.sides[-1]:
+                small = functional.interpolate(rest, size=(side, side), mode="area")
+            indices.append(self.quantizer.encode(small))
+            rest = rest - self._contribution(indices[-1], scale)
+        return tuple(indices)
+
+    def decode(self, indices: tuple[Tensor, ...]) -> Tensor:
+        """Return the float32 sum of what the scales add."""
+        first, *others = (self._contribution(grid, scale) for scale, grid in enumerate(indices))
+        return sum(others, start=first)
+
+
+def nearest_tick(place: float, count: int) -> int:
+    """Return which of `count` shared convolutions serves a scale at `place` in [0, 1].
+
+    Ticks are spread evenly between 1/(2·count) and 1 − 1/(2·count), but for four, as VAR has them,
+    between 1/12 and 11/12. Two of its ten scales, 2/9 and 7/9, lie exactly between two ticks: there
+    the rounding of numpy's float64 decides, as in models/quant.py, so it is computed like that.
+    """
+    margin = 1 / 3 / count if count == 4 else 1 / 2 / count
+    ticks = np.linspace(margin, 1 - margin, count)
+    return int(np.argmin(np.abs(ticks - place)))
