@@ -615,6 +615,8 @@ def test_stochastic_decoders_run_with_each_seed(data: Path, tmp_path: Path) -> N
 # Streams.
 
 STREAM = """
+import ctypes
+import gc
 import sys
 from pathlib import Path
 import torch
@@ -625,6 +627,9 @@ from vtbench.runner import run_suite
 from vtbench.suites import attach_data, load_suite
 
 def resident():
+    # What is free but not given back to the system is no growth.
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) // 1024
 
@@ -634,13 +639,13 @@ class Listener:
     def finished(self, outcome): assert outcome.status == "measured", outcome
     def advanced(self, images):
         self.seen += images
-        self.mib += [resident()] * (self.seen // 1000 - len(self.mib))
+        self.mib += [resident()] * (self.seen // 500 - len(self.mib))
 
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
 suite = attach_data(load_suite("stream", [root]), {"stream": root / "stream.tar"})
 entries = (load_registry()["identity"],)
-for cache_mib, limit in ((4, None), (1024, 3000)):
+for cache_mib, limit in ((4, None), (1024, 2000)):
     batches.CACHE_BYTES = cache_mib * 2**20
     listener = Listener()
     run_suite(Request(suite, entries, root / str(cache_mib), ("reconstruction",), device="cpu",
@@ -651,23 +656,23 @@ for cache_mib, limit in ((4, None), (1024, 3000)):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
-    """5,000 pictures of 27 KiB through the whole pass: from the 1,000th to the 5,000th, memory may
-    grow by the rows (about 3 KiB each, 12 MiB) and not by the pictures (105 MiB). The mutant keeps
-    its pictures, and grows by 53 MiB from the 1,000th to the 3,000th."""
+    """2,000 pictures of 75 KiB through the whole pass: from the 500th to the last, memory may grow by
+    the rows (about 3 KiB each, 5 MiB) and not by the pictures (110 MiB). The mutant keeps its
+    pictures, and grows by so much."""
     (tmp_path / "suites").mkdir()
-    text = SUITE.replace("photographs", "stream").replace("n: 6", "n: 5000")
+    text = SUITE.replace("photographs", "stream").replace("n: 6", "n: 2000")
     text = re.sub(r"  names: .*\n", "", text).replace("[psnr_db, ssim]", "[psnr_db]")
     text = text.replace("{crop: adm, size: 64, orientation: stored}", "{crop: none}")
     (tmp_path / "suites" / "stream.yaml").write_text(text)
-    head = b"P6 96 96 255\n"
-    noise = np.random.default_rng(0).integers(0, 256, 96 * 96 * 3 + 5000, dtype=np.uint8).tobytes()
+    head, size = b"P6 160 160 255\n", 160 * 160 * 3
+    noise = np.random.default_rng(0).integers(0, 256, size + 2000, dtype=np.uint8).tobytes()
     with tarfile.open(tmp_path / "stream.tar", "w") as tar:
-        for index in range(5000):
-            add_to_tar(tar, f"{index:05d}.ppm", head + noise[index : index + 96 * 96 * 3])
+        for index in range(2000):
+            add_to_tar(tar, f"{index:05d}.ppm", head + noise[index : index + size])
     done = subprocess.run(
         [sys.executable, "-c", STREAM, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     streamed, kept = map(int, done.stdout.split())
-    assert streamed < 30, done.stdout
-    assert kept > 40, done.stdout
+    assert streamed < 40, done.stdout
+    assert kept > 70, done.stdout
