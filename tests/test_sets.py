@@ -30,7 +30,7 @@ from vtbench.registry import load_registry
 from vtbench.results import RunRecord, read_run
 from vtbench.runner import Outcome, run_suite
 from vtbench.sets import FeatureSets, SetRun
-from vtbench.suites import load_pixels, load_suite
+from vtbench.suites import change_crop, load_pixels, load_suite, parse_crop
 from vtbench.tokenizers import build_tokenizer
 from vtbench.weights import WeightFiles
 
@@ -167,6 +167,21 @@ def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path)
     cold, warm = (record_of(out, "jpeg-q25").sets for out in (fresh, tmp_path / "out"))
     assert cold == warm
     assert record_of(tmp_path / "out", "jpeg-q10").sets != warm
+
+
+@pytest.mark.usefixtures("colours")
+def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> None:
+    plain = ask(data, tmp_path / "out", "jpeg-q10")
+    photos = tuple(sample for sample in plain.suite.samples if sample.task == "reconstruction")
+    plain = replace(plain, suite=replace(plain.suite, samples=photos))
+    cut = change_crop(plain.suite, parse_crop("adm-48"))
+    assert cut.sha256 == plain.suite.sha256  # a run's name says which crop, not the protocol
+    run_suite(plain, Quiet())
+    run_suite(replace(plain, suite=cut, out=tmp_path / "cut", crop="adm-48"), Quiet())
+    names = [p.name for p in (tmp_path / "cut").iterdir() if (p / "run.json").exists()]
+    whole, part = record_of(plain.out, "jpeg-q10"), record_of(tmp_path / "cut", names[0])
+    assert part.sets["reconstruction.rfid"].state == "measured"  # not of the other crop's pixels
+    assert part.sets["reconstruction.rfid"].value != whole.sets["reconstruction.rfid"].value
 
 
 @pytest.mark.usefixtures("colours")
@@ -323,14 +338,14 @@ def test_the_networks_themselves_run_in_the_pass(
     monkeypatch.setenv("VTBENCH_WEIGHTS", str(folder))
     monkeypatch.setitem(VITS, "dinov2-vitl14", recipe)
     paths = {"fid-inception": folder / "inception.pth", "dinov2-vitl14": folder / "dinov2.pth"}
-    stated = {name: sha256_file(path)[:8] for name, path in paths.items()}
+    stated = {name: sha256_file(path) for name, path in paths.items()}
     find = metric_weights.find_metric_weights
     monkeypatch.setattr(
         sets,
         "find_metric_weights",
         lambda name: WeightFiles(paths[name], (paths[name],)) if name in paths else find(name),
     )
-    monkeypatch.setattr(sets, "_stated_sha8", stated.__getitem__)
+    monkeypatch.setattr(sets, "_stated_sha256", stated.__getitem__)
     keys = ("rfid", "kid", "cmmd", "dinov2_cos")
     assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())[0].record
     run = read_run(tmp_path / "out" / "jpeg-q10")

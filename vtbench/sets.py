@@ -10,6 +10,7 @@ of the originals are computed once a suite and network and kept in the user's ca
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from vtbench import metrics as metric_code
 from vtbench.errors import OutputError, TooFewImages, WeightsError
-from vtbench.files import sha256_file, write_atomic
+from vtbench.files import sha256_bytes, sha256_file, write_atomic
 from vtbench.locations import cache_dir
 from vtbench.metric_weights import (
     file_names,
@@ -89,13 +90,13 @@ class FeatureSets:
     def _open(self, key: str, *, with_logits: bool) -> str:
         source = FEATURE_SOURCES[key]
         path = find_metric_weights(source.network).path
-        sha8 = _stated_sha8(source.network)
+        sha256 = _stated_sha256(source.network)
         encoder: Encoder
         if source.network == "fid-inception":
             if source.dtype not in self._inceptions:
                 dtype = torch.float64 if source.dtype == "float64" else torch.float32
                 self._inceptions[source.dtype] = Inception(
-                    path, device=self._device, dtype=dtype, sha8=sha8
+                    path, device=self._device, dtype=dtype, sha256=sha256
                 )
             encoder = InceptionFeatures(
                 self._inceptions[source.dtype],
@@ -105,7 +106,7 @@ class FeatureSets:
         elif source.network in self._encoders:
             return source.network
         else:
-            encoder = VitFeatures(source.network, path, device=self._device, sha8=sha8)
+            encoder = VitFeatures(source.network, path, device=self._device, sha256=sha256)
         self._encoders.setdefault(encoder.name, encoder)
         self.networks |= encoder.identity
         return encoder.name
@@ -160,13 +161,25 @@ class FeatureSets:
         self._references.pop(name, None)
         self.reference_path(name).unlink(missing_ok=True)
 
+    @functools.cached_property
+    def _images_sha256(self) -> str:
+        """Which images, and what is cut of them: `--crop` and a user's unpinned copy of a data set
+        are not in the protocol's digest."""
+        images = [
+            (sample.id, sample.sha256, sample.crop, sample.preprocess)
+            for sample in self.suite.samples
+            if sample.task == SET_TASK
+        ]
+        return sha256_bytes(repr((self.suite.fingerprint, images)).encode())
+
     def reference_path(self, name: str) -> Path:
         """Return where the originals' features are cached: named by everything that they follow
-        from, the protocol with its manifest, the network's weights and code, the device."""
+        from: the protocol, the images with their crops, the network's weights and code, the device."""
         encoder = self._encoders[name]
         folder = Path(metric_code.__file__).parent
         follows = {
             "suite": self.suite.sha256,
+            "images": self._images_sha256,
             "encoder": name,
             "weights": dict(encoder.identity),
             "device": self._device.partition(":")[0],
@@ -177,11 +190,10 @@ class FeatureSets:
         return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"
 
 
-def _stated_sha8(network: str) -> str | None:
-    """Return the first digits of the sha256 that the catalogue states for a network's file."""
+def _stated_sha256(network: str) -> str | None:
+    """Return the sha256 that the catalogue states for a network's file."""
     entry = get_metric_weights(network)
-    stated = stated_digests(entry, *file_names(entry))[0]
-    return None if stated is None else stated[:8]
+    return stated_digests(entry, *file_names(entry))[0]
 
 
 def _require_set(key: str, n: int, limit: int | None) -> None:

@@ -205,7 +205,7 @@ def test_another_network_is_refused(
             with pytest.raises(WeightsMismatch, match="another network"):
                 VitFeatures("x", tmp_path / "x.pth", device="cpu", recipe=recipe)
     with pytest.raises(WeightsMismatch, match="does not start with 00000000"):
-        VitFeatures("x", right, device="cpu", recipe=recipe, sha8="00000000")
+        VitFeatures("x", right, device="cpu", recipe=recipe, sha256="00000000")
 
 
 def test_the_published_shapes_are_the_published_networks() -> None:

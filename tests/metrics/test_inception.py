@@ -67,7 +67,7 @@ def pictures() -> Tensor:
 
 @pytest.fixture(scope="module")
 def ours(weights: Path) -> Inception:
-    return Inception(weights, device="cpu", sha8=sha256_file(weights)[:8])
+    return Inception(weights, device="cpu", sha256=sha256_file(weights)[:8])
 
 
 def peer_torch_fidelity(weights: Path, dtype: str = "float32") -> nn.Module:
@@ -181,7 +181,7 @@ def test_the_padding_of_an_average_is_not_counted(ours: Inception, weights: Path
 
 def test_a_file_that_is_not_the_network_is_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatch, match="not 6726825d"):
-        Inception(weights, device="cpu", sha8="6726825d")
+        Inception(weights, device="cpu", sha256="6726825d")
     state = torch.load(weights, weights_only=True)
     missing = {k: v for k, v in state.items() if k != "Mixed_7c.branch_pool.conv.weight"}
     shape = state | {"fc.weight": torch.zeros(1000, 2048)}

@@ -122,7 +122,8 @@ VITS: dict[str, VitRecipe] = {
 class VitFeatures:
     """A transformer's class token. weights: its published checkpoint, .pth, .bin or .safetensors.
 
-    sha8: the first hex digits that the file's sha256 must have, or None. Raises WeightsMismatch.
+    sha256: the digest that the file must have, or its first digits; None: unproven. Raises
+    WeightsMismatch.
     """
 
     dtype = torch.float32
@@ -134,12 +135,12 @@ class VitFeatures:
         *,
         device: torch.device | str,
         recipe: VitRecipe | None = None,
-        sha8: str | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.name, self.recipe = name, recipe or VITS[name]
         self.identity: Mapping[str, str] = {weights.name: sha256_file(weights)}
-        if sha8 is not None and not self.identity[weights.name].startswith(sha8):
-            raise WeightsMismatch(f"{name}: sha256 of {weights} does not start with {sha8}")
+        if sha256 is not None and not self.identity[weights.name].startswith(sha256):
+            raise WeightsMismatch(f"{name}: sha256 of {weights} does not start with {sha256}")
         self.dim = self.width = self.recipe.shape.projection or self.recipe.shape.width
         self._device = torch.device(device)
         self._net = _load_vit(self.recipe, weights, name).to(self._device)

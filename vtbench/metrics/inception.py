@@ -56,8 +56,8 @@ class Inception:
     """The FID Inception-v3 on one device.
 
     weights: pytorch-fid's checkpoint, loaded strictly. dtype: float32, or float64, which is some ten
-    times slower. sha8: the first hex digits that the file's sha256 must have, or None. Raises
-    WeightsMismatch.
+    times slower. sha256: the digest that the file must have, or its first digits; None: unproven.
+    Raises WeightsMismatch.
     """
 
     name = "fid-inception"
@@ -69,13 +69,13 @@ class Inception:
         *,
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
-        sha8: str | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.identity: dict[str, str] = {weights.name: sha256_file(weights)}
         found = self.identity[weights.name]
-        if sha8 is not None and not found.startswith(sha8):
+        if sha256 is not None and not found.startswith(sha256):
             raise WeightsMismatch(
-                f"FID Inception: sha256 of {weights} starts with {found[:8]}, not {sha8}: "
+                f"FID Inception: sha256 of {weights} starts with {found[:8]}, not {sha256}: "
                 "another file, or damaged; fetch it again"
             )
         self.device, self.dtype = torch.device(device), dtype
