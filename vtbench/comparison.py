@@ -16,7 +16,15 @@ from typing import Literal
 import numpy as np
 
 from vtbench.errors import ResultsError, UnknownName, VtbenchError
-from vtbench.leaderboard.aggregate import Cell, Column, Line, Shares, read_lines, suite_label
+from vtbench.leaderboard.aggregate import (
+    OVERVIEW_MEANS,
+    Cell,
+    Column,
+    Line,
+    Shares,
+    read_lines,
+    suite_label,
+)
 from vtbench.leaderboard.footnotes import without_paths
 from vtbench.leaderboard.intervals import Units, find_units, sum_by_unit
 from vtbench.leaderboard.tables import GROUP_TITLES, describe_column
@@ -168,7 +176,7 @@ def _name_some(ids: Iterable[str]) -> str:
 def _choose_columns(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:
     overview = [c for c in columns if c.key.count(".") == 1 and c.group not in ("rate", "cost")]
     if not keys:
-        return [c for c in overview if c.metric.key not in ("mtf50_cpp", "contrast_transfer")]
+        return [c for c in overview if c.metric.key in OVERVIEW_MEANS]
     chosen: dict[str, Column] = {}
     for key in keys:
         found = [c for c in columns if c.key == key] or [c for c in overview if c.metric.key == key]

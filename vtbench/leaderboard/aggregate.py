@@ -61,6 +61,9 @@ _MORE_IMAGE_METRICS = ("psnr_pooled_db", "mae", "haarpsi", "dists")
 """In the breakdowns and the CSV; the overview is wide already."""
 
 _TEXT_METRICS = ("cer", "wer", "ned")
+OVERVIEW_MEANS = ("bpp", *_IMAGE_METRICS, *COSINE_METRICS, *_TEXT_METRICS)
+"""The overview's rate and quality that are means over images."""
+
 _COUNTED = (
     "tokens_counted",
     "codebooks",
