@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vtbench import results
 from vtbench.errors import OutputError, ResultsError
 from vtbench.files import sha256_bytes, write_atomic
 from vtbench.metrics.rate import Histogram, add_histograms, code_length, count_tokens
@@ -291,3 +292,11 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write"):
         write_atomic(tmp_path / "file" / "run.json", b"x")
+
+
+def test_no_path_of_the_machine_is_written(tmp_path: Path) -> None:
+    reason = "lpips-alex needs a.pth in /home/somebody/.cache/torch: run `vtbench fetch lpips-alex`"
+    told = results.MetricRecord(version=1, state="missing", reason=reason)
+    assert told.reason == "lpips-alex needs a.pth in …/torch: run `vtbench fetch lpips-alex`"
+    failure = results.Failure(id="a", error="/home/somebody/a.png: not an image")
+    assert "somebody" not in failure.error and "a.png" in failure.error

@@ -25,9 +25,9 @@ from vtbench.leaderboard.aggregate import (
     read_lines,
     suite_label,
 )
-from vtbench.leaderboard.footnotes import without_paths
 from vtbench.leaderboard.intervals import Units, find_units, sum_by_unit
 from vtbench.leaderboard.tables import GROUP_TITLES, describe_column
+from vtbench.locations import without_paths
 from vtbench.results import Run, SuiteFolder, read_run, read_suite_folder
 from vtbench.statistics import (
     LEVEL,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+
+_PATH = re.compile(
+    r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\](?:[^\s,;:()'\"`]+[/\\])*([^\s,;:()'\"`/\\]+)"
+)
 
 
 def share_dir() -> Path:
@@ -46,3 +51,8 @@ def cache_dir() -> Path:
     """Return where what can be computed again is kept: $XDG_CACHE_HOME/vtbench."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "vtbench"
+
+
+def without_paths(text: str) -> str:
+    """Return a message with every absolute path cut to its last part, on one line."""
+    return _PATH.sub(r"…/\1", " ".join(text.split()))

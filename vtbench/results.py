@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from vtbench.errors import OutputError, ResultsError
 from vtbench.files import sha256_bytes, write_atomic
+from vtbench.locations import without_paths
 from vtbench.metrics.rate import Histogram, Unit, token_entropy
 from vtbench.records import Kind, State
 from vtbench.registry import Strict
@@ -118,12 +119,16 @@ class SuiteRecord(Strict):
     published: bool
 
 
+Told = Annotated[str, AfterValidator(without_paths)]
+"""What a result file says of a failure: no path of the machine that it failed on."""
+
+
 class MetricRecord(Strict):
     """Whether a metric was measured in this run, by which version, and if not, why."""
 
     version: int
     state: State
-    reason: str | None = None
+    reason: Told | None = None
 
 
 class Protocol(Strict):
@@ -147,7 +152,7 @@ class SetRecord(Strict):
     standard_error: float | None = None
     n: int = 0
     state: State
-    reason: str | None = None
+    reason: Told | None = None
     warning: str | None = None
     version: int
     weights: dict[str, str] = Field(default_factory=dict)
@@ -172,7 +177,7 @@ class Failure(Strict):
     """One image that has no numbers."""
 
     id: str
-    error: str
+    error: Told
 
 
 class CodebookRecord(Strict):
@@ -221,7 +226,7 @@ class Skipped(Strict):
     """A registry entry that was not run, and why."""
 
     name: str
-    reason: str
+    reason: Told
 
 
 class PanelItem(Strict):
@@ -286,7 +291,9 @@ def write_run(
 
     run.json is last and holds the others' digests, so a folder is complete exactly when it validates.
     """
-    parquet = encode_rows(rows)
+    parquet = encode_rows(
+        [{**row, "error": without_paths(row["error"])} if row.get("error") else row for row in rows]
+    )
     update: dict[str, Any] = {"rows_sha256": sha256_bytes(parquet), "codes": None}
     write_atomic(folder / "images.parquet", parquet)
     if codes:

@@ -16,6 +16,7 @@ from vtbench.leaderboard.aggregate import (
     Line,
     suite_label,
 )
+from vtbench.locations import without_paths
 from vtbench.results import RunRecord
 from vtbench.statistics import LEVEL, MANY_UNITS, MIN_UNITS, RESAMPLES, RESAMPLES_OF_MANY
 
@@ -26,10 +27,6 @@ GROUPS = ("reconstruction", "detail", "text")
 
 MAX_NAMED = 8
 """A list of images or runs longer than this is cut and counted."""
-
-_PATH = re.compile(
-    r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\](?:[^\s,;:()'\"`]+[/\\])*([^\s,;:()'\"`/\\]+)"
-)
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,6 @@ def write_footnotes(board: Board, columns: Sequence[Column]) -> tuple[Note, ...]
         Note("Columns", tuple(_definitions(board))),
     )
     return tuple(note for note in notes if note.lines)
-
-
-def without_paths(text: str) -> str:
-    """Return a message with every absolute path cut to its last part, on one line."""
-    return _PATH.sub(r"…/\1", " ".join(text.split()))
 
 
 def usual_n(column: Column, lines: Iterable[Line]) -> int:

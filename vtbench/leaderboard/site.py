@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from vtbench.leaderboard.aggregate import Board, Column, Line, Table, suite_label
-from vtbench.leaderboard.footnotes import describe_n, usual_n, without_paths, write_footnotes
+from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
 from vtbench.leaderboard.intervals import RANKED
 from vtbench.leaderboard.plots import plan_plots
 from vtbench.leaderboard.tables import (
@@ -31,6 +31,7 @@ from vtbench.leaderboard.tables import (
     overview_columns,
     split_code,
 )
+from vtbench.locations import without_paths
 from vtbench.results import PanelItem, Row
 
 if TYPE_CHECKING:
