@@ -371,3 +371,20 @@ def test_interrupting_keeps_finished_tokenizers(data: Path, tmp_path: Path) -> N
     folder = tmp_path / "here" / "results" / "local" / "mini"
     assert read_run(folder / "identity").record.complete
     assert not (folder / "jpeg-q50" / "run.json").exists()
+
+
+def test_published_results_of_another_schema_cost_no_board(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "suite.json").write_text(json.dumps({"schema_version": 1}))
+    monkeypatch.setattr("vtbench.locations.published_dir", lambda suite: published)
+    assert run_mini(data, "-t", "identity") == 0
+    said = capsys.readouterr().err
+    assert "published results are not shown beside" in said and "schema version 1" in said
+    board = Path("results/local/mini/leaderboard.md").read_text(encoding="utf-8")
+    assert "| identity |" in board and "Published results" not in board

@@ -15,7 +15,7 @@ import click
 
 import vtbench
 from vtbench import locations
-from vtbench.errors import UnknownName, VtbenchError, WeightsError
+from vtbench.errors import ResultsError, UnknownName, VtbenchError, WeightsError
 
 EMBEDDED = "embedded"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -178,9 +178,8 @@ def run(
     if request.partial:
         click.echo(f"\npartial run: rows are in {folder}, no board is made of them")
     else:
-        published = locations.published_dir(suite.name) if suite.published else None
-        files = render_board(folder, published=published if _has_runs(published) else None)
-        write_board(folder, files)
+        published = _find_published(suite.name, folder) if suite.published else None
+        write_board(folder, render_board(folder, published=published))
         _print_board(folder)
         page = folder / "leaderboard.html"
         click.echo(f"\n{folder / 'leaderboard.md'} (also .csv, .tex) · pictures: {page}")
@@ -191,8 +190,24 @@ def run(
         raise click.exceptions.Exit(1)
 
 
-def _has_runs(folder: Path | None) -> bool:
-    return folder is not None and (folder / "suite.json").is_file()
+def _has_runs(folder: Path) -> bool:
+    return (folder / "suite.json").is_file()
+
+
+def _find_published(suite: str, folder: Path) -> Path | None:
+    """Return the published results to show beside those of a folder; None where there are none, or
+    where they are of another schema: that is said, and costs nobody the table of an own run."""
+    from vtbench.results import read_suite_folder
+
+    published = locations.published_dir(suite)
+    if not _has_runs(published) or published.resolve() == folder.resolve():
+        return None
+    try:
+        read_suite_folder(published)
+    except ResultsError as error:
+        _complain(f"published results are not shown beside: {error}")
+        return None
+    return published
 
 
 def _print_board(folder: Path) -> None:
@@ -505,9 +520,8 @@ def leaderboard(results: Path | None, out: Path | None) -> None:
 
     folder = results or locations.local_dir(EMBEDDED)
     suite = read_suite_folder(folder)
-    published = locations.published_dir(suite.name) if suite.published else None
-    beside = published is not None and folder.resolve() != published.resolve()
-    files = render_board(folder, published=published if beside and _has_runs(published) else None)
+    published = _find_published(suite.name, folder) if suite.published else None
+    files = render_board(folder, published=published)
     target = out or folder
     write_board(target, files, pictures=folder)
     for name in files:
