@@ -57,7 +57,7 @@ def official_shapes(golden: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     options = golden["ours"]["options"]
     plan = adapter.parse_config(spec, options["config"])
     with torch.device("meta"):
-        network = adapter.make_network(spec, plan, options.get("width"))
+        network = adapter.make_network(spec, plan)
     shapes = {here: tuple(tensor.shape) for here, tensor in network.state_dict().items()}
     names = adapter.name_tensors(network, plan)
     assert set(names.values()) == set(shapes)  # no two tensors share an official name

@@ -78,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 
 def architecture(entry: Entry) -> str:
-    options = [entry.options.get(key) for key in ("class_name", "config", "width")]
+    options = [entry.options.get(key) for key in ("class_name", "config")]
     return json.dumps([entry.adapter, options, entry.codebook_size, entry.size.fixed])
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vtbench.records import Spec
-from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, Names, check_power
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
+from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import BinaryCode
 from vtbench.tokenizers.vqgan import reverse_levels

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from vtbench.errors import RegistryError
 from vtbench.records import Spec
-from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, Names
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer
+from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import Codebook, Lookup
 

@@ -32,8 +32,9 @@ class ConvPlan(Strict):
     channels: of level 0; multipliers: of them, one a level. steps: how often the resolution is halved,
     after the first levels of the encoder and the last of the decoder; n levels halve it n − 1 times
     unless it is given. haar: wavelet transforms before the encoder, each a halving too.
-    latent: channels that the decoder takes; moments: the encoder gives twice as many (mean and log
-    variance). blocks: a level of the encoder; the decoder has `decoder_extra` more. attention:
+    latent: channels that the decoder takes; width: of the code's vectors where convolutions stand
+    between it and encoder and decoder; moments: the encoder gives twice as many (mean and log variance).
+    blocks: a level of the encoder; the decoder has `decoder_extra` more. attention:
     levels of the encoder whose blocks are each followed by attention; decoder_attention: the same of
     the decoder where it differs. middle: blocks (b) and attentions (a) at the bottom. fused: query,
     key and value come from one convolution. bias: in the residual blocks and in the first
@@ -47,6 +48,7 @@ class ConvPlan(Strict):
     channels: Count = 128
     multipliers: tuple[Count, ...]
     latent: Count
+    width: Count | None = None
     moments: bool = False
     blocks: Count = 2
     decoder_extra: Literal[0, 1] = 1
