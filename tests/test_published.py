@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vtbench.leaderboard.aggregate import Board, read_board
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.tables import CHECKED, format_cell, render_board, usual_n
 from vtbench.locations import published_dir
 from vtbench.registry import load_registry

@@ -11,7 +11,7 @@ import yaml
 
 from vtbench.cli import main
 from vtbench.errors import RegistryError
-from vtbench.leaderboard.aggregate import Cell
+from vtbench.leaderboard.board import Cell
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry import (
     Entry,

@@ -16,15 +16,9 @@ from typing import Literal
 import numpy as np
 
 from vtbench.errors import ResultsError, UnknownName, VtbenchError
-from vtbench.leaderboard.aggregate import (
-    OVERVIEW_MEANS,
-    Cell,
-    Column,
-    Line,
-    Shares,
-    read_lines,
-    suite_label,
-)
+from vtbench.leaderboard.aggregate import read_lines, suite_label
+from vtbench.leaderboard.board import Cell, Column, Line, Shares
+from vtbench.leaderboard.columns import OVERVIEW_MEANS
 from vtbench.leaderboard.intervals import Units, find_units, sum_by_unit
 from vtbench.leaderboard.tables import GROUP_TITLES, describe_column
 from vtbench.locations import without_paths

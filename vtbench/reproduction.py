@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vtbench.errors import SuiteError, UnknownName
-from vtbench.leaderboard.aggregate import Cell, Line, aggregate
+from vtbench.leaderboard.aggregate import aggregate
+from vtbench.leaderboard.board import Cell, Line
 from vtbench.listing import format_table
 from vtbench.locations import local_dir, published_dir
 from vtbench.metrics.catalogue import METRICS

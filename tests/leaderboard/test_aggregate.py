@@ -10,7 +10,8 @@ import torch
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from vtbench.errors import ResultsError
-from vtbench.leaderboard.aggregate import Cell, read_board
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.board import Cell
 from vtbench.metrics.rate import add_histograms, code_length, count_tokens
 
 

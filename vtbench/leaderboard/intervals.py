@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vtbench.leaderboard.board import Cell, Line, Shares
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results import SuiteFolder
 from vtbench.statistics import (
@@ -18,9 +18,6 @@ from vtbench.statistics import (
     find_rank_intervals,
     seed_of,
 )
-
-if TYPE_CHECKING:
-    from vtbench.leaderboard.aggregate import Cell, Line, Shares
 
 RANKED = ("reconstruction.psnr_db", "reconstruction.ssim", "text.cer")
 """The columns by which tokenizers and codecs are ranked together, whatever their rate."""

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vtbench.leaderboard.aggregate import PSNR_CAP_DB, Board, Column, Line
+from vtbench.leaderboard.board import Board, Column, Line
+from vtbench.leaderboard.pools import PSNR_CAP_DB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from vtbench.leaderboard.aggregate import Board, Column, Line, Table, suite_label
+from vtbench.leaderboard.aggregate import suite_label
+from vtbench.leaderboard.board import Board, Column, Line, Table
 from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
 from vtbench.leaderboard.intervals import RANKED
 from vtbench.leaderboard.plots import plan_plots

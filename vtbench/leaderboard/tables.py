@@ -17,18 +17,8 @@ from typing import TYPE_CHECKING
 
 from vtbench.errors import ResultsError
 from vtbench.files import write_atomic
-from vtbench.leaderboard.aggregate import (
-    BLOCKS,
-    INCOMPLETE,
-    Block,
-    Board,
-    Cell,
-    Column,
-    Line,
-    Table,
-    read_board,
-    suite_label,
-)
+from vtbench.leaderboard.aggregate import INCOMPLETE, read_board, suite_label
+from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line, Table
 from vtbench.leaderboard.footnotes import (
     describe_commit,
     describe_machine,
