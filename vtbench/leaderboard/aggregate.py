@@ -44,6 +44,7 @@ from vtbench.leaderboard.pools import (
     pool_speed,
     pool_weighted,
 )
+from vtbench.leaderboard.seeds import merge_seeds
 from vtbench.metrics.catalogue import SET_TASK
 from vtbench.metrics.rate import codebook_usage, token_entropy
 from vtbench.results import (
@@ -70,8 +71,10 @@ def read_board(folder: Path) -> Board:
 
 
 def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
-    """Return the numbers of the runs, in the order of `BLOCKS` and then by rate."""
+    """Return the numbers of the runs, in the order of `BLOCKS` and then by rate; the seeds of a random
+    tokenizer are one line."""
     lines, parts = _lines(suite, runs)
+    lines = merge_seeds(lines)
     lines, originals = intervals.add_intervals(suite, lines, _originals(suite, lines, parts))
     tables = list_tables(parts)
     columns: dict[str, Column] = {}

@@ -33,7 +33,8 @@ class Shares:
 @dataclass(frozen=True)
 class Cell:
     """A number, or why there is none. n: the images (patches, for contrast) behind it.
-    standard_error: of a set metric. warning: what must be said beside the number.
+    standard_error: of a set metric. spread: standard deviation between the seeds of a random
+    tokenizer. warning: what must be said beside the number.
 
     bound: whether the true value is `value`, at least it, or below it (MTF50 outside the charts).
     low, high: its 95 % interval over images, None where there is none. shares: what it is made of,
@@ -49,6 +50,7 @@ class Cell:
     high: float | None = None
     shares: Shares | None = field(default=None, compare=False, repr=False)
     standard_error: float | None = None
+    spread: float | None = None
     warning: str | None = None
 
 
@@ -66,8 +68,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """One run. problem: why it has no numbers, or None. capped: images of PSNR 100 dB. ranks: by
-    column key, between which ranks among tokenizers and codecs 95 % of the draws put it."""
+    """One run, or those of one random tokenizer with several seeds (run and other_seeds).
+
+    problem: why it has no numbers, or None. capped: images of PSNR 100 dB. ranks: by column key,
+    between which ranks among tokenizers and codecs 95 % of the draws put it."""
 
     name: str
     title: str
@@ -79,12 +83,18 @@ class Line:
     problem: str | None = None
     capped: int = 0
     ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    other_seeds: tuple[Run, ...] = ()
 
     @property
     def record(self) -> RunRecord:
         """The line's run.json; the line of the originals has none."""
         assert self.run is not None
         return self.run.record
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """The run.json of every run behind the line."""
+        return (self.record, *(run.record for run in self.other_seeds))
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def describe_n(columns: Iterable[Column], lines: Sequence[Line]) -> str:
 
 def describe_machine(lines: Sequence[Line]) -> Iterable[str]:
     """Return what the runs ran on and with; where they differ, which ran on what."""
-    records = [line.record for line in lines]
+    records = [record for line in lines for record in line.records]
     yield from _fact("Device", records, lambda r: r.environment.device)
     yield from _fact("Processor", records, lambda r: r.environment.processor)
     yield from _fact("Threads", records, lambda r: str(r.environment.threads))
@@ -153,6 +153,8 @@ def _reading(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         cell.standard_error is not None for line in board.complete for cell in line.cells.values()
     ):
         yield "±: standard error of a number of the whole set."
+    if any(line.other_seeds for line in board.complete):
+        yield "± beside a run of several seeds: the standard deviation between them."
     capped = [f"{line.name} {line.capped}" for line in board.complete if line.capped]
     if capped:
         yield (
@@ -215,13 +217,21 @@ def _drawn(group: str, cell: Cell) -> str:
 
 
 def _protocol(lines: Sequence[Line]) -> Iterable[str]:
-    records = [line.record for line in lines]
+    records = [record for line in lines for record in line.records]
     yield from _fact("dtype", records, lambda r: r.protocol.dtype)
     yield from _fact("Seed", records, lambda r: str(r.protocol.seed))
     yield from _fact("OCR engine", records, _engine)
     yield from _fact("Metric versions", records, _metric_versions)
     for label, names in (
         ("Random, seed fixed", [r.run for r in records if r.tokenizer.stochastic]),
+        (
+            "Mean ± standard deviation over seeds",
+            [
+                f"{line.name} ({', '.join(str(r.protocol.seed) for r in line.records)})"
+                for line in lines
+                if line.other_seeds
+            ],
+        ),
         ("Weights not pinned by sha256", [r.run for r in records if not r.tokenizer.pinned]),
         (
             "Resized to the network's size and back",

@@ -155,7 +155,7 @@ def format_cell(cell: Cell, column: Column, usual: int) -> str:
     if cell.value is not None:
         bound = {"=": "", ">=": "≥", "<": "<"}[cell.bound]
         told = "" if cell.n == usual or column.group in ("rate", "cost") else f" (n={cell.n})"
-        error = cell.standard_error
+        error = cell.standard_error if cell.spread is None else cell.spread
         spread = "" if error is None else f" ± {error:.{column.metric.decimals}f}"
         return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{told}"
     if cell.state == "failed":
@@ -204,7 +204,9 @@ def describe_column(column: Column) -> str:
 
 def describe_line(line: Line) -> str:
     """Return a line's name, with what is wrong with it."""
-    return line.name if line.problem is None else f"{line.name} (incomplete: {line.problem})"
+    if line.problem is not None:
+        return f"{line.name} (incomplete: {line.problem})"
+    return f"{line.name} ({len(line.records)} seeds)" if line.other_seeds else line.name
 
 
 def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
@@ -361,7 +363,8 @@ def _md(text: str) -> str:
 
 def render_csv(board: Board, published: Board | None) -> str:
     """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n, state
-    and, where images are drawn again, the ends of its interval and rank. An empty cell beside
+    and, where images are drawn again, the ends of its interval and rank, the standard deviation over
+    seeds where there are several. An empty cell beside
     `measured` does not exist; MTF50 has a column with its bound."""
     columns = board.columns
     if published is not None:
@@ -372,6 +375,9 @@ def render_csv(board: Board, published: Board | None) -> str:
         column.key: _Extra(
             interval=any(cell.shares for line in lines if (cell := line.cells.get(column.key))),
             rank=any(column.key in line.ranks for line in lines),
+            spread=any(
+                cell.spread is not None for line in lines if (cell := line.cells.get(column.key))
+            ),
         )
         for column in columns
     }
@@ -381,6 +387,7 @@ def render_csv(board: Board, published: Board | None) -> str:
         head += [key, f"{key}.n", f"{key}.state"]
         head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
         head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
+        head += [f"{key}.sd"] if extra[key].spread else []
         head += [f"{key}.bound"] if column.metric.key == "mtf50_cpp" else []
         head += [f"{key}.se"] if column.metric.key in SET_METRICS else []
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
@@ -406,6 +413,7 @@ class _Extra:
 
     interval: bool
     rank: bool
+    spread: bool
 
 
 def _csv_facts(source: str, line: Line) -> list[str]:
@@ -427,6 +435,9 @@ def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra
                 yield "" if end is None else f"{end:.10g}"
         if extra[column.key].rank:
             yield from map(str, line.ranks.get(column.key, ("", "")))
+        if extra[column.key].spread:
+            spread = None if cell is None else cell.spread
+            yield "" if spread is None else f"{spread:.10g}"
         if column.metric.key == "mtf50_cpp":
             yield "" if cell is None or cell.value is None else cell.bound
         if column.metric.key in SET_METRICS:

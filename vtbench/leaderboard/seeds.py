@@ -1,0 +1,74 @@
+"""Runs of one random tokenizer that differ in nothing but the seed → one line of means."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from vtbench.leaderboard.board import Bound, Cell, Line, Shares
+
+
+def merge_seeds(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines with those of one tokenizer's seeds as one, where the first of them stood.
+
+    Each number is the mean over the seeds, `spread` the standard deviation between them (n − 1);
+    what takes time or memory has none. A line without numbers stays by itself.
+    """
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        name = line.name if line.problem is not None else name_without_seed(line)
+        groups.setdefault(name, []).append(line)
+    return [_merge(name, same) if len(same) > 1 else same[0] for name, same in groups.items()]
+
+
+def name_without_seed(line: Line) -> str:
+    """Return a run's name without the part that says its seed."""
+    name, _, deviations = line.name.partition("@")
+    own = f"seed{line.record.protocol.seed}"
+    others = [part for part in deviations.split("+") if part not in ("", own)]
+    return "@".join([name, "+".join(others)] if others else [name])
+
+
+def _merge(name: str, lines: Sequence[Line]) -> Line:
+    lines = sorted(lines, key=lambda line: line.record.protocol.seed)
+    first = lines[0]
+    cells = {key: _mean(key, [line.cells[key] for line in lines]) for key in first.cells}
+    others = tuple(line.run for line in lines[1:] if line.run is not None)
+    capped = sum(line.capped for line in lines)
+    return replace(first, name=name, cells=cells, other_seeds=others, capped=capped)
+
+
+def _mean(key: str, cells: Sequence[Cell]) -> Cell:
+    for cell in cells:
+        if cell.value is None:
+            return cell
+    values = [cell.value for cell in cells if cell.value is not None]
+    bounds: set[Bound] = {cell.bound for cell in cells}
+    if {"<", ">="} <= bounds:
+        return Cell(None, 0, "missing", "some seeds are beyond the charts on either side")
+    varies = not key.startswith(("rate.", "cost."))
+    return replace(
+        cells[0],
+        value=math.fsum(values) / len(values),
+        bound=next(iter(bounds - {"="}), "="),
+        shares=_average_shares([cell.shares for cell in cells]),
+        standard_error=None,
+        spread=statistics.stdev(values) if varies else None,
+    )
+
+
+def _average_shares(of_seeds: Sequence[Shares | None]) -> Shares | None:
+    """Return each image's mean share; none where the seeds have other images or divisors, whose
+    mean of quotients is no quotient of means."""
+    first = of_seeds[0]
+    if first is None:
+        return None
+    tops = []
+    for shares in of_seeds:
+        if shares is None or (shares.ids, shares.bottoms) != (first.ids, first.bottoms):
+            return None
+        tops.append(shares.tops)
+    means = tuple(math.fsum(own) / len(own) for own in zip(*tops, strict=True))
+    return replace(first, tops=means)
