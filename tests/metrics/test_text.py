@@ -209,7 +209,7 @@ def test_a_reading_does_not_depend_on_its_neighbours(reader: RapidOcrReader) -> 
     # The mutant: rapidocr's own batches of lines, padded to the widest; scores move with them.
     from rapidocr.ch_ppocr_rec import TextRecInput
 
-    recogniser = reader._engine._load_rec_model()
+    recogniser = reader._engines[0]._load_rec_model()
     assert recogniser.rec_batch_num == 1  # for the lines that it finds on a page
     crops = [text._bgr(crop_line(page, box)) for box in boxes]
     single = [recogniser(TextRecInput(img=[crop], return_word_box=False)) for crop in crops]
@@ -226,16 +226,16 @@ def test_rapidocr_is_given_what_it_takes_for_a_file(reader: RapidOcrReader) -> N
     page, boxes = render(LINES[:1], 12)
     crop = crop_line(page, boxes[0])
     options = {"use_det": False, "use_cls": False, "use_rec": True}
-    theirs = reader._engine(Image.fromarray(crop), **options)
-    ours = reader._engine(text._bgr(crop), **options)
-    mutant = reader._engine(crop, **options)
+    theirs = reader._engines[0](Image.fromarray(crop), **options)
+    ours = reader._engines[0](text._bgr(crop), **options)
+    mutant = reader._engines[0](crop, **options)
     assert ours.scores == theirs.scores and ours.txts == theirs.txts
     assert mutant.scores != theirs.scores
     # And nothing resizes a low crop before the recogniser does.
     assert crop.shape[0] < 30
     from rapidocr.ch_ppocr_rec import TextRecInput
 
-    direct = reader._engine._load_rec_model()(
+    direct = reader._engines[0]._load_rec_model()(
         TextRecInput(img=[text._bgr(crop)], return_word_box=False)
     )
     assert ours.scores == direct.scores

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -165,14 +167,19 @@ class LineReader(Protocol):
         ...
 
 
+MAX_ENGINES = 8
+"""Lines read at once, where there are as many processors; an engine takes 50 MB."""
+
+
 class RapidOcrReader:
     """PP-OCRv6 (small; Chinese, English and more) through rapidocr and onnxruntime, on the CPU.
 
     Lines: the recogniser alone, on exact crops. rapidocr's own resizing before it is off: for crops
     under 30 px it stretches both sides to multiples of 32, unequally, and changes readings. One
     crop a batch: the recogniser pads a batch to its widest line, so a reading would depend on its
-    neighbours (seen at 7 to 16 px). No confidence threshold for lines; 0.5, the engine's, for the
-    lines that it finds itself on a page.
+    neighbours (seen at 7 to 16 px). One thread a line and several lines at once, which reads the same
+    whatever the machine, and in half the time of several threads a line. No confidence threshold for
+    lines; 0.5, the engine's, for the lines that it finds itself on a page.
 
     Raises WeightsMissing or WeightsMismatch unless the two models of the wheel are the catalogue's
     (another model is another metric); they are passed by path, so rapidocr has nothing to download.
@@ -190,32 +197,44 @@ class RapidOcrReader:
             "onnxruntime": version("onnxruntime"),
             **models,
         }
-        self._engine: Any = rapidocr.RapidOCR(
-            params={
-                "Global.log_level": "error",
-                "Global.use_preprocess_img": False,
-                "Det.model_path": str(detector),
-                "Rec.model_path": str(recogniser),
-                "Rec.rec_batch_num": 1,
-            }
-        )
+        params = {
+            "Global.log_level": "error",
+            "Global.use_preprocess_img": False,
+            "Det.model_path": str(detector),
+            "Rec.model_path": str(recogniser),
+            "Rec.rec_batch_num": 1,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+        }
+        # An engine keeps what it was last called with, so each thread has its own.
+        count = min(os.cpu_count() or 1, MAX_ENGINES)
+        self._engines: list[Any] = [rapidocr.RapidOCR(params=params) for _ in range(count)]
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="rapidocr")
 
     def read_lines(self, image: RGB8, boxes: Sequence[Box]) -> list[str]:
         """Return one reading a box, "" where nothing was recognised."""
-        return [self._read(crop_line(image, box)) for box in boxes]
+        crops = [crop_line(image, box) for box in boxes]
+        count = len(self._engines)
+
+        def read_share(place: int) -> list[str]:
+            return [self._read(self._engines[place], crop) for crop in crops[place::count]]
+
+        readings = [""] * len(crops)
+        for place, share in enumerate(self._pool.map(read_share, range(count))):
+            readings[place::count] = share
+        return readings
 
     def read_page(self, image: RGB8) -> list[str]:
         """Return the lines that the detector finds, in reading order."""
-        result = self._engine(_bgr(image), use_det=True, use_cls=False, use_rec=True)
+        result = self._engines[0](_bgr(image), use_det=True, use_cls=False, use_rec=True)
         if result.txts is None:
             return []
         return [result.txts[index] for index in _reading_order(result.boxes)]
 
-    def _read(self, crop: RGB8) -> str:
+    def _read(self, engine: Any, crop: RGB8) -> str:
         if crop.size == 0:
             return ""
         # Arrays are taken as BGR, as OpenCV reads files; only paths and PIL images are converted.
-        result = self._engine(_bgr(crop), use_det=False, use_cls=False, use_rec=True)
+        result = engine(_bgr(crop), use_det=False, use_cls=False, use_rec=True)
         return str(result.txts[0]) if result.txts else ""
 
 
