@@ -3,13 +3,15 @@
 Each golden names the upstream repository, commit, class and config, and lists the official file's
 tensors. Weights follow from those names (parity.derive), but for the factors under `scaled`, without
 which a codebook would answer with one entry only. Official files go through the adapter's own names
-(Emu3) or through the library's converter, as the published files did.
+(Emu3), through the library's converter, as the published files did, or through the golden's table of
+names. README.md says what a golden's keys mean.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,34 @@ def derive_state(golden: dict[str, Any]) -> dict[str, Tensor]:
     return state
 
 
-def load(golden: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
+def convert_names(state: dict[str, Tensor], ours: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors as the library names them: `dropped` ones left out, `renames` done in turn,
+    and those that `flattened` matches freed of the two sides of a 1×1 convolution."""
+    converted = {}
+    for name, tensor in state.items():
+        if any(re.search(pattern, name) for pattern in ours.get("dropped", ())):
+            continue
+        for pattern, replacement in ours.get("renames", ()):
+            name = re.sub(pattern, replacement, name)
+        flat = any(re.search(pattern, name) for pattern in ours.get("flattened", ()))
+        assert name not in converted, f"two tensors become {name}"
+        converted[name] = tensor[:, :, 0, 0] if flat else tensor
+    return converted
+
+
+def write_weights(golden: dict[str, Any], state: dict[str, Tensor], path: Path) -> None:
+    """Write official tensors as the file that the adapter reads."""
     ours = golden["ours"]
     if "converter" in ours:
         converters = importlib.import_module("diffusers.loaders.single_file_utils")
         state = getattr(converters, ours["converter"])(dict(state), config=ours["config"])
+    state = convert_names(state, ours)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+
+
+def load(golden: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
+    ours = golden["ours"]
+    write_weights(golden, state, path)
     module, name = ours["adapter"].split(":")
     discrete = ours["kind"] == "discrete"
     spec = Spec(
@@ -75,7 +99,7 @@ def load(golden: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
         downsample=ours["downsample"],
         codebook_size=ours["size"] if discrete else None,
         latent_channels=None if discrete else ours["size"],
-        input_range=(-1.0, 1.0),
+        input_range=tuple(ours.get("input_range", (-1.0, 1.0))),
         size=SizePolicy(ours["downsample"]),
     )
     adapter = getattr(importlib.import_module(module), name)
@@ -86,7 +110,8 @@ def compare(golden: dict[str, Any], tokenizer: Any) -> list[str]:
     """Return which of the golden's figures the tokenizer does not give."""
     images = derive_images(golden["input"]["shape"], (0.0, 1.0))
     code = tokenizer.encode(images)
-    found = {"pixels": tokenizer.decode(code) * 2 - 1}
+    low, high = golden["input"].get("range", (-1.0, 1.0))
+    found = {"pixels": tokenizer.decode(code) * (high - low) + low}
     wrong = []
     if golden["indices"] is None:
         found["latents"] = code.latents
@@ -113,9 +138,9 @@ def test_ours_gives_what_the_official_code_gave(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_the_golden_sees_a_wrong_tensor(name: str, tmp_path: Path) -> None:
-    """The mutant: one tensor of the encoder's first convolution, a tenth larger."""
+    """The mutant: the first convolution's weights, a tenth larger."""
     golden = GOLDENS[name]
     state = derive_state(golden)
-    first = next(key for key in state if key.startswith("encoder.conv") and key.endswith("weight"))
+    first = next(key for key, tensor in state.items() if tensor.ndim >= 4)
     state[first] = state[first] * 1.1
     assert compare(golden, load(golden, state, tmp_path / "official.safetensors"))
