@@ -144,3 +144,23 @@ def test_the_golden_sees_a_wrong_tensor(name: str, tmp_path: Path) -> None:
     first = next(key for key, tensor in state.items() if tensor.ndim >= 4)
     state[first] = state[first] * 1.1
     assert compare(golden, load(golden, state, tmp_path / "official.safetensors"))
+
+
+WRONG_OPTIONS: dict[str, dict[str, Any]] = {
+    "asymmetric-vae-x1.5": {"act_fn": "relu"},
+    "cosmos-cv8x8x8": {"patch_type": "rearrange"},
+    "dc-ae-f32c32-in-1.0": {"decoder_act_fns": ["silu"] * 6},
+    "dc-ae-f32c32-sana-1.0": {"decoder_act_fns": "relu"},
+    "flux.2-vae": {"batch_norm_eps": 0.1},
+    "kandinsky-2.2-movq": {"act_fn": "relu"},
+    "taesd": {"upsample_fn": "bilinear"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OPTIONS)
+def test_the_golden_sees_a_wrong_option(name: str, tmp_path: Path) -> None:
+    """Options of the class that change neither a name nor a shape."""
+    golden = GOLDENS[name]
+    wrong = {**golden["ours"]["config"], **WRONG_OPTIONS[name]}
+    golden = {**golden, "ours": {**golden["ours"], "config": wrong}}
+    assert compare(golden, load(golden, derive_state(golden), tmp_path / "official.safetensors"))

@@ -208,6 +208,12 @@ WIRINGS: Mapping[str, Wiring] = {
         module="diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model",
     ),
     "AutoencoderTiny": Wiring(_raw_latents, _decode, halvings("encoder_block_out_channels")),
+    "AutoencoderTinyFlux2": Wiring(
+        _raw_latents,
+        _decode,
+        halvings("encoder_block_out_channels"),
+        module="vtbench.tokenizers.taef2",
+    ),
     "AsymmetricAutoencoderKL": Wiring(
         _posterior, _decode, halvings("down_block_out_channels"), posterior=True
     ),
