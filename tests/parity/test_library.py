@@ -101,6 +101,7 @@ def load(golden: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
         latent_channels=None if discrete else ours["size"],
         input_range=tuple(ours.get("input_range", (-1.0, 1.0))),
         size=SizePolicy(ours["downsample"]),
+        stochastic=ours.get("stochastic", False),
     )
     adapter = getattr(importlib.import_module(module), name)
     return adapter(spec, class_name=ours["class_name"], config=ours["config"], weights=path)

@@ -3,7 +3,8 @@
 A class of the library is one row of `WIRINGS`: how it encodes, how it decodes, and what of its config
 an entry declares. Latents are the raw ones of the class: the `scaling_factor` and `shift_factor` of a
 config belong to the diffusion model, and decode would only undo them. AutoencoderKLFlux2 alone is
-taken with its generator's patches and statistics, which are part of the network. All classes but
+taken with its generator's patches and statistics, which are part of the network, and
+ConsistencyDecoderVAE alone is sampled here, as its official code does it. All classes but
 Paella's take and return images in [-1, 1]; AutoencoderTiny, whose network works in [0, 1], converts
 inside (diffusers.models.autoencoders.vae, EncoderTiny and DecoderTiny).
 
@@ -171,13 +172,26 @@ def _decode_paella(model: Any, indices: Tensor, seed: int) -> Tensor:
 
 
 def _decode_consistency(model: Any, latents: Tensor, seed: int) -> Tensor:
-    # One generator an image, so that a result does not depend on the batch; on the CPU, so that it
-    # does not depend on the device. The library passes the list on to its scheduler in every step,
-    # and applies the scaling factor itself.
+    # The sampler of openai/consistencydecoder over the library's network and constants. The library's
+    # own decode leaves out the official clamp of each step's estimate, which moves the second step
+    # wherever the first leaves the range. One generator an image, so that a result does not depend on
+    # the batch; on the CPU and in float32, so that it depends neither on device nor dtype.
     generators = [torch.Generator("cpu").manual_seed(seed) for _ in range(len(latents))]
-    images: Tensor = model.decode(
-        latents, generator=generators, num_inference_steps=CONSISTENCY_STEPS
-    ).sample
+    features = (latents * model.config.scaling_factor - model.means) / model.stds
+    factor = halvings("encoder_block_out_channels")(model.config)
+    features = torch.nn.functional.interpolate(features, scale_factor=factor)
+    shape = (3, *features.shape[-2:])
+    scheduler = model.decoder_scheduler
+    scheduler.set_timesteps(CONSISTENCY_STEPS)
+    images = torch.zeros(len(latents), *shape).to(features)
+    for step in scheduler.timesteps.tolist():
+        noise = torch.stack([torch.randn(shape, generator=drawn) for drawn in generators])
+        noisy = scheduler.sqrt_alphas_cumprod[step] * images
+        noisy += scheduler.sqrt_one_minus_alphas_cumprod[step] * noise.to(images)
+        # The network gives a variance too, which nothing reads.
+        given = torch.cat([scheduler.c_in[step] * noisy, features], dim=1)
+        estimate = scheduler.c_out[step] * model.decoder_unet(given, step).sample[:, :3]
+        images = (estimate + scheduler.c_skip[step] * noisy).clamp(-1, 1)
     return images
 
 
