@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vtbench.errors import RegistryError, UnknownName
-from vtbench.registry import load_entry, load_registry
+from vtbench.cli import main
+from vtbench.errors import NotReleased, RegistryError, UnknownName
+from vtbench.registry import load_entry, load_registry, load_unreleased
 
 GOOD = """\
 title: A thing
@@ -102,3 +103,97 @@ def test_digest_sees_what_changes_a_number_and_not_the_prose(tmp_path: Path) -> 
     options = load_entry(_entry(tmp_path, GOOD.replace("factor: 2", "factor: 4")))
     assert entry.sha256 == prose.sha256
     assert entry.sha256 != options.sha256
+
+
+UNRELEASED = """\
+state: unreleased
+title: A promise
+family: kl-vae
+why: no weights were published
+needed: a checkpoint
+paper: https://arxiv.org/abs/0000.00000
+description: Read about, never seen.
+"""
+
+
+@pytest.fixture
+def promised(tmp_path: Path) -> Path:
+    (tmp_path / "unreleased").mkdir()
+    _entry(tmp_path, GOOD)
+    _entry(tmp_path / "unreleased", UNRELEASED, "promise.yaml")
+    return tmp_path
+
+
+def test_the_unreleased_are_known_and_no_entries(promised: Path) -> None:
+    shipped = load_registry()
+    assert set(shipped.unreleased) == {
+        *("dc-ae-1.5", "digit", "dito", "fae", "lv-rae", "spae", "vitok", "vqrae"),
+    }
+    assert all(record.paper.startswith("https://arxiv") for record in shipped.unreleased.values())
+    registry = load_registry([promised])
+    assert "mine" in registry and "promise" in registry.unreleased
+    assert not set(registry) & set(registry.unreleased)
+    with pytest.raises(NotReleased, match="promise is unreleased: no weights were published"):
+        registry["promise"]
+    with pytest.raises(UnknownName, match="did you mean .*promise"):
+        registry["promises"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (UNRELEASED + "adapter: a:B\n", r"promise\.yaml:8: adapter: unknown key"),
+        (UNRELEASED.replace("state: unreleased\n", ""), "state: Field required"),
+        (UNRELEASED.replace("state: unreleased", "state: released"), r"promise\.yaml:1: state: "),
+        (UNRELEASED.replace("https://arxiv", "arxiv"), r"promise\.yaml:6: paper: "),
+        (GOOD, "adapter: unknown key"),
+    ],
+)
+def test_their_files_are_checked(promised: Path, text: str, message: str) -> None:
+    path = _entry(promised / "unreleased", text, "promise.yaml")
+    with pytest.raises(RegistryError, match=message):
+        load_unreleased(path)
+    assert main(["validate", str(promised)]) == main(["validate", str(path)]) == 2
+    with pytest.raises(RegistryError, match=message):
+        load_registry([promised])
+    # In the folder of entries it is a malformed entry, and never one that runs.
+    with pytest.raises(RegistryError):
+        load_entry(_entry(promised, UNRELEASED, "promise.yaml"))
+
+
+def test_a_name_is_released_or_not(promised: Path) -> None:
+    _entry(promised, GOOD, "promise.yaml")
+    with pytest.raises(RegistryError, match="exists already in"):
+        load_registry([promised])
+
+
+def test_commands_show_them_apart_and_run_none(
+    promised: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ("--registry", str(promised))
+    assert main(["list", *own]) == 0
+    listed = capsys.readouterr().out
+    assert "promise" not in listed and "9 more are known and cannot be run" in listed
+    assert main(["list", "--all", *own]) == 0
+    runnable, _, apart = capsys.readouterr().out.partition("\n\n")
+    assert "promise" not in runnable and "sd-vae-ft-mse" in runnable
+    assert "promise" in apart and "no weights were published" in apart and "vqrae" in apart
+    assert "sd-vae-ft-mse" not in apart
+    assert main(["show", "promise", *own]) == 0
+    assert "needed: a checkpoint" in capsys.readouterr().out
+    assert main(["validate", str(promised)]) == 0
+    assert "1 registry entries, 1 unreleased" in capsys.readouterr().out
+    for command in (
+        ["run", "--tokenizer"],
+        ["check", "--random-weights"],
+        ["check"],
+        ["fetch"],
+        ["pin"],
+        ["reproduce"],
+        ["reconstruct", "a.png", "--out", "x", "-t"],
+    ):
+        assert main([*command, "promise", *own]) == 2, command
+        said = capsys.readouterr().err
+        assert said.startswith("vtbench: promise is unreleased: no weights were published")
+        assert said.count("\n") == 1
+    assert main(["show", "promise", "--measure", *own]) == 2

@@ -266,10 +266,16 @@ def reconstruct(
 
 @cli.command("list")
 @click.argument("what", default="tokenizers")
+@click.option("--all", "everything", is_flag=True, help="Also tokenizers that cannot be run.")
 @registry_option
 @data_option
-def list_(what: str, registries: tuple[Path, ...], data_folders: tuple[Path, ...]) -> None:
-    """List tokenizers (default), suites, metrics or tasks."""
+def list_(
+    what: str, everything: bool, registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+) -> None:
+    """List tokenizers (default), suites, metrics or tasks.
+
+    --all adds those that are known and not runnable as published, in a table of their own.
+    """
     from vtbench import listing
 
     tables = {
@@ -281,6 +287,12 @@ def list_(what: str, registries: tuple[Path, ...], data_folders: tuple[Path, ...
     if what not in tables:
         raise UnknownName("list", what, list(tables))
     click.echo(listing.format_table(tables[what]()))
+    if what == "tokenizers" and (unreleased := listing.list_unreleased(registries))[1:]:
+        if everything:
+            click.echo(f"\n{listing.format_table(unreleased)}")
+        else:
+            names = f"{len(unreleased) - 1} more are known and cannot be run"
+            click.echo(f"\n{names}: `vtbench list --all`")
 
 
 @cli.command()

@@ -3,6 +3,7 @@
     VtbenchError                    exit 2: what was asked for cannot be
       RegistryError                 an entry is malformed, duplicate, or names no adapter
       UnknownName                   no such tokenizer, suite, metric or task
+      NotReleased                   the tokenizer is known, and cannot be run as it was published
       WeightsError
         WeightsMissing              the files are not here; the message has the command to fetch them
         WeightsMismatch             the files are here but are not what the entry declares
@@ -26,6 +27,7 @@ __all__ = [
     "ContractError",
     "DataMissing",
     "ImageError",
+    "NotReleased",
     "OutputError",
     "RegistryError",
     "ResultsError",
@@ -58,6 +60,10 @@ class UnknownName(VtbenchError):
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"`vtbench list {kind}s` shows all"
         super().__init__(f"no {kind} named {name!r}: {hint}")
+
+
+class NotReleased(VtbenchError):
+    """The tokenizer is known, and what was published of it cannot be run; the message says why."""
 
 
 class WeightsError(VtbenchError):

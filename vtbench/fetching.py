@@ -55,7 +55,7 @@ def choose_weights(
         )
     chosen: dict[str, Entry | MetricWeights] = {}
     for name in names:
-        if name not in registry and name not in catalogue:
+        if name not in catalogue and name not in registry and name not in registry.unreleased:
             raise UnknownName("tokenizer", name, [*registry, *catalogue])
         chosen[name] = catalogue[name] if name in catalogue else registry[name]
     if suite_name is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vtbench.errors import UnknownName, WeightsMissing
@@ -33,6 +33,14 @@ def list_tokenizers(registries: Sequence[Path]) -> Rows:
                 entry.title,
             )
         )
+    return rows
+
+
+def list_unreleased(registries: Sequence[Path]) -> Rows:
+    """Return a header and one row for each tokenizer that is known and cannot be run."""
+    rows = [("unreleased", "family", "title", "why it cannot be run")]
+    for entry in load_registry(registries).unreleased.values():
+        rows.append((entry.name, entry.family, entry.title, " ".join(entry.why.split())))
     return rows
 
 
@@ -93,23 +101,36 @@ def describe(name: str, registries: Sequence[Path], folders: Sequence[Path]) -> 
     registry = load_registry(registries)
     if name in registry:
         return _describe_tokenizer(registry[name])
+    if name in registry.unreleased:
+        return _dump(
+            {
+                "name": name,
+                **registry.unreleased[name].model_dump(
+                    mode="json", exclude_none=True, exclude={"name", "path"}
+                ),
+            }
+        )
     if name in suite_paths(folders):
         return _describe_suite(name, folders)
     if name in METRICS:
         metric = METRICS[name]
         return "\n".join(f"{key}: {value}" for key, value in vars(metric).items())
-    known = [*registry, *suite_paths(folders), *METRICS]
+    known = [*registry, *registry.unreleased, *suite_paths(folders), *METRICS]
     raise UnknownName("tokenizer, suite or metric", name, known)
 
 
 def _describe_tokenizer(entry: Entry) -> str:
-    import yaml
-
     fields = entry.model_dump(mode="json", exclude={"path"}, exclude_none=True)
     fields = {"name": entry.name, **{k: v for k, v in fields.items() if k != "name"}}
     fields["weights_here"] = weights_state(entry)
     fields["entry_sha256"] = entry.sha256
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
+    return _dump(fields)
+
+
+def _dump(fields: Mapping[str, object]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True, width=100).rstrip()
 
 
 COST_TOLERANCE = 0.005
@@ -145,8 +166,6 @@ def compare_cost(name: str, registries: Sequence[Path]) -> tuple[str, bool]:
 
 
 def _describe_suite(name: str, folders: Sequence[Path]) -> str:
-    import yaml
-
     suite = load_suite(name, folders)
     fields = {
         "name": f"{name}@{suite.protocol.version}",
@@ -154,8 +173,7 @@ def _describe_suite(name: str, folders: Sequence[Path]) -> str:
         "images": suite.images_per_task(),
         "sha256": suite.sha256,
     }
-    facts = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=100).rstrip()
-    return f"{textwrap.fill(write_protocol(suite), 100)}\n\n{facts}"
+    return f"{textwrap.fill(write_protocol(suite), 100)}\n\n{_dump(fields)}"
 
 
 def write_protocol(suite: Suite) -> str:

@@ -36,7 +36,7 @@ def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[Subjec
         if name in catalogue:
             weights, path, within = catalogue[name].weights, catalogue_path(), (name, "weights")
             subjects.append(Subject(name, _of_hub(weights), path, within))
-        elif name in registry:
+        elif name in registry or name in registry.unreleased:
             entry = registry[name]
             subjects.append(Subject(name, _of_hub(entry.weights), entry.path, ("weights",)))
         else:

@@ -1,7 +1,8 @@
 """YAML files → validated entries. Imports no torch and no adapter.
 
 One file a tokenizer; its stem is the name. The schema is `Entry`: unknown keys, wrong types, a name
-that exists twice, and a repeated key are errors that name the file and the line.
+that exists twice, and a repeated key are errors that name the file and the line. What is known and
+cannot be run has files of its own, in the folder `unreleased/`, of the schema `Unreleased`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -26,11 +28,14 @@ from pydantic import (
     model_validator,
 )
 
-from vtbench.errors import RegistryError, UnknownName, VtbenchError
+from vtbench.errors import NotReleased, RegistryError, UnknownName, VtbenchError
 from vtbench.locations import data_dir, registry_dir
 from vtbench.records import Kind, SizePolicy, Spec
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+UNRELEASED = "unreleased"
+"""The folder, below one of entries, of what is known and cannot be run."""
+
 MAX_YAML_BYTES = 256 * 1024
 """An entry or suite file larger than this is refused unread; YAML of strangers can be a bomb."""
 
@@ -245,17 +250,48 @@ class Entry(Strict):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-class Registry(Mapping[str, Entry]):
-    """Entries by name; an unknown name raises UnknownName with the nearest ones."""
+class Unreleased(Strict):
+    """A published tokenizer that cannot be run as it was published.
 
-    def __init__(self, entries: dict[str, Entry]) -> None:
+    why: what is not there. needed: what would make it an `Entry`. code: its repository, and licence
+    that of the code, where there is one.
+    """
+
+    state: Literal["unreleased"]
+    title: str
+    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    why: str
+    needed: str
+    paper: Annotated[str, Field(pattern=r"^https://\S+$")]
+    code: Annotated[str, Field(pattern=r"^https://\S+$")] | None = None
+    licence: str | None = None
+    description: str
+
+    # Set by the loader, not by the file.
+    name: str = ""
+    path: Path = Path()
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by name; an unknown name raises UnknownName with the nearest ones.
+
+    unreleased: what is known and cannot be run. It is not among the entries, so that nothing that
+    goes through them can run or rank it; asked for by name, it raises NotReleased.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Entry], unreleased: Mapping[str, Unreleased] | None = None
+    ) -> None:
         self._entries = dict(sorted(entries.items()))
+        self.unreleased = MappingProxyType(dict(sorted((unreleased or {}).items())))
 
     def __getitem__(self, name: str) -> Entry:
-        try:
+        if name in self._entries:
             return self._entries[name]
-        except KeyError:
-            raise UnknownName("tokenizer", name, list(self._entries)) from None
+        if name in self.unreleased:
+            why = self.unreleased[name].why
+            raise NotReleased(f"{name} is unreleased: {why}; `vtbench show {name}` has the rest")
+        raise UnknownName("tokenizer", name, [*self._entries, *self.unreleased])
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -273,22 +309,51 @@ def load_registry(folders: Iterable[Path] = ()) -> Registry:
     Raises RegistryError for a folder that is none, a malformed entry, or a name that exists twice.
     """
     entries: dict[str, Entry] = {}
+    unreleased: dict[str, Unreleased] = {}
+    places: dict[str, Path] = {}
     for folder in (registry_dir(), *folders):
         if not folder.is_dir():
             raise RegistryError(f"registry folder {folder} is not a folder")
-        for path in sorted(folder.glob("*.y*ml")):
-            entry = load_entry(path)
-            if entry.name in entries:
+        for path in (*sorted(folder.glob("*.y*ml")), *sorted((folder / UNRELEASED).glob("*.y*ml"))):
+            entry = _load_any(path)
+            if entry.name in places:
                 raise RegistryError(
-                    f"{path}:1: tokenizer {entry.name!r} exists already in "
-                    f"{entries[entry.name].path}; rename one file"
+                    f"{path}:1: tokenizer {entry.name!r} exists already in {places[entry.name]}; "
+                    "rename one file"
                 )
-            entries[entry.name] = entry
-    return Registry(entries)
+            places[entry.name] = path
+            if isinstance(entry, Unreleased):
+                unreleased[entry.name] = entry
+            else:
+                entries[entry.name] = entry
+    return Registry(entries, unreleased)
+
+
+def _load_any(path: Path) -> Entry | Unreleased:
+    return load_unreleased(path) if path.parent.name == UNRELEASED else load_entry(path)
 
 
 def load_entry(path: Path) -> Entry:
     """Return the entry of one YAML file. Raises RegistryError naming file and line."""
+    entry, lines = _read_record(path, Entry)
+    for index, reported in enumerate(entry.reported):
+        if isinstance(reported.protocol, str) and reported.protocol not in published_protocols():
+            raise RegistryError(
+                f"{path}:{lines[('reported', index)]}: reported.{index}.protocol: no protocol named "
+                f"{reported.protocol!r} in {protocols_path()}"
+            )
+    return entry
+
+
+def load_unreleased(path: Path) -> Unreleased:
+    """Return the record of one file of `unreleased/`. Raises RegistryError naming file and line."""
+    return _read_record(path, Unreleased)[0]
+
+
+Record = TypeVar("Record", Entry, Unreleased)
+
+
+def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
     if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
         raise RegistryError(f"{path}: a file name must be NAME.yaml with NAME in [a-z0-9.-]")
     data, lines = load_yaml(path, RegistryError)
@@ -299,16 +364,9 @@ def load_entry(path: Path) -> Entry:
                 "name)"
             )
     try:
-        entry = Entry.model_validate({**data, "name": path.stem, "path": path})
+        return schema.model_validate({**data, "name": path.stem, "path": path}), lines
     except ValidationError as error:
         raise RegistryError(describe_invalid(path, error, lines)) from None
-    for index, reported in enumerate(entry.reported):
-        if isinstance(reported.protocol, str) and reported.protocol not in published_protocols():
-            raise RegistryError(
-                f"{path}:{lines[('reported', index)]}: reported.{index}.protocol: no protocol named "
-                f"{reported.protocol!r} in {protocols_path()}"
-            )
-    return entry
 
 
 def protocols_path() -> Path:

@@ -11,7 +11,7 @@ from vtbench.errors import DataMissing, ResultsError, SuiteError, VtbenchError
 from vtbench.leaderboard.tables import check_board
 from vtbench.locations import data_dir
 from vtbench.metric_weights import metric_weights
-from vtbench.registry import load_entry, published_protocols
+from vtbench.registry import UNRELEASED, load_entry, load_unreleased, published_protocols
 from vtbench.results import read_run, read_runs, read_suite_folder
 from vtbench.suites import attach_data, load_pixels, load_suite
 from vtbench.weights_folder import MANIFEST, check_folder
@@ -21,10 +21,10 @@ def validate_path(path: Path) -> str:
     """Return what the path is and how much of it was checked; raise the VtbenchError that says why
     it is not that.
 
-    A registry entry (NAME.yaml) or a folder of them; a suite's YAML below suites/ or its data
-    folder, with every image that is here decoded and its pixels compared with the manifest; a folder
-    of weights, every file hashed; one run's folder; a suite's results folder, whose tables must be
-    the ones that its rows give.
+    A registry entry (NAME.yaml) or a folder of them, with those of unreleased/; a suite's YAML below
+    suites/ or its data folder, with every image that is here decoded and its pixels compared with the
+    manifest; a folder of weights, every file hashed; one run's folder; a suite's results folder,
+    whose tables must be the ones that its rows give.
     """
     if not path.exists():
         raise VtbenchError(f"{path} does not exist")
@@ -33,6 +33,9 @@ def validate_path(path: Path) -> str:
             raise VtbenchError(f"{path}: expected an entry or suite (.yaml), or a folder")
         if path.parent.name == "suites":
             return _validate_suite(path)
+        if path.parent.name == UNRELEASED:
+            load_unreleased(path)
+            return "unreleased tokenizer"
         load_entry(path)
         return "registry entry"
     if (path / "suite.json").is_file():
@@ -47,12 +50,17 @@ def validate_path(path: Path) -> str:
             checked.append(f"{len(metric_weights())} metrics' weights")
             checked.append(f"{len(published_protocols())} published protocols")
         return "; ".join(checked) or "data folder without suites"
-    entries = sorted(path.glob("*.yaml"))
-    if not entries:
+    below = path if path.name == UNRELEASED else path / UNRELEASED
+    unreleased = sorted(below.glob("*.yaml"))
+    entries = sorted(path.glob("*.yaml")) if below != path else []
+    if not entries and not unreleased:
         raise VtbenchError(f"{path}: neither results, nor a data folder, nor registry entries")
     for entry in entries:
         load_entry(entry)
-    return f"{len(entries)} registry entries"
+    for record in unreleased:
+        load_unreleased(record)
+    others = f", {len(unreleased)} unreleased tokenizers" if unreleased else ""
+    return f"{len(entries)} registry entries{others}"
 
 
 def _validate_suite(path: Path) -> str:
