@@ -23,7 +23,7 @@ LAYERS = [
     {"batches", "plan"},
     {"panel", "provenance"},
     {"runner", "sheet", "listing", "validation", "publishing"},
-    {"comparison", "manifests", "fetching", "pins", "doctor", "reproduction"},
+    {"comparison", "manifests", "fetching", "pins", "conversion", "doctor", "reproduction"},
     {"progress"},
     {"cli"},
     {"__main__"},

@@ -135,7 +135,7 @@ def test_the_unreleased_are_known_and_no_entries(promised: Path) -> None:
     assert not set(registry) & set(registry.unreleased)
     with pytest.raises(NotReleased, match="promise is unreleased: no weights were published"):
         registry["promise"]
-    with pytest.raises(UnknownName, match="did you mean .*promise"):
+    with pytest.raises(UnknownName, match=r"did you mean .*promise"):
         registry["promises"]
 
 

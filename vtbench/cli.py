@@ -427,6 +427,44 @@ def fetch(
 
 
 @cli.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@registry_option
+def convert(
+    name: str, file: Path, out: Path | None, yes: bool, registries: tuple[Path, ...]
+) -> None:
+    """Write the tensors of a checkpoint that a safe load refuses as safetensors.
+
+    For a .pt, .pth, .bin or .ckpt of NAME with other objects beside its tensors (a configuration, a
+    trainer). Such a file is a program. It is not run: what it would import and call is replaced by
+    placeholders, in a process of its own that has no network and can start no other program, and where
+    that cannot be had nothing is read. Convert files whose origin you know, all the same.
+
+    Default of --out: FILE with the ending .safetensors. Give it as --weights NAME=PATH.
+    """
+    from vtbench.conversion import convert_checkpoint, default_target
+    from vtbench.registry import load_registry
+
+    entry = load_registry(registries)[name]
+    if not yes:
+        warning = (
+            f"{file} may be a program that somebody wrote to do harm. vtbench reads it without running "
+            "it, in a process without network; convert only what you know the origin of"
+        )
+        if not sys.stdin.isatty():
+            raise WeightsError(f"{warning}: give --yes")
+        click.confirm(f"{warning}. Convert it?", abort=True, err=True)
+    done = convert_checkpoint(entry, file, out or default_target(file))
+    click.echo(f"{done.path}: {done.tensors} tensors, sha256 {done.sha256}")
+    if done.left:
+        more = f" and {len(done.left) - 5} more" if len(done.left) > 5 else ""
+        click.echo(f"left out, and not called: {', '.join(done.left[:5])}{more}")
+    click.echo(f"use it: --weights {name}={done.path}")
+
+
+@cli.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
 @registry_option

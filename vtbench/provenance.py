@@ -15,7 +15,7 @@ from vtbench.plan import Request
 from vtbench.registry import Entry
 from vtbench.results import Environment, RunRecord, SuiteRecord, TokenizerRecord
 from vtbench.tokenizers import load_adapter
-from vtbench.weights import check_hashes, find_weights, is_pinned
+from vtbench.weights import check_hashes, find_origin, find_weights, is_pinned
 
 
 def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> RunRecord:
@@ -40,7 +40,9 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         stochastic=entry.stochastic,
         entry_sha256=entry.sha256,
         weights=hashes,
-        pinned=is_pinned(entry) and entry.name not in (request.weights or {}),
+        pinned=is_pinned(entry)
+        and entry.name not in (request.weights or {})
+        and (found is None or find_origin(found) is None),
         libraries=adapter.libraries(entry.options),
     )
     choices = results.Protocol(

@@ -6,7 +6,9 @@ files imports neither torch nor a network client. HF_HOME and HF_HUB_CACHE are r
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,13 @@ from vtbench.errors import WeightsMismatch, WeightsMissing
 from vtbench.files import sha256_file
 from vtbench.locations import data_dir
 from vtbench.registry import Entry, HubWeights, LocalWeights, PackageWeights, PageWeights, Weights
+
+CONVERTED = "vtbench.converted"
+"""The metadata key of a safetensors file that `vtbench convert` wrote: what it was made of, as JSON.
+Its keys are those of the checkpoint with the wrapper before them, so it is read like the checkpoint."""
+
+MAX_HEADER_BYTES = 100_000_000
+"""Of a safetensors file; the format's own limit."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,23 @@ def is_pinned(entry: Entry) -> bool:
     return weights is None or weights.sha256 is not None
 
 
+def find_origin(found: WeightFiles) -> str | None:
+    """Return the sha256 that a converted file says the checkpoint had which it was made of; None for
+    anything else. What it says nobody can check without the checkpoint."""
+    if len(found.files) != 1 or found.files[0].suffix != ".safetensors":
+        return None
+    try:
+        with found.files[0].open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+        return str(json.loads(header["__metadata__"][CONVERTED])["sha256"])
+    except (OSError, ValueError, LookupError, TypeError, struct.error, RecursionError):
+        return None  # not converted, or damaged, which its reader says
+
+
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
-    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another."""
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another; of
+    a converted file, where it says that it was made of another."""
     measured = found.digest()
     weights = entry.weights
     pinned: dict[str, str] = {}
@@ -126,6 +150,13 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
                 f"is a folder of {len(measured)}; give the file, or a folder that holds it alone"
             )
         pinned = dict.fromkeys(measured, weights.sha256)
+    if pinned and (origin := find_origin(found)) is not None:
+        if origin not in pinned.values():
+            raise WeightsMismatch(
+                f"weights of {entry.name}: {found.path} was converted from a file of sha256 "
+                f"{origin[:12]}…, which is none that the entry pins"
+            )
+        return measured
     for name, sha256 in pinned.items():
         if name not in measured:
             raise WeightsMismatch(f"weights of {entry.name}: {name} is pinned but not there")

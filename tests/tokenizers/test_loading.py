@@ -45,42 +45,72 @@ def lit_ema(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+class Attributes(nn.Module):
+    """A module whose parameters and buffers have the names of a state."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        parameters = {name for name, _ in network().named_parameters()}
+        for path, tensor in state.items():
+            at: nn.Module = self
+            *above, name = path.split(".")
+            for part in above:
+                if not hasattr(at, part):
+                    at.add_module(part, Attributes({}))
+                at = getattr(at, part)
+            if path in parameters:
+                at.register_parameter(name, nn.Parameter(tensor))
+            else:
+                at.register_buffer(name, tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Not called: an archive has to have a program."""
+        return x
+
+
+def save_torchscript(module: nn.Module, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; checkpoints of its kind stay
+        torch.jit.save(torch.jit.script(module), path)
+
+
+State = Mapping[str, Tensor]
 Write = Callable[[Path], None]
-FORMATS: dict[str, tuple[str, Write, dict[str, Any]]] = {
-    "safetensors": ("a.safetensors", lambda p: save_file(STATE, p), {}),
-    "flat .bin": ("a.bin", lambda p: torch.save(STATE, p), {}),
+FORMATS: dict[str, tuple[str, Callable[[Path, State], None], dict[str, Any]]] = {
+    "safetensors": ("a.safetensors", lambda p, state: save_file(dict(state), p), {}),
+    "flat .bin": ("a.bin", lambda p, state: torch.save(state, p), {}),
     "legacy .pth": (
         "a.pth",
-        lambda p: torch.save(STATE, p, _use_new_zipfile_serialization=False),
+        lambda p, state: torch.save(state, p, _use_new_zipfile_serialization=False),
         {},
     ),
     "model beside ema": (
         "a.pt",
-        lambda p: torch.save({"model": OTHER, "ema": STATE, "steps": 5}, p),
+        lambda p, state: torch.save({"model": OTHER, "ema": state, "steps": 5}, p),
         {"wrapper": "ema"},
     ),
     "ema beside model": (
         "a.pt",
-        lambda p: torch.save({"model": STATE, "ema": OTHER, "steps": 5}, p),
+        lambda p, state: torch.save({"model": state, "ema": OTHER, "steps": 5}, p),
         {"wrapper": "model"},
     ),
     "wrapper in a wrapper": (
         "a.pt",
-        lambda p: torch.save({"trainer": {"vae": STATE}}, p),
+        lambda p, state: torch.save({"trainer": {"vae": state}}, p),
         {"wrapper": "trainer.vae"},
     ),
     "data parallel": (
         "a.pth",
-        lambda p: torch.save({"ema_state_dict": under("module.")}, p),
+        lambda p, state: torch.save({"ema_state_dict": under("module.", state)}, p),
         {"wrapper": "ema_state_dict", "prefix": "module."},
     ),
     "lightning": (
         "a.ckpt",
-        lambda p: torch.save(
+        lambda p, state: torch.save(
             {
                 "epoch": 3,
                 "pytorch-lightning_version": "1.0.8",
-                "state_dict": {**STATE, "loss.perceptual.weight": torch.zeros(2)},
+                "state_dict": {**state, "loss.perceptual.weight": torch.zeros(2)},
                 "optimizer_states": [{"state": {}, "param_groups": []}],
                 "callbacks": {"checkpoint": {"best": np.float64(0.5), "at": np.int64(3)}},
             },
@@ -93,8 +123,16 @@ FORMATS: dict[str, tuple[str, Write, dict[str, Any]]] = {
     ),
     "averages of a state": (
         "a.ckpt",
-        lambda p: torch.save({"state_dict": under("encoder.", OTHER) | under("model_ema.")}, p),
+        lambda p, state: torch.save(
+            {"state_dict": under("encoder.", OTHER) | under("model_ema.", state)}, p
+        ),
         {"wrapper": "state_dict", "prefix": "model_ema."},
+    ),
+    "torchscript": ("a.jit", lambda p, state: save_torchscript(Attributes(state), p), {}),
+    "torchscript under another name": (
+        "a.pt",
+        lambda p, state: save_torchscript(Attributes(under("vae.", state)), p),
+        {"prefix": "vae."},
     ),
 }
 
@@ -102,7 +140,7 @@ FORMATS: dict[str, tuple[str, Write, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_loads_into_a_network_without_values(name: str, tmp_path: Path) -> None:
     file, write, how = FORMATS[name]
-    write(tmp_path / file)
+    write(tmp_path / file, STATE)
     with torch.device("meta"):
         built = network()
     assign_state(built, load_state(tmp_path / file, **how))
@@ -158,15 +196,16 @@ def point(path: Path) -> None:
 
 
 def script(path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated; checkpoints of its kind stay
-        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    save_torchscript(nn.Linear(2, 2), path)
 
 
-FLAT = FORMATS["flat .bin"][1]
+def flat(path: Path) -> None:
+    FORMATS["flat .bin"][1](path, STATE)
+
+
 REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
     "no file": ("a.pt", None, {}, "does not exist"),
-    "suffix": ("a.pkl", FLAT, {}, ".pkl is none of .safetensors, "),
+    "suffix": ("a.pkl", flat, {}, ".pkl is none of .safetensors, "),
     "short pickle": ("a.pt", cut_pickle, {}, "damaged or not complete"),
     "short safetensors": ("a.safetensors", cut_safetensors, {}, "damaged or not complete"),
     "not a pickle": ("a.pt", point, {}, "damaged or not complete"),
@@ -176,7 +215,7 @@ REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
         {"wrapper": "model"},
         "holds argparse.Namespace, which a safe load refuses",
     ),
-    "torchscript": ("a.pt", script, {}, "is TorchScript"),
+    "wrapper of TorchScript": ("a.pt", script, {"wrapper": "ema"}, "cannot have 'ema'"),
     "no wrapper given": (
         "a.pt",
         lambda p: torch.save({"model": STATE, "ema": OTHER}, p),
@@ -197,7 +236,7 @@ REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
     ),
     "prefix": (
         "a.pt",
-        FLAT,
+        flat,
         {"prefix": "module."},
         "no key starts with 'module.'; the file has 0.",
     ),
@@ -210,7 +249,7 @@ REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
     ),
     "two of one name": (
         "a.pt",
-        FLAT,
+        flat,
         {"rename": lambda key: key.replace("running_mean", "x").replace("running_var", "x")},
         "1.running_mean and 1.running_var are both renamed to 1.x",
     ),
@@ -277,6 +316,17 @@ MISFITS: dict[str, tuple[dict[str, Tensor], str]] = {
 }
 
 
+@pytest.mark.parametrize("what", ["removed", "added", "misshaped"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_in_each_format_what_does_not_fit_is_named(name: str, what: str, tmp_path: Path) -> None:
+    state, words = MISFITS[what]
+    file, write, how = FORMATS[name]
+    write(tmp_path / file, state)
+    with pytest.raises(WeightsMismatch) as caught:
+        assign_state(network(), load_state(tmp_path / file, **how))
+    assert f"do not fit Sequential: {words}" in str(caught.value)
+
+
 @pytest.mark.parametrize("what", MISFITS)
 def test_a_state_that_does_not_fit_is_named_and_changes_nothing(what: str) -> None:
     state, words = MISFITS[what]
@@ -308,6 +358,6 @@ def test_the_networks_dtype_holds(given: torch.dtype) -> None:
 
 def test_torchscript_is_told_from_a_state(tmp_path: Path) -> None:
     script(tmp_path / "a.jit")
-    FLAT(tmp_path / "b.pt")
+    flat(tmp_path / "b.pt")
     (tmp_path / "c.pt").write_bytes(b"PK nothing")
     assert [is_torchscript(tmp_path / n) for n in ("a.jit", "b.pt", "c.pt")] == [True, False, False]

@@ -1,7 +1,8 @@
 """Checkpoints as people publish them → a state that fits a network exactly, or an error that names
 the first key that does not.
 
-Files are opened by safetensors or by `torch.load(weights_only=True)`: nothing in them is executed.
+Files are opened by safetensors or by `torch.load(weights_only=True)`, TorchScript archives by
+`pickles`, which takes the tensors and leaves the program: nothing in any of them is executed.
 What an entry has to say about a file is where the state lies in it (`wrapper`), which of its keys
 are meant (`prefix`), and how they are called here (`rename`); nothing is guessed, because a file
 with both `model` and `ema` holds two tokenizers.
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from vtbench.errors import WeightsMismatch, WeightsMissing
+from vtbench.tokenizers.pickles import PickledFile, name_tensors
+from vtbench.weights import CONVERTED
 
 SAFETENSORS = (".safetensors", ".sft")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".jit")
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -34,10 +37,11 @@ def load_state(
     prefix: str = "",
     rename: Callable[[str], str | None] | None = None,
 ) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors, .bin, .pt, .pth or .ckpt file by key, on the CPU.
+    """Return the tensors of a .safetensors, .bin, .pt, .pth, .ckpt or .jit file by key, on the CPU.
 
     wrapper: the key under which a pickle has its state ("model", "ema", "state_dict", "vae"; with
-    dots for a mapping inside another); None for a file that is the state itself. prefix: only keys
+    dots for a mapping inside another); None for a file that is the state itself. A safetensors file
+    has one only if `vtbench convert` made it; a TorchScript archive has none. prefix: only keys
     that start with it ("model_ema.", "module."), without it; the others are left out. rename: the
     key here of a key without prefix, or None for a tensor that is not part of the tokenizer (a
     discriminator's).
@@ -49,9 +53,9 @@ def load_state(
     if not path.is_file():
         raise WeightsMissing(f"{path} does not exist or is no file")
     if path.suffix in SAFETENSORS:
-        if wrapper is not None:
-            raise WeightsMismatch(f"{path} is a safetensors file, which cannot have {wrapper!r}")
-        content: Any = _read_safetensors(path, prefix)
+        content: Any = _read_safetensors(path, wrapper, prefix)
+    elif path.suffix in PICKLES and is_torchscript(path):
+        content = _read_torchscript(path, wrapper, prefix)
     elif path.suffix in PICKLES:
         content = _unwrap(_read_pickle(path), wrapper, path)
     else:
@@ -84,14 +88,29 @@ def load_state(
     return state
 
 
-def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
+def _read_safetensors(path: Path, wrapper: str | None, prefix: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            # The tokenizer may be a hundredth of the file (Janus-Pro): only its part is read.
             keys = file.keys()
-            return {key: file.get_tensor(key) if key.startswith(prefix) else None for key in keys}
+            below = ""
+            if wrapper is not None:
+                if CONVERTED not in (file.metadata() or {}):
+                    raise WeightsMismatch(
+                        f"{path} is a safetensors file, which cannot have {wrapper!r}"
+                    )
+                below = wrapper + "."
+                if not any(key.startswith(below) for key in keys):
+                    raise WeightsMismatch(f"{path} has no {wrapper!r}; it has {_some(keys)}")
+            # The tokenizer may be a hundredth of the file (Janus-Pro): only its part is read.
+            return {
+                key.removeprefix(below): (
+                    file.get_tensor(key) if key.startswith(below + prefix) else None
+                )
+                for key in keys
+                if key.startswith(below)
+            }
     except SafetensorError as error:
         raise WeightsMismatch(
             f"{path} is damaged or not complete ({error}); fetch it again"
@@ -101,8 +120,6 @@ def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
 def _read_pickle(path: Path) -> Any:
     import numpy as np
 
-    if is_torchscript(path):
-        raise WeightsMismatch(f"{path} is TorchScript, a program and not a state")
     # Losses and steps that a trainer logged as numpy scalars; files written under numpy 1 know
     # their constructor by its old name, which numpy 2 no longer answers to.
     scalar = importlib.import_module("numpy._core.multiarray").scalar
@@ -120,13 +137,25 @@ def _read_pickle(path: Path) -> Any:
         text = " ".join(str(error).split())
         if "Unsupported global" in text or "GLOBAL " in text:
             named = text.partition("GLOBAL ")[2].split(" ")[0]
-            reason = f"holds {named or 'objects'}, which a safe load refuses"
-        else:
-            reason = f"is damaged or not complete ({type(error).__name__}: {text[:120]})"
-        raise WeightsMismatch(
-            f"{path} {reason}; fetch it again, or save its tensors as safetensors with the code that "
-            "wrote it"
-        ) from None
+            raise WeightsMismatch(
+                f"{path} holds {named or 'objects'}, which a safe load refuses: `vtbench convert NAME "
+                "FILE` takes its tensors out"
+            ) from None
+        reason = f"is damaged or not complete ({type(error).__name__}: {text[:120]})"
+        raise WeightsMismatch(f"{path} {reason}; fetch it again") from None
+
+
+def _read_torchscript(path: Path, wrapper: str | None, prefix: str) -> dict[str, Tensor | None]:
+    """Return the modules' tensors under the names of their state_dict. The archive's program is not
+    looked at; a tensor that is an attribute and neither parameter nor buffer is among them."""
+    if wrapper is not None:
+        raise WeightsMismatch(f"{path} is TorchScript, which cannot have {wrapper!r}")
+    with PickledFile(path) as file:
+        tensors = name_tensors(file.content)
+        return {
+            key: file.open(tensor) if key.startswith(prefix) else None
+            for key, tensor in tensors.items()
+        }
 
 
 def is_torchscript(path: Path) -> bool:
@@ -149,7 +178,7 @@ def _unwrap(content: Any, wrapper: str | None, path: Path) -> Mapping[Any, Any]:
 
 
 def _some(content: object) -> str:
-    keys = [str(key) for key in content] if isinstance(content, Mapping) else []
+    keys = [str(key) for key in content] if isinstance(content, Mapping | list) else []
     return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "") or "none"
 
 
