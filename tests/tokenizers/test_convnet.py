@@ -12,7 +12,7 @@ import torch
 import yaml
 from skimage import data as pictures
 
-from vtbench.errors import RegistryError, WeightsMissing
+from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.listing import weights_state
 from vtbench.registry import Entry, load_entry, load_registry
 from vtbench.tokenizers import build_tokenizer
@@ -33,7 +33,8 @@ def shrink(entry: Entry, folder: Path, **changes) -> Entry:
     fields = yaml.safe_load(entry.path.read_text(encoding="utf-8"))
     config = fields["options"]["config"]
     config["channels"] = 32
-    config["multipliers"] = [1] + [2] * (len(config["multipliers"]) - 1)
+    levels = len(config.get("multipliers", (2, 4, 4)))  # without any: Cosmos' own
+    config["multipliers"] = [1] + [2] * (levels - 1)
     folder.mkdir(exist_ok=True)
     path = folder / f"{entry.name}.yaml"
     path.write_text(json.dumps(fields | changes), encoding="utf-8")
@@ -171,6 +172,53 @@ def test_the_declared_file_of_a_folder_is_read(tmp_path):
     assert torch.equal(loaded.decode(loaded.encode(images)), made.decode(made.encode(images)))
     (folder / "infinity_vae_d16.pth").unlink()
     with pytest.raises(WeightsMissing, match=r"infinity_vae_d16\.pth"):
+        build_tokenizer(entry, weights=folder)
+
+
+class Attributes(torch.nn.Module):
+    """A module with parameters of given names, and a forward because an archive needs a program."""
+
+    def __init__(self, state):
+        super().__init__()
+        below = {}
+        for path, tensor in state.items():
+            name, _, rest = path.partition(".")
+            if rest:
+                below.setdefault(name, {})[rest] = tensor
+            else:
+                self.register_buffer(name, tensor)
+        for name, tensors in below.items():
+            self.add_module(name, Attributes(tensors))
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated; the published files stay
+def test_cosmos_reads_its_torchscript(tmp_path):
+    """Under the official names, with the wavelets and the codebook's constants that the official
+    trace has as buffers, in the published bfloat16. That a trace of the official code is read the
+    same way was tried outside the repository."""
+    entry = shrink(ENTRIES["cosmos-di16x16"], tmp_path)
+    made = build_tokenizer(entry, random_weights=True)
+    state = {key: tensor.to(torch.bfloat16) for key, tensor in made.model.state_dict().items()}
+    made.model.load_state_dict(state)
+    plan = made.parse_config(entry.spec, entry.options["config"])
+    names = made.name_tensors(made.model, plan)
+    weights = {there: state[here] for there, here in names.items()}
+    others = {"encoder.patcher._arange": torch.arange(2), "quantizer._levels": torch.ones(6)}
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    torch.jit.save(torch.jit.script(Attributes(weights | others)), folder / "autoencoder.jit")
+    loaded = build_tokenizer(entry, weights=folder)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    code = loaded.encode(images)
+    assert torch.equal(code.indices, made.encode(images).indices)
+    assert torch.equal(loaded.decode(code), made.decode(code))
+    removed = next(key for key in weights if key.startswith("decoder."))
+    del weights[removed]
+    torch.jit.save(torch.jit.script(Attributes(weights)), folder / "autoencoder.jit")
+    with pytest.raises(WeightsMismatch, match=f"missing {names[removed]}"):
         build_tokenizer(entry, weights=folder)
 
 
