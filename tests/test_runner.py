@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vtbench import measure, runner
-from vtbench.errors import SuiteError
+from vtbench.errors import RegistryError, SuiteError
 from vtbench.images import encode_png, pixel_sha256, to_uint8
 from vtbench.locations import data_dir
-from vtbench.plan import Request
+from vtbench.plan import Chosen, Request, change_entries, sample_posterior
 from vtbench.records import Spec
 from vtbench.registry import load_registry
 from vtbench.results import Row, read_run, read_suite_folder
@@ -455,6 +456,43 @@ def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
     assert asked.run_name(asked.entries[0]) == "patch-pca-f8c4@bf16"
     same = request(data, tmp_path, "patch-pca-f8c4", dtype="fp32")
     assert same.run_name(same.entries[0]) == "patch-pca-f8c4"
+
+
+def test_a_sampled_posterior_is_another_row(tmp_path: Path, data: Path) -> None:
+    registry = load_registry()
+    sampled = sample_posterior(registry["sd-vae-ft-mse"])
+    asked = request(data, tmp_path, entries=(sampled, registry["sd-vae-ft-mse"]), dtype="bf16")
+    names = [asked.run_name(entry) for entry, _ in asked.cells()]
+    assert names == ["sd-vae-ft-mse@posterior-sample+bf16", "sd-vae-ft-mse@bf16"]
+    assert sampled.sha256 != registry["sd-vae-ft-mse"].sha256
+    assert (sampled.posterior, registry["sd-vae-ft-mse"].posterior) == ("sample", "mode")
+    assert registry["jpeg-q50"].posterior is None and sampled.stochastic
+    seeds = (0, 1)
+    protocol = asked.suite.protocol.model_copy(update={"seeds": seeds})
+    seeded = request(
+        data, tmp_path, entries=asked.entries, suite=replace(asked.suite, protocol=protocol)
+    )
+    assert [seed for entry, seed in seeded.cells() if entry is sampled] == [0, 1]
+    for name, why in (("jpeg-q50", "it has no posterior"), ("taesd", "it has no posterior")):
+        with pytest.raises(RegistryError, match=why):
+            sample_posterior(registry[name])
+    with pytest.raises(RegistryError, match="takes a sample already"):
+        sample_posterior(sampled)
+
+
+def test_what_has_no_posterior_is_skipped_unless_it_was_named() -> None:
+    registry = load_registry()
+    chosen = Chosen((registry["jpeg-q50"], registry["sd-vae-ft-mse"], registry["identity"]), ())
+    changed = change_entries(chosen, ("sd-vae-ft-mse",), sample_posterior)
+    assert [entry.row for entry in changed.entries] == ["sd-vae-ft-mse@posterior-sample"]
+    assert [(s.name, s.reason) for s in changed.skipped] == [
+        ("jpeg-q50@posterior-sample", "--posterior sample: it has no posterior"),
+        ("identity@posterior-sample", "--posterior sample: it has no posterior"),
+    ]
+    with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
+        change_entries(chosen, ("jpeg-q50",), sample_posterior)
+    with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
+        change_entries(Chosen((chosen.entries[0],), ()), (), sample_posterior)
 
 
 def test_a_folder_of_ones_own_with_every_kind_of_picture(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ data_option = click.option(
     metavar="DIR",
     help="A folder with suites/ and manifests/ of your own. Repeatable.",
 )
+posterior_option = click.option(
+    "--posterior",
+    type=click.Choice(["mode", "sample"]),
+    default="mode",
+    show_default=True,
+    help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
+)
 weights_option = click.option(
     "--weights",
     "weights",
@@ -100,6 +107,7 @@ def cli() -> None:
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
 @click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
+@posterior_option
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task, into scratch.")
@@ -118,6 +126,7 @@ def run(
     device: str,
     dtype: str | None,
     ocr: str | None,
+    posterior: str,
     crop: str | None,
     batch_size: str,
     limit: int | None,
@@ -134,7 +143,14 @@ def run(
     """
     from vtbench.datasets import parse_sources
     from vtbench.leaderboard.tables import render_board, write_board
-    from vtbench.plan import Request, choose_entries, parse_batch_size, parse_weights
+    from vtbench.plan import (
+        Request,
+        change_entries,
+        choose_entries,
+        parse_batch_size,
+        parse_weights,
+        sample_posterior,
+    )
     from vtbench.registry import load_registry
     from vtbench.suites import attach_data, change_crop, folder_suite, load_suite, parse_crop
 
@@ -149,6 +165,8 @@ def run(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, names, families, local)
+    if posterior == "sample":
+        chosen = change_entries(chosen, names, sample_posterior)
     partial = limit is not None or (tasks != () and set(tasks) != set(known_tasks))
     default = locations.scratch_dir if partial else locations.local_dir
     folder = out or default(suite.name)
@@ -171,7 +189,7 @@ def run(
         fresh=fresh,
         weights=local,
         skipped=chosen.skipped,
-        selective=bool(names or families),
+        selective=bool(names or families or posterior == "sample"),
     )
     with Progress(request) as progress:
         outcomes = run_suite(request, progress)
@@ -227,6 +245,7 @@ def _print_board(folder: Path) -> None:
 @click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@posterior_option
 @registry_option
 @weights_option
 def reconstruct(
@@ -235,6 +254,7 @@ def reconstruct(
     out: Path,
     device: str,
     dtype: str,
+    posterior: str,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -242,13 +262,15 @@ def reconstruct(
 
     --tokenizer takes several names, each with its own flag or separated by commas.
     """
-    from vtbench.plan import choose_entries, parse_weights
+    from vtbench.plan import change_entries, choose_entries, parse_weights, sample_posterior
     from vtbench.registry import load_registry
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
+    if posterior == "sample":
+        chosen = change_entries(chosen, split, sample_posterior)
 
     from vtbench.progress import silence_libraries
     from vtbench.sheet import reconstruct_pictures

@@ -120,7 +120,7 @@ def describe(name: str, registries: Sequence[Path], folders: Sequence[Path]) -> 
 
 
 def _describe_tokenizer(entry: Entry) -> str:
-    fields = entry.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    fields = entry.model_dump(mode="json", exclude={"path", "deviations"}, exclude_none=True)
     fields = {"name": entry.name, **{k: v for k, v in fields.items() if k != "name"}}
     fields["weights_here"] = weights_state(entry)
     fields["entry_sha256"] = entry.sha256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,46 @@ def choose_entries(
     if not entries:
         raise WeightsMissing(skipped[0].reason if skipped else "the registry has no such entry")
     return Chosen(tuple(entries), tuple(skipped))
+
+
+def sample_posterior(entry: Entry) -> Entry:
+    """Return the entry with a seeded sample of its posterior as latent, in place of the mode.
+
+    Raises RegistryError for an entry without a posterior, or that is of a sample already."""
+    if entry.posterior != "mode":
+        why = "has no posterior" if entry.posterior is None else "takes a sample already"
+        raise RegistryError(f"{entry.name}: --posterior sample: it {why}")
+    changes = {
+        "options": {**entry.options, "posterior": "sample"},
+        "stochastic": True,
+        "deviations": (*entry.deviations, "posterior-sample"),
+    }
+    return entry.model_copy(update=changes)
+
+
+def change_entries(
+    chosen: Chosen, named: Collection[str], change: Callable[[Entry], Entry]
+) -> Chosen:
+    """Return what was chosen with each entry changed. Of an entry that cannot be, raises the reason if
+    it was asked for by name, or if there is no other; else it is skipped with the reason."""
+    entries, skipped = [], []
+    for entry in chosen.entries:
+        try:
+            entries.append(change(entry))
+        except RegistryError as error:
+            if entry.name in named or len(chosen.entries) == 1:
+                raise
+            skipped.append((entry, error))
+    if not entries:
+        raise skipped[0][1]
+    names = {entry.name for entry in entries}
+    _, _, deviation = entries[0].row.partition("@")
+    others = [
+        Skipped(name=f"{entry.name}@{deviation}", reason=str(error).partition(": ")[2])
+        for entry, error in skipped
+        if entry.name not in names
+    ]
+    return Chosen(tuple(entries), (*chosen.skipped, *others))
 
 
 def choose_architectures(registry: Registry, names: Sequence[str]) -> tuple[Entry, ...]:
@@ -136,7 +176,7 @@ class Request:
     def run_name(self, entry: Entry, seed: int | None = None) -> str:
         """Return the entry's name, with what deviates from the suite's protocol after an @."""
         protocol = self.suite.protocol
-        deviations = []
+        deviations = list(entry.deviations)
         if self.crop is not None:
             deviations.append(self.crop)
         if self.dtype not in (None, protocol.dtype):

@@ -53,6 +53,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         ocr=meter.ocr,
         limit=request.limit,
         crop=request.crop,
+        posterior=entry.posterior,
         networks=meter.sets.networks,
     )
     head, dirty = environment.commit()

@@ -212,6 +212,8 @@ class Entry(Strict):
     # Set by the loader, not by the file.
     name: str = ""
     path: Path = Path()
+    deviations: tuple[str, ...] = ()
+    """What the command line changed in the entry, as a run's name says it."""
 
     @model_validator(mode="after")
     def _kind_matches_shape(self) -> Entry:
@@ -222,6 +224,18 @@ class Entry(Strict):
         if self.input_range[0] >= self.input_range[1]:
             raise ValueError("input_range must be [low, high] with low < high")
         return self
+
+    @property
+    def row(self) -> str:
+        """The name, with what the command line changed after an @."""
+        return self.name + ("@" + "+".join(self.deviations) if self.deviations else "")
+
+    @property
+    def posterior(self) -> Literal["mode", "sample"] | None:
+        """Which point of a Gaussian posterior is the latent; None without one."""
+        if self.quantizer != "kl":
+            return None
+        return "sample" if self.options.get("posterior") == "sample" else "mode"
 
     @property
     def spec(self) -> Spec:
@@ -243,7 +257,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on"}
+        prose |= {"gmac", "trained_on", "deviations"}
         content = self.model_dump(
             mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
         )
@@ -357,7 +371,7 @@ def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
     if not NAME.fullmatch(path.stem) or path.suffix != ".yaml":
         raise RegistryError(f"{path}: a file name must be NAME.yaml with NAME in [a-z0-9.-]")
     data, lines = load_yaml(path, RegistryError)
-    for loader_key in ("name", "path"):
+    for loader_key in ("name", "path", "deviations"):
         if loader_key in data:
             raise RegistryError(
                 f"{path}:{lines[(loader_key,)]}: {loader_key}: unknown key (the file's stem is the "

@@ -181,7 +181,7 @@ def _measured(line: Line, suite: str, facts: Mapping[str, Any]) -> Measured:
         data=(facts.get("source") or {}).get("name", suite.partition("@")[0]),
         size=side if sizes == {(side, side)} else "native",
         crop=deviating or (facts.get("preprocess") or {}).get("crop", "none"),
-        posterior=facts.get("posterior") or "mode",
+        posterior=line.record.protocol.posterior or facts.get("posterior") or "mode",
         cells=line.cells,
     )
 

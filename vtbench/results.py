@@ -141,6 +141,7 @@ class Protocol(Strict):
     ocr: dict[str, str]
     limit: int | None
     crop: str | None = None  # instead of the suite's
+    posterior: Literal["mode", "sample"] | None = None  # None: the tokenizer has none
     networks: dict[str, str] = Field(default_factory=dict)
     """sha256 of the weights behind the metrics of deep features, by file name."""
 

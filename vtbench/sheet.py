@@ -66,7 +66,8 @@ def reconstruct_pictures(
     if not pictures:
         raise ImageError(failures[0])
     cells: dict[tuple[str, str], tuple[RGB8, RGB8, str]] = {}
-    for entry in entries:
+    shown = {entry.row: entry for entry in entries}
+    for row, entry in shown.items():
         tokenizer = build_tokenizer(
             entry, device=device, dtype=dtype, weights=weights.get(entry.name)
         )
@@ -78,13 +79,13 @@ def reconstruct_pictures(
             bpp = code.bits[0] / (picture.shape[0] * picture.shape[1])
             image = to_rgb8(image8)[0]
             difference = error_map(picture, image, gain=ERROR_GAIN)
-            write_atomic(out / f"{name}.{entry.name}.png", encode_png(image))
-            write_atomic(out / f"{name}.{entry.name}.error.png", encode_png(difference))
+            write_atomic(out / f"{name}.{row}.png", encode_png(image))
+            write_atomic(out / f"{name}.{row}.error.png", encode_png(difference))
             caption = f"{bpp:.3f} bpp · {psnr:.2f} dB"
-            cells[name, entry.name] = (image, difference, caption)
-            report(f"{name}  {entry.name}  {caption}")
+            cells[name, row] = (image, difference, caption)
+            report(f"{name}  {row}  {caption}")
     sheet = out / "sheet.png"
-    write_atomic(sheet, encode_png(_draw(pictures, [entry.name for entry in entries], cells)))
+    write_atomic(sheet, encode_png(_draw(pictures, list(shown), cells)))
     return Sheet(sheet, tuple(failures))
 
 

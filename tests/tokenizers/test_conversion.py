@@ -32,8 +32,7 @@ title: Mine
 family: kl-vae
 adapter: vtbench.tokenizers.ldm_kl:LdmKl
 options:
-  config: {channels: 32, multipliers: [1, 1], latent: 4, moments: true, attention: []}
-  width: 4
+  config: {channels: 32, multipliers: [1, 1], latent: 4, width: 4, moments: true, attention: []}
   wrapper: ema
 kind: continuous
 quantizer: kl

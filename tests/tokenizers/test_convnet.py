@@ -14,6 +14,7 @@ from skimage import data as pictures
 
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.listing import weights_state
+from vtbench.plan import sample_posterior
 from vtbench.registry import Entry, load_entry, load_registry
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code
@@ -173,6 +174,37 @@ def test_the_declared_file_of_a_folder_is_read(tmp_path):
     (folder / "infinity_vae_d16.pth").unlink()
     with pytest.raises(WeightsMissing, match=r"infinity_vae_d16\.pth"):
         build_tokenizer(entry, weights=folder)
+
+
+def test_a_sampled_posterior_is_the_official_one(tmp_path):
+    """latent-diffusion's DiagonalGaussianDistribution: mean + exp(log variance / 2) · noise, of a log
+    variance within [-30, 20]."""
+    entry = shrink(ENTRIES["ldm-kl-f8"], tmp_path)
+    mode = build_tokenizer(entry, random_weights=True)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        moments = mode.model.before(mode.model.encoder(images * 2 - 1))
+        mean, log_variance = moments.chunk(2, dim=1)
+    assert torch.equal(mode.encode(images).latents, mean)
+    tokenizer = build_tokenizer(sample_posterior(entry), random_weights=True, seed=0)
+    drawn = tokenizer.encode(images).latents
+    noise = torch.randn(mean.shape[1:], generator=torch.Generator().manual_seed(0))
+    expected = mean + torch.exp(0.5 * log_variance) * noise
+    assert (drawn - expected).abs().max() < 1e-6  # one rounding
+    assert (drawn - mean).abs().max() > 0.1
+    alone = tokenizer.encode(images[1:]).latents
+    assert (alone - drawn[1:]).abs().max() < 1e-5, "each image has a generator of its own"
+    other = build_tokenizer(sample_posterior(entry), random_weights=True, seed=0)
+    other.seed = 1
+    assert (other.encode(images).latents - drawn).abs().max() > 0.1
+    with torch.inference_mode():  # a variance beyond all floats is cut to the official bound
+        tokenizer.model.before.bias[4:] = 1000.0
+        assert torch.isfinite(tokenizer.encode(images).latents).all()
+    vq = ENTRIES["ldm-vq-f8"]
+    options = {**vq.options, "posterior": "sample"}
+    vq = vq.model_copy(update={"options": options, "stochastic": True})
+    with pytest.raises(RegistryError, match=r"options\.posterior is 'sample'"):
+        build_tokenizer(vq, random_weights=True, device="meta")
 
 
 class Attributes(torch.nn.Module):

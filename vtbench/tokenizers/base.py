@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vtbench import images as pixels
+from vtbench.errors import RegistryError
 from vtbench.images import Fit
 from vtbench.records import Spec
 
@@ -111,6 +112,33 @@ class Code:
         """Return the code of compressed files; tokens are the bytes (as JPEG-LM has them)."""
         sizes = tuple(len(data) for data in payload)
         return cls(sizes, tuple(8.0 * size for size in sizes), payload=payload)
+
+
+def draw_latents(mean: Tensor, deviation: Tensor, seed: int) -> Tensor:
+    """Return one sample of each image's Gaussian posterior, from N×C×… means and deviations.
+
+    The noise comes from one generator an image, so that a result does not depend on the batch; on the
+    CPU and in float32, so that it depends neither on device nor dtype.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return mean + deviation * torch.randn(mean.shape[1:], generator=generator).to(mean)
+
+
+def check_posterior(
+    spec: Spec, posterior: object, *, exists: bool, stochastic: bool = False
+) -> None:
+    """Raise RegistryError unless the entry's `options.posterior` is "mode", or "sample" where there is
+    a Gaussian posterior; or where `spec.stochastic` does not say that results belong to a seed, which
+    they do for a sample and for a stochastic decoder."""
+    if posterior not in ("mode", "sample") or (posterior == "sample" and not exists):
+        raise RegistryError(
+            f"{spec.name}: options.posterior is {posterior!r}; it is mode, or sample where there is a "
+            "Gaussian posterior"
+        )
+    if spec.stochastic != (needed := stochastic or posterior == "sample"):
+        raise RegistryError(
+            f"{spec.name}: stochastic is {spec.stochastic}, but its options make it {needed}"
+        )
 
 
 class Tokenizer(ABC):

@@ -70,10 +70,16 @@ class ConvNetwork(Autoencoder):
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×C×h×w: the posterior's mean, or what the quantizer will see."""
+        return self.compute_moments(images)[0] if self.moments else self._encode(images)
+
+    def compute_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior's mean and the logarithm of its variance, each N×C×h×w."""
+        mean, log_variance = self._encode(images).chunk(2, dim=1)
+        return mean, log_variance
+
+    def _encode(self, images: Tensor) -> Tensor:
         h: Tensor = self.encoder(images)
-        if self.before is not None:
-            h = self.before(h)
-        return h.chunk(2, dim=1)[0] if self.moments else h
+        return h if self.before is None else self.before(h)
 
     def encode(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return latents, indices, or a tuple of indices."""

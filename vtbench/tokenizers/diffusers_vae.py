@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.records import Spec
-from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
 from vtbench.tokenizers.loading import build_network, load_state
 
 CONFIG = "config.json"
@@ -84,22 +84,14 @@ def halvings(key: str) -> Callable[[Config], int]:
     return lambda config: int(2 ** (len(config[key]) - 1))
 
 
-def draw_latents(posterior: Any, seed: int | None) -> Tensor:
-    """Return a Gaussian posterior's mode, or for a seed one sample of it.
-
-    The noise comes from one generator an image, so that a result does not depend on the batch; on the
-    CPU and in float32, so that it depends neither on device nor dtype.
-    """
+def take_latents(posterior: Any, seed: int | None) -> Tensor:
+    """Return a Gaussian posterior's mode, or for a seed one sample of it."""
     mode: Tensor = posterior.mode()
-    if seed is None:
-        return mode
-    noise = torch.randn(mode.shape[1:], generator=torch.Generator("cpu").manual_seed(seed))
-    drawn: Tensor = mode + posterior.std * noise.to(mode)
-    return drawn
+    return mode if seed is None else draw_latents(mode, posterior.std, seed)
 
 
 def _posterior(model: Any, images: Tensor, seed: int | None) -> Tensor:
-    return draw_latents(model.encode(images).latent_dist, seed)
+    return take_latents(model.encode(images).latent_dist, seed)
 
 
 def _plain_latent(model: Any, images: Tensor, seed: int | None) -> Tensor:
@@ -354,16 +346,11 @@ def check_entry(
         raise RegistryError(
             f"{spec.name}: options.class_name: {class_name!r} is none of {', '.join(wirings)}"
         )
-    if posterior not in ("mode", "sample") or (posterior == "sample" and not wiring.posterior):
-        raise RegistryError(
-            f"{spec.name}: options.posterior is {posterior!r}; it is mode, or sample where "
-            f"{class_name} has a Gaussian posterior"
-        )
+    check_posterior(spec, posterior, exists=wiring.posterior, stochastic=wiring.stochastic)
     kind = "discrete" if wiring.discrete else "continuous"
     for key, given, needed in (
         ("kind", spec.kind, kind),
         ("input_range", spec.input_range, wiring.input_range),
-        ("stochastic", spec.stochastic, wiring.stochastic or posterior == "sample"),
     ):
         if given != needed:
             raise RegistryError(f"{spec.name}: {key} is {given}, but {class_name} needs {needed}")

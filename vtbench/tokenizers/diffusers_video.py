@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vtbench.tokenizers.diffusers_vae import Config, DiffusersVae, Wiring, draw_latents, halvings
+from vtbench.tokenizers.diffusers_vae import Config, DiffusersVae, Wiring, halvings, take_latents
 
 
 def _encode_frame(model: Any, images: Tensor, seed: int | None) -> Tensor:
-    return draw_latents(model.encode(images[:, :, None]).latent_dist, seed)[:, :, 0]
+    return take_latents(model.encode(images[:, :, None]).latent_dist, seed)[:, :, 0]
 
 
 def _decode_frame(model: Any, latents: Tensor, seed: int) -> Tensor:

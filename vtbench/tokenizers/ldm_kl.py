@@ -10,8 +10,8 @@ from vtbench.tokenizers.nn.conv import ConvPlan
 class LdmKl(ConvTokenizer):
     """AutoencoderKL of CompVis/latent-diffusion (ldm/models/autoencoder.py), of LTH14/mar
     (models/vae.py) and of hustvl/LightningDiT (tokenizer/autoencoder.py). The code is the
-    posterior's mean, neither scaled nor shifted. VA-VAE's file has its foundation model and the
-    projection to it as well."""
+    posterior's mean or a sample, neither scaled nor shifted. VA-VAE's file has its foundation model
+    and the projection to it as well."""
 
     OTHERS = ConvTokenizer.OTHERS + r"|foundation_model\.|linear_proj\."
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vtbench.errors import RegistryError, WeightsMismatch
 from vtbench.records import Spec
 from vtbench.registry import Strict
-from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
 from vtbench.tokenizers.loading import build_network, load_state, restore_dots
 from vtbench.tokenizers.nn.quantize import MAX_INDEX_BITS
 
@@ -35,6 +35,10 @@ class Autoencoder(nn.Module):
     @abstractmethod
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return the continuous code (N×C×…): the posterior's mean, or what the quantizer will see."""
+
+    def compute_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and logarithm of the variance of a network with a Gaussian posterior."""
+        raise NotImplementedError(f"{type(self).__name__} has no posterior")
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -55,11 +59,11 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
     config: the entry's part of a PLAN (the family's STYLE is the rest). weights: the official file,
     or None for random ones. wrapper: the key in it under which the state lies; prefix: what its keys
     start with; averaged: take the moving average that the Lightning checkpoint holds beside the last
-    weights.
+    weights. posterior: "mode", or "sample" for one seeded draw.
 
-    Latents are the posterior's mean, of `dtype`, unscaled. Indices are computed in float32 and one
-    image at a time: in a batch a convolution rounds differently (3e-7), which is enough to flip an
-    index between two nearly equidistant codewords. Raises RegistryError where entry and family
+    Latents are the posterior's mean or sample, of `dtype`, unscaled. Indices are computed in float32
+    and one image at a time: in a batch a convolution rounds differently (3e-7), which is enough to
+    flip an index between two nearly equidistant codewords. Raises RegistryError where entry and family
     contradict each other, WeightsMissing and WeightsMismatch where the file does.
     """
 
@@ -80,12 +84,16 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         wrapper: str | None = None,
         prefix: str = "",
         averaged: bool = False,
+        posterior: str = "mode",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
     ) -> None:
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
         plan = self.parse_config(spec, config)
+        exists = getattr(plan, "moments", False)
+        check_posterior(spec, posterior, exists=exists, stochastic=spec.stochastic)
+        self._sampled = posterior == "sample"
         state = None
         try:
             if weights is not None:
@@ -157,6 +165,11 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
     def _encode(self, images: Tensor) -> Code:
         images = images.to(self.dtype)
         size = self.spec.codebook_size
+        if size is None and self._sampled:
+            mean, log_variance = self.model.compute_moments(images)
+            # The bounds are those of the official DiagonalGaussianDistribution.
+            deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+            return Code.continuous(draw_latents(mean, deviation, self.seed))
         if size is None:
             return Code.continuous(self.model.compute_latents(images))
         found = [self.model.encode(image[None]) for image in images]
