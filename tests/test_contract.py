@@ -11,7 +11,7 @@ from mini_suite import photo
 from torch import Tensor
 
 from vtbench.errors import ContractError
-from vtbench.records import Spec
+from vtbench.records import SizePolicy, Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.contract import check_contract
 
@@ -262,3 +262,93 @@ def test_only_float_rgb_batches_are_taken() -> None:
 def test_a_code_from_elsewhere_is_not_decoded() -> None:
     with pytest.raises(ValueError, match="has no fit"):
         Right(SPEC).decode(Code.discrete(torch.zeros(1, 4, 4).long(), 256))
+
+
+TILED = replace(
+    SPEC, downsample=2, size=SizePolicy(fixed=(64, 48), policy="tile"), input_range=(-1.0, 1.0)
+)
+
+
+class Halved(Right):
+    """Gray at half the size, in tiles of one size only; `books` codebooks, `scales` of them."""
+
+    def __init__(self, spec: Spec, *, books: int = 1, scales: int = 1) -> None:
+        super().__init__(replace(spec, codebook_size=256**books))
+        self.books, self.scales, self.seen = books, scales, set[tuple[int, ...]]()
+
+    def _encode(self, images: Tensor) -> Code:
+        self.seen.add(tuple(images.shape[-2:]))
+        gray = torch.nn.functional.avg_pool2d(images.mean(dim=1, keepdim=True) / 2 + 0.5, 2)
+        indices = (gray * 255).round().clamp(0, 255).long()
+        indices = indices.expand(-1, self.books, -1, -1) if self.books > 1 else indices[:, 0]
+        scales = (indices,) * self.scales
+        return Code.discrete(
+            scales if self.scales > 1 else indices, (256,) * self.books if self.books > 1 else 256
+        )
+
+    def _decode(self, code: Code) -> Tensor:
+        assert code.fit is not None and code.fit.tiles == (1, 1)
+        grid = code.indices[-1] if isinstance(code.indices, tuple) else code.indices
+        assert isinstance(grid, Tensor)
+        gray = (grid[:, -1] if self.books > 1 else grid)[:, None] / 255 * 2 - 1
+        return torch.nn.functional.interpolate(gray, scale_factor=2).expand(-1, 3, -1, -1)
+
+
+class Latents(Halved):
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        self.spec = replace(spec, kind="continuous", codebook_size=None, latent_channels=3)
+
+    def _encode(self, images: Tensor) -> Code:
+        self.seen.add(tuple(images.shape[-2:]))
+        return Code.continuous(torch.nn.functional.avg_pool2d(images, 2))
+
+    def _decode(self, code: Code) -> Tensor:
+        assert code.latents is not None and code.latents.ndim == 4
+        return torch.nn.functional.interpolate(code.latents, scale_factor=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Halved,
+        Latents,
+        lambda spec: Halved(spec, books=3),
+        lambda spec: Halved(spec, scales=2),
+        lambda spec: Halved(spec, books=3, scales=2),
+    ],
+    ids=["one codebook", "latents", "three codebooks", "two scales", "both"],
+)
+def test_tiles_keep_the_contract_and_add_up(make: Callable[[Spec], Halved]) -> None:
+    tiled = make(TILED)
+    assert len(check_contract(tiled, PICTURES)) == 9
+    assert tiled.seen == {(64, 48)}
+    images = torch.rand(2, 3, 130, 97, generator=torch.Generator().manual_seed(0))
+    code = tiled.encode(images)
+    whole = make(replace(TILED, size=SizePolicy(fixed=(192, 144), policy="tile")))
+    alone = whole.encode(images)
+    assert code.fit is not None and code.fit.tiles == (3, 3) and code.fit.policy == "tile"
+    assert code.tokens == alone.tokens and code.bits == alone.bits
+    if code.latents is None:
+        # The same words in another order, in each codebook.
+        for ours, theirs in zip(code.words(1), alone.words(1), strict=True):
+            assert torch.equal(ours.sort().values, theirs.sort().values)
+            assert not torch.equal(ours, theirs)
+    else:
+        assert code.quantize8().bits == alone.quantize8().bits
+        assert torch.isfinite(tiled.decode(code.quantize8())).all()
+    assert torch.equal(tiled.decode(code), whole.decode(alone)), "this one sees no edges of tiles"
+
+
+class Swapped(Halved):
+    """Puts the tiles together in another order."""
+
+    def decode(self, code: Code) -> Tensor:
+        assert isinstance(code.indices, Tensor)
+        return super().decode(replace(code, indices=code.indices.flip(1)))
+
+
+def test_tiles_in_another_order_would_be_seen() -> None:
+    images = torch.rand(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    right, wrong = Halved(TILED), Swapped(TILED)
+    assert not torch.equal(right.decode(right.encode(images)), wrong.decode(wrong.encode(images)))

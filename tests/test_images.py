@@ -164,6 +164,35 @@ def test_fixed_size_networks_resize_and_come_back() -> None:
     assert images.unfit(fitted, how).shape == batch.shape
 
 
+@pytest.mark.parametrize(
+    ("size", "tiles"),
+    [
+        ((64, 48), (1, 1)),
+        ((65, 48), (2, 1)),
+        ((128, 96), (2, 2)),
+        ((130, 97), (3, 3)),
+        ((1, 7), (1, 1)),
+    ],
+)
+def test_tiles_cover_the_padded_image_and_come_back(
+    size: tuple[int, int], tiles: tuple[int, int]
+) -> None:
+    batch = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    fitted, how = images.fit(batch, SizePolicy(fixed=(64, 48), policy="tile"))
+    assert how.tiles == tiles and fitted.shape[-2:] == (64 * tiles[0], 48 * tiles[1])
+    padded, _ = images.fit(batch, SizePolicy(multiple=192))  # which reflects the same way
+    assert torch.equal(fitted, padded[..., : fitted.shape[-2], : fitted.shape[-1]])
+    cut = images.cut_tiles(fitted, how)
+    assert [tuple(tile.shape) for tile in cut] == [(2, 3, 64, 48)] * (tiles[0] * tiles[1])
+    assert torch.equal(cut[-1], fitted[..., -64:, -48:])
+    if tiles[1] > 1:
+        assert torch.equal(cut[1], fitted[..., :64, 48:96]), "row by row"
+    assert torch.equal(images.unfit(images.join_tiles(cut, how), how), batch)
+    assert how.policy == ("none" if size == (64, 48) else "tile")
+    if size != (64, 48):
+        assert not torch.equal(images.resize(images.resize(batch, (64, 48)), size), batch)
+
+
 def test_resize_is_pillows_bicubic() -> None:
     # Pillow's float mode has no rounding between the two passes, as ours; float32 is the tolerance.
     picture = np.random.default_rng(3).random((61, 90), dtype=np.float32)

@@ -128,6 +128,30 @@ def test_pictures_of_both_stand_beside_each_other(own: Path, model: tuple[Any, P
     assert sample.read_bytes() == encode_png(expected)
 
 
+def test_a_network_of_one_size_sees_tiles_if_asked(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own / "registry" / "my-vae.yaml"
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fields["size"] = {"fixed": [16, 16], "policy": "resize"}
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    assert run(own, "-t", "my-vae") == 0
+    assert run(own, "-t", "my-vae", "--size-policy", "tile") == 0
+    out = Path("results/local/images-pictures")
+    resized, tiled = (read_run(out / name).rows for name in ("my-vae", "my-vae@tile"))
+    assert {(row["fit"], row["tokens"]) for row in resized} == {("resize", 8 * 8)}
+    assert {(row["fit"], row["tokens"]) for row in tiled} == {("tile", 2 * 2 * 8 * 8)}
+    assert all(row["bits"] == 256 * 4 * 16 for row in tiled)
+    board = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert "Cut into tiles of the network's size, each by itself: my-vae@tile." in board
+    assert "Resized to the network's size and back: my-vae." in board
+    capsys.readouterr()
+    assert run(own, "-t", "identity", "--size-policy", "tile") == 2
+    assert capsys.readouterr().err == (
+        "vtbench: identity: --size-policy tile: it takes images of any size\n"
+    )
+
+
 def test_a_run_of_unpinned_weights_is_not_published(
     own: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from vtbench import measure, runner
 from vtbench.errors import RegistryError, SuiteError
 from vtbench.images import encode_png, pixel_sha256, to_uint8
 from vtbench.locations import data_dir
-from vtbench.plan import Chosen, Request, change_entries, sample_posterior
+from vtbench.plan import Chosen, Request, change_entries, change_size_policy, sample_posterior
 from vtbench.records import Spec
 from vtbench.registry import load_registry
 from vtbench.results import Row, read_run, read_suite_folder
@@ -480,19 +480,31 @@ def test_a_sampled_posterior_is_another_row(tmp_path: Path, data: Path) -> None:
         sample_posterior(sampled)
 
 
+def test_the_other_size_policy_is_another_row(data: Path, tmp_path: Path) -> None:
+    registry = load_registry()
+    fixed = registry["var-256"]
+    tiled = change_size_policy(fixed, "tile")
+    assert request(data, tmp_path, entries=(tiled,)).run_name(tiled) == "var-256@tile"
+    assert tiled.spec.size == replace(fixed.spec.size, policy="tile")
+    assert tiled.sha256 != fixed.sha256
+    assert change_size_policy(fixed, "resize") is fixed
+    with pytest.raises(RegistryError, match="jpeg-q50: --size-policy tile: it takes images of any"):
+        change_size_policy(registry["jpeg-q50"], "tile")
+
+
 def test_what_has_no_posterior_is_skipped_unless_it_was_named() -> None:
     registry = load_registry()
     chosen = Chosen((registry["jpeg-q50"], registry["sd-vae-ft-mse"], registry["identity"]), ())
-    changed = change_entries(chosen, ("sd-vae-ft-mse",), sample_posterior)
+    changed = change_entries(chosen, ("sd-vae-ft-mse",), "posterior-sample", sample_posterior)
     assert [entry.row for entry in changed.entries] == ["sd-vae-ft-mse@posterior-sample"]
     assert [(s.name, s.reason) for s in changed.skipped] == [
         ("jpeg-q50@posterior-sample", "--posterior sample: it has no posterior"),
         ("identity@posterior-sample", "--posterior sample: it has no posterior"),
     ]
     with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
-        change_entries(chosen, ("jpeg-q50",), sample_posterior)
+        change_entries(chosen, ("jpeg-q50",), "x", sample_posterior)
     with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
-        change_entries(Chosen((chosen.entries[0],), ()), (), sample_posterior)
+        change_entries(Chosen((chosen.entries[0],), ()), (), "x", sample_posterior)
 
 
 def test_a_folder_of_ones_own_with_every_kind_of_picture(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ posterior_option = click.option(
     show_default=True,
     help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
 )
+size_policy_option = click.option(
+    "--size-policy",
+    type=click.Choice(["resize", "tile"]),
+    help="How a network of one size sees others. Default: the entry's; the other one is another row.",
+)
 weights_option = click.option(
     "--weights",
     "weights",
@@ -108,6 +113,7 @@ def cli() -> None:
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
 @click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
 @posterior_option
+@size_policy_option
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task, into scratch.")
@@ -127,6 +133,7 @@ def run(
     dtype: str | None,
     ocr: str | None,
     posterior: str,
+    size_policy: str | None,
     crop: str | None,
     batch_size: str,
     limit: int | None,
@@ -143,14 +150,7 @@ def run(
     """
     from vtbench.datasets import parse_sources
     from vtbench.leaderboard.tables import render_board, write_board
-    from vtbench.plan import (
-        Request,
-        change_entries,
-        choose_entries,
-        parse_batch_size,
-        parse_weights,
-        sample_posterior,
-    )
+    from vtbench.plan import Request, choose_entries, deviate, parse_batch_size, parse_weights
     from vtbench.registry import load_registry
     from vtbench.suites import attach_data, change_crop, folder_suite, load_suite, parse_crop
 
@@ -165,8 +165,7 @@ def run(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, names, families, local)
-    if posterior == "sample":
-        chosen = change_entries(chosen, names, sample_posterior)
+    chosen = deviate(chosen, names, posterior=posterior, size_policy=size_policy)
     partial = limit is not None or (tasks != () and set(tasks) != set(known_tasks))
     default = locations.scratch_dir if partial else locations.local_dir
     folder = out or default(suite.name)
@@ -189,7 +188,7 @@ def run(
         fresh=fresh,
         weights=local,
         skipped=chosen.skipped,
-        selective=bool(names or families or posterior == "sample"),
+        selective=bool(names or families or posterior == "sample" or size_policy),
     )
     with Progress(request) as progress:
         outcomes = run_suite(request, progress)
@@ -246,6 +245,7 @@ def _print_board(folder: Path) -> None:
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @posterior_option
+@size_policy_option
 @registry_option
 @weights_option
 def reconstruct(
@@ -255,6 +255,7 @@ def reconstruct(
     device: str,
     dtype: str,
     posterior: str,
+    size_policy: str | None,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -262,15 +263,14 @@ def reconstruct(
 
     --tokenizer takes several names, each with its own flag or separated by commas.
     """
-    from vtbench.plan import change_entries, choose_entries, parse_weights, sample_posterior
+    from vtbench.plan import choose_entries, deviate, parse_weights
     from vtbench.registry import load_registry
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
-    if posterior == "sample":
-        chosen = change_entries(chosen, split, sample_posterior)
+    chosen = deviate(chosen, split, posterior=posterior, size_policy=size_policy)
 
     from vtbench.progress import silence_libraries
     from vtbench.sheet import reconstruct_pictures

@@ -2,8 +2,9 @@
 
 Files become uint8 H×W×3 RGB arrays (`load_rgb8`); batches are float32 N×3×H×W in [0, 1]
 (`to_float`); what a metric sees is uint8 again (`to_uint8`: clamp, then round half up, never
-truncate). Padding, cropping and resizing to a network's sizes (`fit`) and back (`unfit`) are here
-too. Nothing else in the package loads, orients, resizes, crops, pads, clamps or rounds an image.
+truncate). Padding, cropping, cutting and resizing to a network's sizes (`fit`, `cut_tiles`) and back
+(`unfit`, `join_tiles`) are here too. Nothing else in the package loads, orients, resizes, crops,
+pads, clamps or rounds an image.
 
 torch is imported inside the functions that need it: `vtbench validate` checks pixels without it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -249,35 +251,41 @@ def _float64() -> torch.dtype:
 class Fit:
     """What was done to a batch so that the network could take it; `unfit` undoes it.
 
-    size: the (height, width) that came in and must come back. fitted: what the network saw.
-    policy: "none", "pad" or "resize".
+    size: the (height, width) that came in and must come back. fitted: what the network saw; of
+    tiles, all of them together. policy: "none", "pad", "resize" or "tile". tiles: rows and columns.
     """
 
     size: tuple[int, int]
     fitted: tuple[int, int]
     policy: str
+    tiles: tuple[int, int] = (1, 1)
 
 
 def fit(images: Tensor, size: SizePolicy) -> tuple[Tensor, Fit]:
     """Return the batch in a size that the network takes, and the record of how.
 
     pad: reflection at the right and bottom edge up to the next multiple (repeated where the image is
-    smaller than the padding; a one-pixel side is replicated). resize: antialiased bicubic.
+    smaller than the padding; a one-pixel side is replicated). resize: antialiased bicubic. tile: the
+    same reflection up to a whole number of tiles on either axis, which `cut_tiles` then cuts.
     """
     height, width = images.shape[-2:]
-    if size.fixed is not None:
+    tiles = (1, 1)
+    if size.fixed is not None and size.policy == "tile":
+        tiles = (-(-height // size.fixed[0]), -(-width // size.fixed[1]))
+        target = (tiles[0] * size.fixed[0], tiles[1] * size.fixed[1])
+    elif size.fixed is not None:
         target = size.fixed
     else:
         target = (_ceil_to(height, size.multiple), _ceil_to(width, size.multiple))
     if target == (height, width):
-        return images, Fit((height, width), target, "none")
+        return images, Fit(target, target, "none" if tiles == (1, 1) else "tile", tiles)
     if size.policy == "resize":
         return resize(images, target), Fit((height, width), target, "resize")
     if target[0] < height or target[1] < width:
         raise ImageError(f"{width}×{height} is larger than the {target[1]}×{target[0]} taken")
     rows = _reflect_index(height, target[0], images)
     columns = _reflect_index(width, target[1], images)
-    return images[..., rows, :][..., columns], Fit((height, width), target, "pad")
+    return images[..., rows, :][..., columns], Fit((height, width), target, size.policy, tiles)
 
 
 def unfit(images: Tensor, fitted: Fit) -> Tensor:
@@ -285,6 +293,22 @@ def unfit(images: Tensor, fitted: Fit) -> Tensor:
     if fitted.policy == "resize":
         return resize(images, fitted.size)
     return images[..., : fitted.size[0], : fitted.size[1]]
+
+
+def cut_tiles(images: Tensor, fitted: Fit) -> list[Tensor]:
+    """Return the tiles of a fitted batch, each a batch of the network's size, row by row."""
+    rows, columns = fitted.tiles
+    return [tile for row in images.chunk(rows, dim=-2) for tile in row.chunk(columns, dim=-1)]
+
+
+def join_tiles(tiles: Sequence[Tensor], fitted: Fit) -> Tensor:
+    """Return the fitted batch of which these are the tiles, side by side; nothing is blended."""
+    import torch
+
+    rows, columns = fitted.tiles
+    return torch.cat(
+        [torch.cat([*tiles[row * columns :][:columns]], dim=-1) for row in range(rows)], dim=-2
+    )
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +73,23 @@ def sample_posterior(entry: Entry) -> Entry:
     return entry.model_copy(update=changes)
 
 
+def change_size_policy(entry: Entry, policy: str) -> Entry:
+    """Return the entry of a fixed-size network with the other of its two policies, or as it is where
+    that is its own. Raises RegistryError for a network that takes other sizes."""
+    if entry.size.fixed is None:
+        raise RegistryError(f"{entry.name}: --size-policy {policy}: it takes images of any size")
+    if entry.size.policy == policy:
+        return entry
+    size = entry.size.model_copy(update={"policy": policy})
+    return entry.model_copy(update={"size": size, "deviations": (*entry.deviations, policy)})
+
+
 def change_entries(
-    chosen: Chosen, named: Collection[str], change: Callable[[Entry], Entry]
+    chosen: Chosen, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
 ) -> Chosen:
     """Return what was chosen with each entry changed. Of an entry that cannot be, raises the reason if
-    it was asked for by name, or if there is no other; else it is skipped with the reason."""
+    it was asked for by name, or if there is no other; else the row of that deviation is skipped with
+    the reason."""
     entries, skipped = [], []
     for entry in chosen.entries:
         try:
@@ -88,13 +101,24 @@ def change_entries(
     if not entries:
         raise skipped[0][1]
     names = {entry.name for entry in entries}
-    _, _, deviation = entries[0].row.partition("@")
     others = [
         Skipped(name=f"{entry.name}@{deviation}", reason=str(error).partition(": ")[2])
         for entry, error in skipped
         if entry.name not in names
     ]
     return Chosen(tuple(entries), (*chosen.skipped, *others))
+
+
+def deviate(
+    chosen: Chosen, named: Collection[str], *, posterior: str, size_policy: str | None
+) -> Chosen:
+    """Return what was chosen as `--posterior` and `--size-policy` change it; see `change_entries`."""
+    if posterior == "sample":
+        chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
+    if size_policy is not None:
+        change = functools.partial(change_size_policy, policy=size_policy)
+        chosen = change_entries(chosen, named, size_policy, change)
+    return chosen
 
 
 def choose_architectures(registry: Registry, names: Sequence[str]) -> tuple[Entry, ...]:

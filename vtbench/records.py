@@ -21,13 +21,14 @@ class SizePolicy:
     """Which sizes a network takes, and what is done with the others.
 
     multiple: both sides must divide by it. fixed: the only (height, width) it takes, or None.
-    policy: "pad" reflects up to the next multiple and crops back; "resize" (fixed-size networks)
-    resamples to `fixed` and back. What happened to an image is recorded in its `Code.fit`.
+    policy: "pad" reflects up to the next multiple and crops back; of fixed-size networks, "resize"
+    resamples to `fixed` and back, "tile" cuts the image into tiles of it, each coded by itself. What
+    happened to an image is recorded in its `Code.fit`.
     """
 
     multiple: int = 1
     fixed: tuple[int, int] | None = None
-    policy: Literal["pad", "resize"] = "pad"
+    policy: Literal["pad", "resize", "tile"] = "pad"
 
 
 @dataclass(frozen=True)

@@ -169,12 +169,14 @@ class Size(Strict):
 
     multiple: Annotated[int, Field(ge=1, le=4096)] = 1
     fixed: tuple[int, int] | None = None
-    policy: Literal["pad", "resize"] = "pad"
+    policy: Literal["pad", "resize", "tile"] = "pad"
 
     @model_validator(mode="after")
-    def _fixed_sizes_resize(self) -> Size:
-        if self.fixed is not None and self.policy != "resize":
-            raise ValueError("a network of fixed size needs policy: resize")
+    def _fixed_sizes_have_a_policy(self) -> Size:
+        if self.fixed is not None and self.policy == "pad":
+            raise ValueError("a network of fixed size needs policy: resize or tile")
+        if self.fixed is None and self.policy == "tile":
+            raise ValueError("policy: tile needs a fixed size, that of a tile")
         return self
 
 

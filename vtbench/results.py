@@ -45,7 +45,7 @@ ROW_COLUMNS: dict[str, str] = {
     "height": "int64",
     "sha256": "string",  # of the original's pixels
     "error": "string",  # null, or why this image has no numbers
-    "fit": "string",  # none, pad or resize: how the network was given this size
+    "fit": "string",  # none, pad, resize or tile: how the network was given this size
     "tokens": "int64",
     "bits": "float64",
     "entropy_bits": "float64",  # of the tokens under the distribution of codes.parquet

@@ -241,6 +241,14 @@ def _protocol(lines: Sequence[Line]) -> Iterable[str]:
                 if line.run and any(row["fit"] == "resize" for row in line.run.rows)
             ],
         ),
+        (
+            "Cut into tiles of the network's size, each by itself",
+            [
+                line.name
+                for line in lines
+                if line.run and any(row["fit"] == "tile" for row in line.run.rows)
+            ],
+        ),
     ):
         if names:
             yield f"{label}: {', '.join(names)}."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ class Code:
     values × 16, codec bytes × 8. fit: how the images were brought to the network's size; set by
     `Tokenizer.encode`. codebooks: how many words each codebook has that the indices are out of. With
     one, all indices and scales are of it; with several (product and residual quantizers, bits), axis
-    1 of every tensor runs over them, and a token is a word of each.
+    1 of every tensor runs over them, and a token is a word of each. Of tiles, one axis more runs over
+    them, the last of those that lead: after that of the codebooks, or of the latents' channels.
     """
 
     tokens: tuple[int, ...]
@@ -78,12 +80,54 @@ class Code:
         tokens = values // latents.shape[1]
         return cls((tokens,) * n, (float(values * bits_per_value),) * n, latents=latents)
 
+    @classmethod
+    def of_tiles(cls, codes: Sequence[Code]) -> Code:
+        """Return the code of images from those of their tiles, in order: tokens and bits add up."""
+        first = codes[0]
+        if len(codes) == 1:
+            return first
+        if first.payload is not None:
+            raise ValueError("compressed files of tiles are not one file")
+        tokens = tuple(map(sum, zip(*(code.tokens for code in codes), strict=True)))
+        bits = tuple(map(math.fsum, zip(*(code.bits for code in codes), strict=True)))
+        if first.latents is not None:
+            latents = [code.latents for code in codes if code.latents is not None]
+            return cls(tokens, bits, latents=torch.stack(latents, dim=2))
+        scales = zip(*(code._scales() for code in codes), strict=True)
+        stacked = tuple(torch.stack(tiles, dim=first._tile_axis()) for tiles in scales)
+        indices = stacked if isinstance(first.indices, tuple) else stacked[0]
+        return cls(tokens, bits, indices=indices, codebooks=first.codebooks)
+
+    def split_tiles(self, fit: Fit) -> list[Code]:
+        """Return the codes of the tiles that `of_tiles` put together."""
+        count = math.prod(fit.tiles)
+        return [self] if count == 1 else [self._tile(index, count, fit) for index in range(count)]
+
+    def _tile(self, index: int, count: int, fit: Fit) -> Code:
+        side = (fit.fitted[0] // fit.tiles[0], fit.fitted[1] // fit.tiles[1])
+        counted: dict[str, Any] = {
+            "tokens": tuple(n // count for n in self.tokens),
+            "bits": tuple(n / count for n in self.bits),
+            "fit": Fit(side, side, "none"),
+        }
+        if self.latents is not None:
+            return replace(self, latents=self.latents.select(2, index), **counted)
+        own = tuple(scale.select(self._tile_axis(), index) for scale in self._scales())
+        return replace(self, indices=own if isinstance(self.indices, tuple) else own[0], **counted)
+
+    def _scales(self) -> tuple[Tensor, ...]:
+        if self.indices is None:
+            return ()
+        return self.indices if isinstance(self.indices, tuple) else (self.indices,)
+
+    def _tile_axis(self) -> int:
+        return 1 if len(self.codebooks) == 1 else 2
+
     def words(self, image: int) -> tuple[Tensor, ...]:
         """Return an image's indices, flat, on the CPU, for each of `codebooks`; all scales."""
         if self.indices is None:
             return ()
-        scales = self.indices if isinstance(self.indices, tuple) else (self.indices,)
-        own = [scale[image].cpu() for scale in scales]
+        own = [scale[image].cpu() for scale in self._scales()]
         if len(self.codebooks) == 1:
             return (torch.cat([scale.flatten() for scale in own]),)
         return tuple(
@@ -179,7 +223,9 @@ class Tokenizer(ABC):
             raise ValueError(f"expected float N×3×H×W, got {images.dtype} {tuple(images.shape)}")
         fitted, how = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
         low, high = self.spec.input_range
-        return replace(self._encode(fitted * (high - low) + low), fit=how)
+        ranged = fitted * (high - low) + low
+        codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, how)]
+        return replace(Code.of_tiles(codes), fit=how)
 
     @torch.inference_mode()
     def decode(self, code: Code) -> Tensor:
@@ -187,7 +233,8 @@ class Tokenizer(ABC):
         if code.fit is None:
             raise ValueError("this Code did not come from Tokenizer.encode: it has no fit")
         low, high = self.spec.input_range
-        decoded = (self._decode(code).to(torch.float32) - low) / (high - low)
+        tiles = [self._decode(tile) for tile in code.split_tiles(code.fit)]
+        decoded = (pixels.join_tiles(tiles, code.fit).to(torch.float32) - low) / (high - low)
         return pixels.unfit(decoded, code.fit)
 
     @abstractmethod

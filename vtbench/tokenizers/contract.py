@@ -173,7 +173,9 @@ def _check_rate(tokenizer: Tokenizer, code: Code, n: int) -> None:
         raise ContractError("token-count", f"declares {code.bits[0]} bits, carries {bits[0]}")
     if spec.downsample is not None and not isinstance(code.indices, tuple):
         assert code.fit is not None
-        height, width = (-(-side // spec.downsample) for side in code.fit.fitted)
+        rows, columns = code.fit.tiles
+        height = rows * -(-code.fit.fitted[0] // rows // spec.downsample)
+        width = columns * -(-code.fit.fitted[1] // columns // spec.downsample)
         if code.tokens[0] != height * width:
             raise ContractError(
                 "token-count",
