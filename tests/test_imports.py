@@ -80,9 +80,11 @@ def test_imports_point_down(path: Path) -> None:
     "arguments",
     [
         ["list"],
+        ["list", "--all"],
         ["list", "suites"],
         ["list", "metrics"],
         ["show", "jpeg-q50"],
+        ["show", "spae"],
         ["show", "embedded"],
         ["show", "imagenet-val-256"],
         ["validate", "data/suites/kodak.yaml"],
