@@ -1,5 +1,5 @@
 """`vtbench convert`: a checkpoint that a safe load refuses → safetensors, by way of a process that has
-no network (`tokenizers.quarantine`). Imports no torch.
+no network (`quarantine`). Imports no torch.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _extract(asked: dict[str, object], folder: str) -> dict[str, Any]:
     """Run the process, which starts in the folder, with an environment in which no secret is."""
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     ended = subprocess.run(
-        [sys.executable, "-P", "-s", "-m", "vtbench.tokenizers.quarantine", json.dumps(asked)],
+        [sys.executable, "-P", "-s", "-m", "vtbench.quarantine", json.dumps(asked)],
         cwd=folder,
         env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
         stdin=subprocess.DEVNULL,

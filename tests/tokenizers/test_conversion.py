@@ -21,10 +21,10 @@ from torch import Tensor
 from vtbench import conversion
 from vtbench.cli import main
 from vtbench.errors import OutputError, WeightsError, WeightsMismatch, WeightsMissing
+from vtbench.pickles import PickledFile, name_tensors
+from vtbench.quarantine import extract_tensors
 from vtbench.registry import Entry, load_entry
 from vtbench.tokenizers.loading import load_state
-from vtbench.tokenizers.pickles import PickledFile, name_tensors
-from vtbench.tokenizers.quarantine import extract_tensors
 from vtbench.weights import CONVERTED, WeightFiles, check_hashes, find_origin
 
 ENTRY = """\
@@ -228,6 +228,11 @@ def endless(path: Path) -> None:
     path.write_bytes(pickle.dumps([1]) * 3)
 
 
+def zip_of_nothing(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/version", "3")
+
+
 def within_itself(path: Path) -> None:
     state: dict[str, Any] = {"a": torch.ones(1)}
     state["b"] = state
@@ -242,6 +247,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "repeated": (repeated, "larger than its storage"),
     "no wrapper": (no_tensors, "has no tensors at 'ema'; it has model"),
     "another pickle": (endless, "neither a zip archive nor a stream"),
+    "no pickle": (zip_of_nothing, "without data.pkl"),
     "in a circle": (within_itself, "or itself"),
     "text": (lambda path: path.write_text("version https://git-lfs"), "damaged or not complete"),
 }
@@ -278,7 +284,7 @@ def test_places_that_cannot_be(entry: Entry, tmp_path: Path) -> None:
 
 WALLS = """
 import socket, subprocess, sys
-from vtbench.tokenizers.quarantine import isolate
+from vtbench.quarantine import isolate
 allowed = sys.argv[1] == "open"
 if not allowed:
     isolate(1000)
@@ -311,7 +317,7 @@ def test_the_walls_hold() -> None:
 def test_without_walls_nothing_is_read(
     entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vtbench.tokenizers import quarantine
+    from vtbench import quarantine
 
     monkeypatch.setattr(quarantine.platform, "machine", lambda: "riscv64")
     with pytest.raises(WeightsError, match="cannot be kept from the network"):
@@ -336,3 +342,32 @@ def test_no_name_but_those_of_tensors_is_imported(tmp_path: Path) -> None:
         assert file.content["size"] == (2,)
         assert "posix.system" in file.placeholders
     assert not (tmp_path / "ran").exists()
+
+
+class Reshaping:
+    """Pickles a tensor, and then as its state another shape, as nothing of torch does."""
+
+    def __init__(self, what: Any, state: dict[str, Any]) -> None:
+        self.what, self.state = what, state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function, arguments = self.what.__reduce_ex__(2)
+        return function, arguments, self.state
+
+
+def test_a_pickle_can_change_no_object_of_ours(tmp_path: Path) -> None:
+    """Attributes that a pickle gives to anything but a placeholder are dropped."""
+    path = tmp_path / "a.pt"
+    torch.save({"a": Reshaping(torch.arange(4.0), {"shape": (2**40,), "strides": (0,)})}, path)
+    with PickledFile(path) as file:
+        tensor = name_tensors(file.content)["a"]
+        assert (tensor.shape, tensor.strides) == ((4,), (1,))
+        assert torch.equal(file.open(tensor), torch.arange(4.0))
+
+
+def test_numbers_of_another_kind_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.ones(2), "b": torch.ones(2, dtype=torch.complex64)}, path)
+    with PickledFile(path) as file:
+        assert set(name_tensors(file.content)) == {"a"}
+        assert "torch.ComplexFloatStorage" in file.placeholders

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vtbench.errors import WeightsMismatch, WeightsMissing
-from vtbench.tokenizers.pickles import PickledFile, name_tensors
+from vtbench.pickles import PickledFile, name_tensors
 from vtbench.weights import CONVERTED
 
 SAFETENSORS = (".safetensors", ".sft")

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ MAX_PROGRAM_BYTES = 256 * 1024 * 1024
 
 MAX_TENSORS = 200_000
 """Of a checkpoint; a small pickle can name one tensor as often as it likes."""
+
+MAX_PATH = 4096
+"""Characters of a tensor's name."""
 
 STORAGES: Mapping[str, torch.dtype] = {
     "DoubleStorage": torch.float64,
@@ -64,7 +67,8 @@ class Placeholder(dict[Any, Any]):
     def __init__(self, *_arguments: object, **_named: object) -> None:
         super().__init__()
 
-    def __setstate__(self, state: object) -> None:
+    def take_state(self, state: object) -> None:
+        """Keep what an object of the class would be given as its attributes."""
         if type(state) is tuple and len(state) == 2:  # attributes, and those of slots
             state = state[0] if isinstance(state[0], dict) else state[1]
         if isinstance(state, dict):
@@ -121,7 +125,9 @@ class Pickled:
         return found.clone(memory_format=torch.contiguous_format)
 
 
-def _tensor(storage: object, offset: Any, shape: Any, strides: Any, *_others: object) -> Pickled:
+def _tensor(storage: object, offset: Any, shape: Any, strides: Any, *_others: object) -> object:
+    if isinstance(storage, Placeholder):
+        return storage
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without storage")
     return Pickled(storage, offset, tuple(shape), tuple(strides))
@@ -131,7 +137,7 @@ def _first(tensor: object, *_others: object) -> object:
     return tensor
 
 
-def _subclass(_function: object, _type: object, arguments: Any, _state: object) -> Pickled:
+def _subclass(_function: object, _type: object, arguments: Any, _state: object) -> object:
     return _tensor(*arguments)
 
 
@@ -149,6 +155,8 @@ class _InertUnpickler(pickle._Unpickler):
     """The unpickler of the standard library in Python: the one in C reserves as much memory as the
     pickle asks for."""
 
+    dispatch: ClassVar[Any] = dict(pickle._Unpickler.dispatch)
+
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")
         self.placeholders: set[str] = set()
@@ -165,10 +173,22 @@ class _InertUnpickler(pickle._Unpickler):
             self.placeholders.add(f"{module}.{name}")
         return Placeholder
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def load_build(self) -> None:
+        """Give a placeholder its state, and nothing else: by default the pickle could set attributes
+        of whatever lies on its stack."""
+        state = self.stack.pop()  # type: ignore[attr-defined]
+        built = self.stack[-1]  # type: ignore[attr-defined]
+        if type(built) is Placeholder:
+            built.take_state(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+    def persistent_load(self, pid: Any) -> Storage | Placeholder:
         kind, dtype, key, _location, size, *view = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or (view and view[0]):
+        if kind != "storage" or (view and view[0]):
             raise ValueError(f"an unknown kind of storage: {kind}")
+        if not isinstance(dtype, torch.dtype):  # of numbers that no tokenizer has (complex, 8-bit)
+            return Placeholder()
         if type(size) is not int or size < 0:
             raise ValueError("a storage without size")
         return self.storages.setdefault(str(key), Storage(dtype, str(key), size))
@@ -209,15 +229,21 @@ class PickledFile:
         if self._file.read(4) != b"PK\3\4":
             return self._read_stream()
         self._archive = zipfile.ZipFile(self._file)
-        member = next(i for i in self._archive.infolist() if i.filename.endswith("/data.pkl"))
+        members = {member.filename: member for member in self._archive.infolist()}
+        program = next((name for name in members if name.endswith("/data.pkl")), None)
+        if program is None:
+            raise ValueError("a zip archive without data.pkl")
+        member = members[program]
         if member.file_size > MAX_PROGRAM_BYTES:
             raise ValueError(f"its pickle is larger than {MAX_PROGRAM_BYTES >> 20} MiB")
         self._folder = member.filename.removesuffix("data.pkl")
         order = self._folder + "byteorder"
-        if order in self._archive.namelist() and self._archive.read(order) != b"little":
-            raise ValueError("its numbers are big-endian")
-        with self._archive.open(member) as program:
-            unpickler = _InertUnpickler(program)
+        if order in members:
+            with self._archive.open(order) as said:
+                if said.read(16) != b"little":
+                    raise ValueError("its numbers are big-endian")
+        with self._archive.open(member) as stream:
+            unpickler = _InertUnpickler(stream)
             return unpickler.load(), frozenset(unpickler.placeholders)
 
     def _read_stream(self) -> tuple[Any, frozenset[str]]:
@@ -274,7 +300,7 @@ def name_tensors(content: object) -> dict[str, Pickled]:
     while todo:
         path, item, depth = todo.pop()
         passed += 1
-        if passed > MAX_TENSORS or depth > 100:
+        if passed > MAX_TENSORS or depth > 100 or len(path) > MAX_PATH:
             raise WeightsMismatch(f"the file holds more than {MAX_TENSORS} things, or itself")
         if isinstance(item, Pickled):
             if path in found:

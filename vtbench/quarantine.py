@@ -107,7 +107,7 @@ def extract_tensors(
     """
     from safetensors.torch import save_file
 
-    from vtbench.tokenizers.pickles import PickledFile, name_tensors
+    from vtbench.pickles import PickledFile, name_tensors
 
     with PickledFile(source) as file:
         below = wrapper + "." if wrapper else ""
@@ -138,7 +138,7 @@ def main() -> int:
     # Before the walls: a library may start programs when it is imported, and the file is not open yet.
     import safetensors.torch  # noqa: F401
 
-    import vtbench.tokenizers.pickles  # noqa: F401
+    import vtbench.pickles  # noqa: F401
 
     try:
         isolate(source.stat().st_size)
