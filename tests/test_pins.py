@@ -89,6 +89,25 @@ def test_two_values_change_and_nothing_else(hub: HubServer, tmp_path: Path) -> N
     )
 
 
+def test_the_list_shows_what_is_not_pinned(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_entry(tmp_path)
+
+    def listed() -> str:
+        assert main(["list", "--registry", str(path.parent)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if line.startswith("one "))
+
+    assert "missing: vtbench fetch one (unpinned)" in listed()
+    path.write_text(ENTRY.replace("repo: some-lab/one", "repo: some-lab/one\n  gated: true"))
+    assert "missing: vtbench fetch one (gated, unpinned)" in listed()
+    path.write_text(ENTRY)
+    assert pin(path) == 0
+    capsys.readouterr()
+    assert "missing: vtbench fetch one" in listed() and "unpinned" not in listed()
+
+
 def test_pinned_stays_until_an_update(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

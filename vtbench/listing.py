@@ -45,19 +45,23 @@ def list_unreleased(registries: Sequence[Path]) -> Rows:
 
 
 def weights_state(entry: Entry) -> str:
-    """Return "none needed", "here", "here, unpinned", or the command that brings the weights."""
+    """Return "none needed", "here", or "missing" with what brings the weights; and whether they are
+    gated, and pinned by revision and sha256."""
     if entry.weights is None:
         return "none needed"
+    unpinned = () if is_pinned(entry) else ("unpinned",)
     try:
         find_weights(entry)
     except WeightsMissing:
-        if entry.weights.source == "hub":
-            gated = " (gated)" if entry.weights.gated else ""
-            return f"missing: vtbench fetch {entry.name}{gated}"
-        if entry.weights.source == "page":
-            return f"missing: {entry.weights.url}"
-        return "missing"
-    return "here" if is_pinned(entry) else "here, unpinned"
+        weights = entry.weights
+        brings = {
+            "hub": f": vtbench fetch {entry.name}",
+            "page": f": {getattr(weights, 'url', '')}",
+        }
+        gated = ("gated",) if getattr(weights, "gated", False) else ()
+        notes = ", ".join((*gated, *unpinned))
+        return "missing" + brings.get(weights.source, "") + (f" ({notes})" if notes else "")
+    return ", ".join(("here", *unpinned))
 
 
 def list_suites(folders: Sequence[Path]) -> Rows:

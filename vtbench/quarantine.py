@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import resource
 import socket
 import sys
 from pathlib import Path
@@ -62,6 +61,8 @@ def isolate(file_bytes: int) -> None:
             f"a process of {platform.system()} on {machine} cannot be kept from the network here; "
             "convert the file on Linux (x86-64 or arm64)"
         )
+    import resource  # not on every system
+
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_DATA, MEMORY + TIMES_THE_FILE * file_bytes),
@@ -71,7 +72,7 @@ def isolate(file_bytes: int) -> None:
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(limit, (value, value))
     architecture, calls = SYSTEM_CALLS[machine]
-    refuse = len(calls) + 2  # from the comparison of the call's number to the last instruction
+    refuse = len(calls) + 2  # the jump from the comparison at 2 to the last instruction
     steps = [
         (0x20, 0, 0, 4),  # the architecture
         (0x15, 0, refuse + 1, architecture),

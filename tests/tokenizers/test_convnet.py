@@ -257,7 +257,7 @@ def test_cosmos_reads_its_torchscript(tmp_path):
 def test_a_file_on_a_page_is_asked_for_by_its_address():
     entry = ENTRIES["ldm-kl-f8"]
     url = "https://ommer-lab.com/files/latent-diffusion/kl-f8.zip"
-    assert weights_state(entry) == f"missing: {url}"
+    assert weights_state(entry) == f"missing: {url} (unpinned)"
     with pytest.raises(WeightsMissing, match=rf"model\.ckpt is published at {url}"):
         build_tokenizer(entry)
 
