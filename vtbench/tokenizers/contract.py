@@ -6,8 +6,10 @@ weights fails `levels`, as it should.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +28,9 @@ CHECK_PICTURES = (
 
 ODD_SIZE = (333, 517)
 """Height and width that no usual downsampling factor divides."""
+
+ODD_SIZES = ((256, 384), (301, 203))
+"""With random weights, of networks of full size: smaller, since nothing is to be seen."""
 
 LEVELS = (0.25, 0.5, 0.75)
 LEVEL_TOLERANCE = 0.1
@@ -46,23 +51,66 @@ BATCH_TOLERANCE = {torch.float32: 0.25 / 255, torch.bfloat16: 2 / 255, torch.flo
 another order, which reduced precision amplifies; statistics of the batch would change far more."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A tokenizer and the pictures that it is tried on; what several clauses look at is computed once.
+
+    squares: N×3×256×256, N ≥ 2. others: 1×3×H×W each.
+    """
+
+    tokenizer: Tokenizer
+    squares: Tensor
+    others: tuple[Tensor, ...]
+
+    @functools.cached_property
+    def code(self) -> Code:
+        """The code of the squares."""
+        return self.tokenizer.encode(self.squares)
+
+    @functools.cached_property
+    def decoded(self) -> Tensor:
+        """The reconstruction of the squares."""
+        return self.tokenizer.decode(self.code)
+
+    @functools.cached_property
+    def other_codes(self) -> tuple[Code, ...]:
+        """The codes of the others."""
+        return tuple(self.tokenizer.encode(images) for images in self.others)
+
+    @functools.cached_property
+    def first_code(self) -> Code:
+        """The code of the first square alone."""
+        return self.tokenizer.encode(self.squares[:1])
+
+    @functools.cached_property
+    def first(self) -> Tensor:
+        """The reconstruction of the first square alone."""
+        return self.tokenizer.decode(self.first_code)
+
+
 def check_contract(
-    tokenizer: Tokenizer, pictures: Sequence[RGB8], *, skip: Sequence[str] = ()
+    tokenizer: Tokenizer,
+    pictures: Sequence[RGB8],
+    *,
+    sizes: Sequence[tuple[int, int]] = (ODD_SIZE,),
+    skip: Sequence[str] = (),
 ) -> list[str]:
-    """Return the names of the clauses that hold, in order, for pictures of at least 333×517.
+    """Return the names of the clauses that hold, in order, for two pictures or more of 256×256 and
+    one of each of `sizes` (height, width), cut from the middle.
 
     skip: names of clauses that make no sense for this tokenizer, and are not tried.
     Raises ContractError for the first clause that does not, or that the tokenizer breaks down in.
     """
     squares = to_float([_center(picture, 256, 256) for picture in pictures])
-    odd = to_float([_center(picture, *ODD_SIZE) for picture in pictures[:1]])
+    others = [to_float([_center(pictures[0], *size)]).to(tokenizer.device) for size in sizes]
+    trial = Trial(tokenizer, squares.to(tokenizer.device), tuple(others))
     passed = []
     for clause in CLAUSES:
         name = clause.__name__.removeprefix("_").replace("_", "-")
         if name in skip:
             continue
         try:
-            clause(tokenizer, squares.to(tokenizer.device), odd.to(tokenizer.device))
+            clause(trial)
         except ContractError:
             raise
         except Exception as error:
@@ -80,34 +128,41 @@ def _center(picture: RGB8, height: int, width: int) -> RGB8:
     return picture[top : top + height, left : left + width]
 
 
-def _code(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    code = tokenizer.encode(squares)
+def _code(trial: Trial) -> None:
+    code, kind = trial.code, trial.tokenizer.spec.kind
     kinds = {"codec": code.payload, "discrete": code.indices, "continuous": code.latents}
     kinds["pixels"] = code.latents
-    if kinds[tokenizer.spec.kind] is None:
-        raise ContractError("code", f"a {tokenizer.spec.kind} tokenizer returned another kind")
-    if len(code.tokens) != len(squares):
-        raise ContractError("code", f"{len(squares)} images went in, {len(code.tokens)} codes out")
+    if kinds[kind] is None:
+        raise ContractError("code", f"a {kind} tokenizer returned another kind")
+    if len(code.tokens) != len(trial.squares):
+        n = len(trial.squares)
+        raise ContractError("code", f"{n} images went in, {len(code.tokens)} codes out")
 
 
-def _size(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    for images in (squares, odd, odd[..., :1, :1], odd[..., :7, :]):
-        decoded = tokenizer.decode(tokenizer.encode(images))
+def _size(trial: Trial) -> None:
+    tokenizer = trial.tokenizer
+    pairs = [(trial.squares, trial.decoded)]
+    pairs += [
+        (images, tokenizer.decode(code))
+        for images, code in zip(trial.others, trial.other_codes, strict=True)
+    ]
+    for images in (trial.squares[:1, :, :1, :1], trial.squares[:1, :, :7, :]):
+        pairs.append((images, tokenizer.decode(tokenizer.encode(images))))
+    for images, decoded in pairs:
         if decoded.shape != images.shape:
             shapes = f"{tuple(images.shape)} went in, {tuple(decoded.shape)} came back"
             raise ContractError("size", shapes)
 
 
-def _values(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    decoded = tokenizer.decode(tokenizer.encode(squares))
-    if decoded.dtype != torch.float32:
-        raise ContractError("values", f"decode returned {decoded.dtype}, not float32")
-    if not torch.isfinite(decoded).all():
+def _values(trial: Trial) -> None:
+    if trial.decoded.dtype != torch.float32:
+        raise ContractError("values", f"decode returned {trial.decoded.dtype}, not float32")
+    if not torch.isfinite(trial.decoded).all():
         raise ContractError("values", "decode returned NaN or infinite values")
 
 
-def _range(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    decoded = tokenizer.decode(tokenizer.encode(squares))
+def _range(trial: Trial) -> None:
+    decoded = trial.decoded
     outside = (decoded < -RANGE_SLACK) | (decoded > 1 + RANGE_SLACK)
     if (share := float(outside.float().mean())) > RANGE_SHARE:
         low, high = float(decoded.min()), float(decoded.max())
@@ -116,9 +171,9 @@ def _range(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
         )
 
 
-def _levels(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    flat = torch.stack([torch.full_like(squares[0], level) for level in LEVELS])
-    means = tokenizer.decode(tokenizer.encode(flat)).mean(dim=(1, 2, 3))
+def _levels(trial: Trial) -> None:
+    flat = torch.stack([torch.full_like(trial.squares[0], level) for level in LEVELS])
+    means = trial.tokenizer.decode(trial.tokenizer.encode(flat)).mean(dim=(1, 2, 3))
     for level, mean in zip(LEVELS, means.tolist(), strict=True):
         if abs(mean - level) > LEVEL_TOLERANCE:
             raise ContractError(
@@ -127,29 +182,30 @@ def _levels(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
             )
 
 
-def _deterministic(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    first = tokenizer.decode(tokenizer.encode(squares))
-    second = tokenizer.decode(tokenizer.encode(squares))
-    if (gap := float((first - second).abs().max())) > REPEAT_TOLERANCE:
-        raise ContractError("deterministic", f"the same images again differ by up to {gap:.3g}")
+def _deterministic(trial: Trial) -> None:
+    first = trial.first
+    again = trial.tokenizer.decode(trial.tokenizer.encode(trial.squares[:1]))
+    if (gap := float((first - again).abs().max())) > REPEAT_TOLERANCE:
+        raise ContractError("deterministic", f"the same image again differs by up to {gap:.3g}")
 
 
-def _stateless(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    code = tokenizer.encode(squares[:1])
-    expected = tokenizer.decode(code)
-    tokenizer.encode(squares[1:2])
-    if (gap := float((tokenizer.decode(code) - expected).abs().max())) > REPEAT_TOLERANCE:
+def _stateless(trial: Trial) -> None:
+    expected = trial.first
+    trial.tokenizer.encode(trial.squares[1:2])
+    again = trial.tokenizer.decode(trial.first_code)
+    if (gap := float((again - expected).abs().max())) > REPEAT_TOLERANCE:
         detail = (
             f"decode depends on what was encoded last (by up to {gap:.3g}), not on the code alone"
         )
         raise ContractError("stateless", detail)
 
 
-def _batch_independent(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    together = tokenizer.decode(tokenizer.encode(squares))
+def _batch_independent(trial: Trial) -> None:
+    tokenizer, squares = trial.tokenizer, trial.squares
     for index in range(len(squares)):
-        alone = tokenizer.decode(tokenizer.encode(squares[index : index + 1]))[0]
-        gap = float((alone.clamp(0, 1) - together[index].clamp(0, 1)).abs().mean())
+        one = squares[index : index + 1]
+        alone = trial.first if index == 0 else tokenizer.decode(tokenizer.encode(one))
+        gap = float((alone[0].clamp(0, 1) - trial.decoded[index].clamp(0, 1)).abs().mean())
         if gap > BATCH_TOLERANCE[tokenizer.dtype]:
             raise ContractError(
                 "batch-independent",
@@ -157,9 +213,12 @@ def _batch_independent(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> No
             )
 
 
-def _token_count(tokenizer: Tokenizer, squares: Tensor, odd: Tensor) -> None:
-    for images in (squares, odd):
-        _check_rate(tokenizer, tokenizer.encode(images), len(images))
+def _token_count(trial: Trial) -> None:
+    for images, code in (
+        (trial.squares, trial.code),
+        *zip(trial.others, trial.other_codes, strict=True),
+    ):
+        _check_rate(trial.tokenizer, code, len(images))
 
 
 def _check_rate(tokenizer: Tokenizer, code: Code, n: int) -> None:
@@ -216,7 +275,7 @@ def _count(tokenizer: Tokenizer, code: Code, n: int) -> tuple[list[int], list[fl
     return [values // channels] * n, [values * per_value] * n
 
 
-Clause = Callable[[Tokenizer, Tensor, Tensor], None]
+Clause = Callable[[Trial], None]
 CLAUSES: tuple[Clause, ...] = (
     _code,
     _size,
