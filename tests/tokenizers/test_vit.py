@@ -1,0 +1,107 @@
+"""The transformer's blocks against torch's and diffusers' own; the families that stand on them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from pydantic import ValidationError
+from torch import nn
+
+from vtbench.tokenizers.nn import vit
+
+PLAN = vit.VitPlan(width=24, depth=1, heads=3)
+TOLERANCE = 1e-6
+"""Values are of the order of 1 and sums of at most 96 products, in float32."""
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for tensor in module.parameters():
+        nn.init.normal_(tensor, std=0.2)
+    return module.eval()
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    "changes, same", [({}, True), ({"epsilon": 1e-2}, False), ({"gelu": "tanh"}, False)]
+)
+def test_a_block_is_torchs_own(changes, same):
+    ours = randomise(vit.Block(PLAN.model_copy(update=changes)))
+    theirs = nn.TransformerEncoderLayer(
+        24, 3, 96, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    ).eval()
+    names = {
+        "self_attn.in_proj_weight": "attention.qkv.weight",
+        "self_attn.in_proj_bias": "attention.qkv.bias",
+        "self_attn.out_proj.weight": "attention.out.weight",
+        "self_attn.out_proj.bias": "attention.out.bias",
+        "linear1.weight": "mlp.0.weight",
+        "linear1.bias": "mlp.0.bias",
+        "linear2.weight": "mlp.2.weight",
+        "linear2.bias": "mlp.2.bias",
+    }
+    state = ours.state_dict()
+    theirs.load_state_dict({name: state[names.get(name, name)] for name in theirs.state_dict()})
+    x = draw(2, 7, 24)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs(x), atol=TOLERANCE) == same
+
+
+def test_scales_multiply_the_branches_and_norms_see_each_head():
+    plain = randomise(vit.Block(PLAN))
+    scaled = vit.Block(PLAN.model_copy(update={"scale": 0.5, "qk_norm": True}))
+    scaled.load_state_dict(plain.state_dict(), strict=False)
+    x = draw(2, 7, 24)
+    with torch.no_grad():
+        q, k, v = (
+            part.reshape(2, 7, 3, 8).transpose(1, 2)
+            for part in plain.attention.qkv(plain.norm1(x)).chunk(3, dim=-1)
+        )
+        q, k = (functional.layer_norm(part, (8,)) for part in (q, k))
+        weights = (q @ k.mT / 8**0.5).softmax(dim=-1)
+        mixed = (weights @ v).transpose(1, 2).reshape(2, 7, 24)
+        middle = x + plain.attention.out(mixed) / 2
+        expected = middle + plain.mlp(plain.norm2(middle)) / 2
+        assert torch.allclose(scaled(x), expected, atol=TOLERANCE)
+        assert not torch.allclose(plain(x), expected, atol=0.1)
+
+
+def test_positions_are_those_of_mae():
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed
+
+    expected = get_2d_sincos_pos_embed(16, 5, base_size=5).float()
+    assert torch.allclose(vit.compute_positions((5, 5), 16), expected, atol=TOLERANCE)
+    wide = vit.compute_positions((3, 5), 16).reshape(3, 5, 16)
+    assert torch.equal(wide, vit.compute_positions((5, 5), 16).reshape(5, 5, 16)[:3])
+    assert not torch.equal(wide[:, :3], wide[:, :3].transpose(0, 1))
+
+
+def test_patches_come_back():
+    images = draw(2, 3, 8, 12)
+    patches = vit.split_patches(images, 4)
+    assert patches.shape == (2, 6, 48)
+    assert torch.equal(
+        patches[1, 4, 16:32], images[1, 1, 4:, 4:8].flatten()
+    )  # the channel's pixels
+    assert torch.equal(vit.join_patches(patches, (2, 3)), images)
+    last = patches.unflatten(2, (3, 16)).mT.flatten(2)
+    assert torch.equal(vit.join_patches(last, (2, 3), channels_last=True), images)
+    assert not torch.equal(vit.join_patches(last, (2, 3)), images)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_an_embedding_is_a_convolution(flat):
+    embedding = randomise(vit.PatchEmbedding(4, 24, flat=flat, bias=not flat))
+    images = draw(2, 3, 8, 12)
+    weight = embedding.weight.reshape(24, 3, 4, 4)
+    expected = functional.conv2d(images, weight, embedding.bias, stride=4).flatten(2).mT
+    assert torch.allclose(embedding(images), expected, atol=TOLERANCE)
+
+
+def test_heads_must_share_the_width():
+    with pytest.raises(ValidationError, match="5 heads cannot share a width of 24"):
+        vit.VitPlan(width=24, depth=1, heads=5)

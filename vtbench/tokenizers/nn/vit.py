@@ -1,0 +1,171 @@
+"""The vision transformer of tokenizers, on any number of tokens.
+
+Blocks are those of the Vision Transformer (https://arxiv.org/abs/2010.11929): layer norm, attention,
+layer norm, multilayer perceptron, each pair added to its input. Whole tokenizers stand on them:
+ViT-VQGAN and BSQ-ViT with a token for each patch, TiTok (https://arxiv.org/abs/2406.07550) with
+further tokens that are all the decoder gets. `VitPlan` says what differs from one to the next; how
+patches, positions and extra tokens come together is a family's own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as functional
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vtbench.registry import Strict
+from vtbench.tokenizers.nn.conv import Count
+
+INITIAL = 0.02
+"""Deviation of random positions and tokens, as everywhere in the official code."""
+
+
+class VitPlan(Strict):
+    """What distinguishes one transformer from another.
+
+    width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
+    ratio: hidden width of the perceptron over the width. epsilon: of every norm. bias: of query, key
+    and value. qk_norm: layer norms of queries and keys, over each head. gelu: exact, or by tanh.
+    scale: what each branch is multiplied with, channel by channel, is learned and starts here; None
+    for no such factors. norm_in: a norm before the first block, as CLIP has it.
+    """
+
+    width: Count
+    depth: Count
+    heads: Count
+    ratio: Annotated[float, Field(gt=0)] = 4.0
+    epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    bias: bool = True
+    qk_norm: bool = False
+    gelu: Literal["exact", "tanh"] = "exact"
+    scale: float | None = None
+    norm_in: bool = True
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> VitPlan:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share a width of {self.width}")
+        return self
+
+
+class Attention(nn.Module):
+    """Multi-head attention of all tokens to all: N×L×width → N×L×width."""
+
+    def __init__(self, plan: VitPlan) -> None:
+        super().__init__()
+        self.heads = plan.heads
+        self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=plan.bias)
+        self.out = nn.Linear(plan.width, plan.width)
+        self.q_norm = self.k_norm = None
+        if plan.qk_norm:
+            head = plan.width // plan.heads
+            self.q_norm = nn.LayerNorm(head, eps=plan.epsilon)
+            self.k_norm = nn.LayerNorm(head, eps=plan.epsilon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Block(nn.Module):
+    """Attention and perceptron, each after a norm and added to its input."""
+
+    def __init__(self, plan: VitPlan) -> None:
+        super().__init__()
+        hidden = int(plan.width * plan.ratio)
+        self.norm1 = nn.LayerNorm(plan.width, eps=plan.epsilon)
+        self.attention = Attention(plan)
+        self.norm2 = nn.LayerNorm(plan.width, eps=plan.epsilon)
+        self.mlp = nn.Sequential(
+            nn.Linear(plan.width, hidden),
+            nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none"),
+            nn.Linear(hidden, plan.width),
+        )
+        self.scale1 = self.scale2 = None
+        if plan.scale is not None:
+            self.scale1 = nn.Parameter(torch.full((plan.width,), plan.scale))
+            self.scale2 = nn.Parameter(torch.full((plan.width,), plan.scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.attention(self.norm1(x))
+        x = x + (added if self.scale1 is None else added * self.scale1)
+        added = self.mlp(self.norm2(x))
+        return x + (added if self.scale2 is None else added * self.scale2)
+
+
+class Transformer(nn.Module):
+    """Norm (where the plan has it), blocks, norm: tokens N×L×width → N×L×width, for any L."""
+
+    def __init__(self, plan: VitPlan) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(plan.width, eps=plan.epsilon) if plan.norm_in else None
+        self.layers = nn.ModuleList(Block(plan) for _ in range(plan.depth))
+        self.norm_out = nn.LayerNorm(plan.width, eps=plan.epsilon)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = tokens if self.norm_in is None else self.norm_in(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        out: Tensor = self.norm_out(x)
+        return out
+
+
+class PatchEmbedding(nn.Module):
+    """One linear map of each patch: images N×3×H×W → tokens N×(H/side·W/side)×width, row by row.
+
+    flat: the weight is a matrix, width×(3·side²); else it has the shape of a convolution's.
+    """
+
+    def __init__(self, side: int, width: int, *, flat: bool = False, bias: bool = True) -> None:
+        super().__init__()
+        inputs = 3 * side**2
+        made = nn.Linear(inputs, width, bias=bias) if flat else nn.Conv2d(3, width, side, bias=bias)
+        self.side, self.weight, self.bias = side, made.weight, made.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = split_patches(images, self.side)
+        return functional.linear(patches, self.weight.flatten(1), self.bias)
+
+
+def split_patches(images: Tensor, side: int) -> Tensor:
+    """Return the patches of images N×C×H×W, N×(H/side·W/side)×(C·side²), row by row; a patch has all
+    pixels of one channel after the other."""
+    return functional.pixel_unshuffle(images, side).flatten(2).mT
+
+
+def join_patches(patches: Tensor, grid: tuple[int, int], *, channels_last: bool = False) -> Tensor:
+    """Return the RGB images N×3×H×W whose patches, rows × columns of them, are N×L×(3·side²).
+
+    channels_last: a patch has all channels of one pixel after the other (MAE, TiTok), and not all
+    pixels of one channel as `split_patches` gives them.
+    """
+    n, _, values = patches.shape
+    if channels_last:
+        patches = patches.reshape(n, -1, values // 3, 3).mT.flatten(2)
+    planes = patches.mT.reshape(n, values, *grid)
+    return functional.pixel_shuffle(planes, math.isqrt(values // 3))
+
+
+def make_tokens(count: int, width: int) -> nn.Parameter:
+    """Return learned vectors, count×width: positions, or tokens that come from no patch."""
+    return nn.Parameter(torch.randn(count, width) * INITIAL)
+
+
+def compute_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Return the float32 sine and cosine positions (rows·columns)×width of a grid, as MAE has them
+    (https://arxiv.org/abs/2111.06377): half of the channels for the column, half for the row, of
+    each a quarter's sines and then its cosines, wavelengths from 2π to 2π·10⁴. width: a multiple
+    of 4."""
+    rates = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    rows, columns = (torch.arange(n, dtype=torch.float64)[:, None] * rates for n in grid)
+    row, column = (torch.cat([angles.sin(), angles.cos()], dim=1) for angles in (rows, columns))
+    both = torch.cat([column.expand(grid[0], -1, -1), row[:, None].expand(-1, grid[1], -1)], dim=-1)
+    return both.flatten(0, 1).float()
