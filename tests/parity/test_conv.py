@@ -1,142 +1,24 @@
-"""The convolutional families against figures that their official code gave on the same weights.
-
-Each golden names the upstream repository, commit, class and config; README.md says how it was made.
-"""
+"""What tells a wrong convolutional network from the right one, and files and entries that do not fit."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import importlib
-import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from parity.derive import (
-    derive_images,
-    derive_tensor,
-    digest_indices,
-    digest_shapes,
-    sample_values,
+from parity.derive import digest_shapes
+from parity.golden import (
+    adapt,
+    compare,
+    load_golden,
+    load_tokenizer,
+    official_shapes,
+    write_checkpoint,
 )
 
 from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.records import SizePolicy, Spec
-from vtbench.tokenizers.convnet import ConvTokenizer
-
-GOLDENS = sorted((Path(__file__).parent / "goldens").glob("*.json"))
-
-TOLERANCE = 1e-4
-"""Of the largest value. Both sides sum the same products in float32 in another order, which came to
-at most 7e-6 at full size; a wrong constant anywhere is 1e-2 and more."""
-
-
-cached_tensor = functools.cache(derive_tensor)
-
-
-def load_golden(name: str) -> dict[str, Any]:
-    path = Path(__file__).parent / "goldens" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def adapt(golden: dict[str, Any]) -> tuple[type[ConvTokenizer], Spec]:
-    module, name = golden["ours"]["adapter"].split(":")
-    facts = dict(golden["ours"]["spec"])
-    fixed = facts.pop("fixed", None)
-    size = SizePolicy(fixed=tuple(fixed), policy="resize") if fixed else SizePolicy(32)
-    facts["input_range"] = tuple(map(float, facts["input_range"]))
-    spec = Spec("under-test", "test", **facts, size=size)
-    return getattr(importlib.import_module(module), name), spec
-
-
-def official_shapes(golden: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    adapter, spec = adapt(golden)
-    options = golden["ours"]["options"]
-    plan = adapter.parse_config(spec, options["config"])
-    with torch.device("meta"):
-        network = adapter.make_network(spec, plan)
-    shapes = {here: tuple(tensor.shape) for here, tensor in network.state_dict().items()}
-    names = adapter.name_tensors(network, plan)
-    assert set(names.values()) == set(shapes)  # no two tensors share an official name
-    return {there: shapes[here] for there, here in names.items()}
-
-
-def write_checkpoint(golden: dict[str, Any], path: Path, **change: torch.Tensor | None) -> Path:
-    """Write derived weights as the official code lays its file out; a change of None removes."""
-    layout = golden["checkpoint"]
-    state: dict[str, Any] = {
-        name: cached_tensor(name, shape) for name, shape in official_shapes(golden).items()
-    }
-    for name, tensor in change.items():
-        state.pop(name)
-        if tensor is not None:
-            state[name] = tensor
-    if layout["averaged"]:
-        flat = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in state.items()}
-        flat |= {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(3)}
-        flat["model_ema.lossdiscriminatormain0weight"] = torch.zeros(2)
-        # The weights that the optimiser left are others, and must not be read.
-        state = {name: torch.zeros_like(tensor) for name, tensor in state.items()} | flat
-    state |= {name: torch.zeros(shape) for name, shape in layout["others"].items()}
-    if layout["wrapper"] is not None:
-        state = {layout["wrapper"]: state, "epoch": 7}
-    torch.save(state, path)
-    return path
-
-
-def load_tokenizer(golden: dict[str, Any], path: Path) -> ConvTokenizer:
-    adapter, spec = adapt(golden)
-    layout = golden["checkpoint"]
-    return adapter(
-        spec,
-        **golden["ours"]["options"],
-        weights=path,
-        wrapper=layout["wrapper"],
-        averaged=layout["averaged"],
-    )
-
-
-def compare(tokenizer: ConvTokenizer, golden: dict[str, Any]) -> list[str]:
-    """Return which of the golden's figures the tokenizer does not give."""
-    images = derive_images(golden["input"]["shape"], tokenizer.spec.input_range)
-    with torch.inference_mode():
-        latents = tokenizer.model.compute_latents(images)
-        code = tokenizer.model.encode(images)
-        pixels = tokenizer.model.decode(code)
-    wrong = []
-    for name, tensor in (("latents", latents), ("pixels", pixels)):
-        expected = golden[name]
-        assert list(tensor.shape) == expected["shape"]
-        values = torch.tensor(expected["values"], dtype=torch.float64)
-        gap = (torch.tensor(sample_values(tensor), dtype=torch.float64) - values).abs().max()
-        if gap > TOLERANCE * values.abs().max():
-            wrong.append(name)
-    if golden["indices"] is None:
-        assert torch.equal(code, latents)
-    else:
-        grids = code if isinstance(code, tuple) else (code,)
-        # A token's bits, where they are carried singly, come last in Infinity's code.
-        grids = tuple(grid.movedim(1, -1) if grid.ndim == 4 else grid for grid in grids)
-        assert sum(grid.numel() for grid in grids) == golden["indices"]["count"]
-        if digest_indices(grids) != golden["indices"]["sha256"]:
-            wrong.append("indices")
-    return wrong
-
-
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
-def test_ours_gives_what_the_official_code_gave(path, tmp_path):
-    golden = load_golden(path.stem)
-    assert {"repository", "commit", "class", "config"} <= set(golden["upstream"])
-    shapes = official_shapes(golden)
-    assert len(shapes) == golden["keys"] and digest_shapes(shapes) == golden["keys_sha256"]
-    tokenizer = load_tokenizer(golden, write_checkpoint(golden, tmp_path / "official.ckpt"))
-    parameters = sum(tensor.numel() for tensor in tokenizer.model.parameters())
-    assert parameters == golden["parameters"]
-    assert compare(tokenizer, golden) == []
-
+from vtbench.records import SizePolicy
 
 MUTANTS = {
     "levels halved in the wrong order": ("cosmos-ci8x8", {"steps": 2, "haar": 1}, None),

@@ -1,0 +1,118 @@
+"""A golden's figures, and the adapter here that has to give them; what the tests of parity share."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from parity.derive import (
+    derive_images,
+    derive_tensor,
+    digest_indices,
+    sample_values,
+)
+
+from vtbench.records import SizePolicy, Spec
+from vtbench.tokenizers.network import NetworkTokenizer
+
+FOLDER = Path(__file__).parent / "goldens"
+GOLDENS = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+TOLERANCE = 1e-4
+"""Of the largest value. Both sides sum the same products in float32 in another order, which came to
+at most 7e-6 at full size; a wrong constant anywhere is 1e-2 and more."""
+
+
+cached_tensor = functools.cache(derive_tensor)
+
+
+def load_golden(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def adapt(golden: dict[str, Any]) -> tuple[type[NetworkTokenizer], Spec]:
+    module, name = golden["ours"]["adapter"].split(":")
+    facts = dict(golden["ours"]["spec"])
+    fixed = facts.pop("fixed", None)
+    size = SizePolicy(fixed=tuple(fixed), policy="resize") if fixed else SizePolicy(32)
+    facts["input_range"] = tuple(map(float, facts["input_range"]))
+    spec = Spec("under-test", "test", **facts, size=size)
+    return getattr(importlib.import_module(module), name), spec
+
+
+def official_shapes(golden: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    adapter, spec = adapt(golden)
+    options = golden["ours"]["options"]
+    plan = adapter.parse_config(spec, options["config"])
+    with torch.device("meta"):
+        network = adapter.make_network(spec, plan)
+    shapes = {here: tuple(tensor.shape) for here, tensor in network.state_dict().items()}
+    names = adapter.name_tensors(network, plan)
+    assert set(names.values()) == set(shapes)  # no two tensors share an official name
+    return {there: shapes[here] for there, here in names.items()}
+
+
+def write_checkpoint(golden: dict[str, Any], path: Path, **change: torch.Tensor | None) -> Path:
+    """Write derived weights as the official code lays its file out; a change of None removes."""
+    layout = golden["checkpoint"]
+    state: dict[str, Any] = {
+        name: cached_tensor(name, shape) for name, shape in official_shapes(golden).items()
+    }
+    for name, tensor in change.items():
+        state.pop(name)
+        if tensor is not None:
+            state[name] = tensor
+    if layout["averaged"]:
+        flat = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in state.items()}
+        flat |= {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(3)}
+        flat["model_ema.lossdiscriminatormain0weight"] = torch.zeros(2)
+        # The weights that the optimiser left are others, and must not be read.
+        state = {name: torch.zeros_like(tensor) for name, tensor in state.items()} | flat
+    state |= {name: torch.zeros(shape) for name, shape in layout["others"].items()}
+    if layout["wrapper"] is not None:
+        state = {layout["wrapper"]: state, "epoch": 7}
+    torch.save(state, path)
+    return path
+
+
+def load_tokenizer(golden: dict[str, Any], path: Path) -> NetworkTokenizer:
+    adapter, spec = adapt(golden)
+    layout = golden["checkpoint"]
+    return adapter(
+        spec,
+        **golden["ours"]["options"],
+        weights=path,
+        wrapper=layout["wrapper"],
+        averaged=layout["averaged"],
+    )
+
+
+def compare(tokenizer: NetworkTokenizer, golden: dict[str, Any]) -> list[str]:
+    """Return which of the golden's figures the tokenizer does not give."""
+    images = derive_images(golden["input"]["shape"], tokenizer.spec.input_range)
+    with torch.inference_mode():
+        latents = tokenizer.model.compute_latents(images)
+        code = tokenizer.model.encode(images)
+        pixels = tokenizer.model.decode(code)
+    wrong = []
+    for name, tensor in (("latents", latents), ("pixels", pixels)):
+        expected = golden[name]
+        assert list(tensor.shape) == expected["shape"]
+        values = torch.tensor(expected["values"], dtype=torch.float64)
+        gap = (torch.tensor(sample_values(tensor), dtype=torch.float64) - values).abs().max()
+        if gap > TOLERANCE * values.abs().max():
+            wrong.append(name)
+    if golden["indices"] is None:
+        assert torch.equal(code, latents)
+    else:
+        grids = code if isinstance(code, tuple) else (code,)
+        # A token's bits, where they are carried singly, come last in Infinity's code.
+        grids = tuple(grid.movedim(1, -1) if grid.ndim == 4 else grid for grid in grids)
+        assert sum(grid.numel() for grid in grids) == golden["indices"]["count"]
+        if digest_indices(grids) != golden["indices"]["sha256"]:
+            wrong.append("indices")
+    return wrong
