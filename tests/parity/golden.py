@@ -73,6 +73,7 @@ def write_checkpoint(golden: dict[str, Any], path: Path, **change: torch.Tensor 
         # The weights that the optimiser left are others, and must not be read.
         state = {name: torch.zeros_like(tensor) for name, tensor in state.items()} | flat
     state |= {name: torch.zeros(shape) for name, shape in layout["others"].items()}
+    state = {layout.get("prefix", "") + name: tensor for name, tensor in state.items()}
     if layout["wrapper"] is not None:
         state = {layout["wrapper"]: state, "epoch": 7}
     torch.save(state, path)
@@ -87,6 +88,7 @@ def load_tokenizer(golden: dict[str, Any], path: Path) -> NetworkTokenizer:
         **golden["ours"]["options"],
         weights=path,
         wrapper=layout["wrapper"],
+        prefix=layout.get("prefix", ""),
         averaged=layout["averaged"],
     )
 

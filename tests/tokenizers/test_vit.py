@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as functional
+import yaml
 from pydantic import ValidationError
+from skimage import data as pictures
 from torch import nn
 
+from vtbench.registry import Entry, load_entry, load_registry
+from vtbench.tokenizers import build_tokenizer
+from vtbench.tokenizers.contract import CLAUSES, OF_TRAINED, check_contract
 from vtbench.tokenizers.nn import vit
 
 PLAN = vit.VitPlan(width=24, depth=1, heads=3)
@@ -105,3 +113,61 @@ def test_an_embedding_is_a_convolution(flat):
 def test_heads_must_share_the_width():
     with pytest.raises(ValidationError, match="5 heads cannot share a width of 24"):
         vit.VitPlan(width=24, depth=1, heads=5)
+
+
+ENTRIES = {n: e for n, e in load_registry().items() if e.family in ("titok", "bsq-vit")}
+
+
+def shrink(entry: Entry, folder: Path) -> Entry:
+    """Return the entry with transformers of two narrow blocks and pictures of 64×64."""
+    fields = yaml.safe_load(entry.path.read_text(encoding="utf-8"))
+    config = fields["options"]["config"]
+    for part in {"encoder", "decoder", "vit"} & set(config):
+        config[part] = {"width": 64, "depth": 2, "heads": 2}
+    if "pixels" in config:
+        config |= {"pixels": {"channels": 32, "multipliers": [1, 1, 1, 1, 1], "latent": 32}}
+    path = folder / f"{entry.name}.yaml"
+    path.write_text(json.dumps(fields | {"size": {"fixed": [64, 64], "policy": "resize"}}))
+    return load_entry(path)
+
+
+def test_the_entries_are_there():
+    assert len(ENTRIES) == 12
+
+
+@pytest.mark.parametrize("name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36"])
+def test_the_contract_holds(name, tmp_path):
+    tokenizer = build_tokenizer(shrink(ENTRIES[name], tmp_path), random_weights=True)
+    photos = [pictures.rocket(), pictures.coffee()]
+    passed = check_contract(tokenizer, photos, skip=OF_TRAINED)
+    assert len(passed) == len(CLAUSES) - len(OF_TRAINED)
+
+
+@pytest.mark.parametrize(
+    "name, tokens, bits",
+    [
+        ("titok-l32", 32, 12),
+        ("titok-sl256-vq", 256, 13),
+        ("titok-ll32-vae", 32, 16 * 16),
+        ("bsq-vit-18", 64, 18),
+        ("bsq-vit-36", 64, 36),
+    ],
+)
+def test_a_code_has_its_tokens_and_bits(name, tokens, bits, tmp_path):
+    tokenizer = build_tokenizer(shrink(ENTRIES[name], tmp_path), random_weights=True)
+    code = tokenizer.encode(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert code.tokens == (tokens, tokens)
+    assert code.bits == pytest.approx((tokens * bits,) * 2)
+    if code.latents is None:
+        words = torch.cat(code.words(0))
+        assert words.min() >= 0 and words.max().item() < 2**bits
+        assert len(words.unique()) > tokens // 4  # positions alone make the tokens differ
+
+
+def test_bfloat16_is_close(tmp_path):
+    entry = shrink(ENTRIES["titok-bl64-vae"], tmp_path)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    full, half = (build_tokenizer(entry, random_weights=True, dtype=d) for d in ("fp32", "bf16"))
+    a, b = full.decode(full.encode(images)), half.decode(half.encode(images))
+    # 8 significant bits (0.4 %) through four blocks of two branches each.
+    assert 0 < (a - b).abs().mean() < 0.1 * a.std()

@@ -87,25 +87,33 @@ class BinaryCode(nn.Module):
     """The sign of each of D channels: lookup-free quantization (MAGVIT-2), values ±1; on the unit
     sphere ±1/√D (BSQ, https://arxiv.org/abs/2406.07548). A channel of exactly 0 is negative.
 
-    Indices are int64 N×h×w with channel 0 the lowest bit, as MaskBit and Open-MAGVIT2 number them;
-    beyond `MAX_INDEX_BITS` they are the bits themselves, N×D×h×w: D codebooks of two words.
+    Indices are int64 N×h×w; first: channel 0 is the lowest bit, as MaskBit and Open-MAGVIT2 number
+    them, or the highest (BSQ-ViT). Beyond `MAX_INDEX_BITS` they are the bits themselves, N×D×h×w: D
+    codebooks of two words.
     """
 
-    def __init__(self, bits: int, *, sphere: bool = False) -> None:
+    def __init__(
+        self, bits: int, *, sphere: bool = False, first: Literal["low", "high"] = "low"
+    ) -> None:
         super().__init__()
         self.bits = bits
         self.scale = 1 / math.sqrt(bits) if sphere else 1.0
+        self.first = first
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Return the indices of N×D×h×w vectors."""
         positive = vectors > 0
         if self.bits > MAX_INDEX_BITS:
             return positive.long()
-        return pack_bits(positive)
+        return pack_bits(positive if self.first == "low" else positive.flip(1))
 
     def decode(self, indices: Tensor) -> Tensor:
         """Return the float32 vectors N×D×h×w, each value ± the scale."""
-        positive = indices if self.bits > MAX_INDEX_BITS else unpack_bits(indices, self.bits)
+        if self.bits > MAX_INDEX_BITS:
+            positive = indices
+        else:
+            positive = unpack_bits(indices, self.bits)
+            positive = positive if self.first == "low" else positive.flip(1)
         return (positive.float() * 2 - 1) * self.scale
 
 

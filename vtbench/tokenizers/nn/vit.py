@@ -154,9 +154,9 @@ def join_patches(patches: Tensor, grid: tuple[int, int], *, channels_last: bool 
     return functional.pixel_shuffle(planes, math.isqrt(values // 3))
 
 
-def make_tokens(count: int, width: int) -> nn.Parameter:
-    """Return learned vectors, count×width: positions, or tokens that come from no patch."""
-    return nn.Parameter(torch.randn(count, width) * INITIAL)
+def make_tokens(*shape: int) -> nn.Parameter:
+    """Return learned vectors, …×width: positions, or tokens that come from no patch."""
+    return nn.Parameter(torch.randn(shape) * INITIAL)
 
 
 def compute_positions(grid: tuple[int, int], width: int) -> Tensor:

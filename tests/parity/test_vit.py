@@ -1,0 +1,137 @@
+"""What tells a wrong transformer from the right one, and files and entries that do not fit."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from parity.derive import digest_shapes
+from parity.golden import (
+    adapt,
+    compare,
+    load_golden,
+    load_tokenizer,
+    official_shapes,
+    write_checkpoint,
+)
+
+from vtbench.errors import RegistryError, WeightsMismatch
+from vtbench.records import SizePolicy
+from vtbench.tokenizers import titok
+from vtbench.tokenizers.nn import vit
+
+NAMES = ["titok-s128", "titok-bl64-vq", "titok-bl64-vae", "bsq-vit-18"]
+
+
+def load(golden, tmp_path):
+    return load_tokenizer(golden, write_checkpoint(golden, tmp_path / "official.pt"))
+
+
+@pytest.mark.parametrize(
+    "name, changes, wrong",
+    [
+        ("titok-s128", {"lookup": "nearest"}, ["pixels", "indices"]),
+        ("titok-bl64-vq", {"lookup": "cosine"}, ["pixels", "indices"]),
+        ("titok-bl64-vq", {"encoder": {"epsilon": 1e-2}}, ["latents", "pixels", "indices"]),
+        ("titok-bl64-vae", {"encoder": {"heads": 1}}, ["latents", "pixels"]),
+        ("titok-bl64-vae", {"decoder": {"gelu": "tanh"}}, ["pixels"]),
+        ("bsq-vit-18", {"vit": {"heads": 1}}, ["latents", "pixels", "indices"]),
+    ],
+)
+def test_a_wrong_plan_does_not_pass(name, changes, wrong, tmp_path):
+    golden = load_golden(name)
+    mutant = copy.deepcopy(golden)
+    config = mutant["ours"]["options"]["config"]
+    for key, change in changes.items():
+        config[key] = {**config[key], **change} if isinstance(change, dict) else change
+    assert digest_shapes(official_shapes(mutant)) == golden["keys_sha256"]
+    assert compare(load(mutant, tmp_path), golden) == wrong
+
+
+def test_the_first_models_slip_is_part_of_them(tmp_path):
+    for name, shuffled in (("titok-s128", False), ("titok-bl64-vae", True)):
+        golden = load_golden(name)
+        tokenizer = load(golden, tmp_path)
+        tokenizer.model.encoder.shuffled = shuffled
+        assert "latents" in compare(tokenizer, golden)
+
+
+def test_the_likeliest_word_is_not_the_mean_of_all(tmp_path, monkeypatch):
+    golden = load_golden("titok-s128")
+    tokenizer = load(golden, tmp_path)
+
+    def pick(scores, dim):
+        return torch.nn.functional.one_hot(scores.argmax(dim), scores.shape[dim]).movedim(-1, dim)
+
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda *a, **k: pick(*a, **k).float())
+    assert compare(tokenizer, golden) == ["pixels"]
+
+
+def test_patches_have_their_channels_last_in_titok_alone(tmp_path, monkeypatch):
+    golden = load_golden("titok-bl64-vae")
+    tokenizer = load(golden, tmp_path)
+    monkeypatch.setattr(titok, "join_patches", lambda p, grid, **_: vit.join_patches(p, grid))
+    assert compare(tokenizer, golden) == ["pixels"]
+
+
+@pytest.mark.parametrize("name", ["bsq-vit-18", "bsq-vit-36"])
+def test_the_first_channel_is_the_highest_bit(name, tmp_path):
+    golden = load_golden(name)
+    tokenizer = load(golden, tmp_path)
+    tokenizer.model.quantizer.first = "low"
+    assert compare(tokenizer, golden) == ["indices"]  # the decoder is given the same signs
+    tokenizer.model.quantizer.first = "high"
+    tokenizer.model.quantizer.scale = 1.0
+    assert compare(tokenizer, golden) == ["pixels"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_does_not_fit_is_refused_by_name(name, tmp_path):
+    golden = load_golden(name)
+    key = "encoder.positional_embedding"
+    for change, message in (({key: None}, "missing"), ({key: torch.zeros(2, 3)}, "misshaped")):
+        path = write_checkpoint(golden, tmp_path / f"{message}.pt", **change)
+        with pytest.raises(WeightsMismatch, match=rf"{message} encoder\.positions"):
+            load_tokenizer(golden, path)
+    more = copy.deepcopy(golden)
+    more["checkpoint"]["others"]["encoder.extra.weight"] = [3]
+    path = write_checkpoint(more, tmp_path / "more.pt")
+    with pytest.raises(WeightsMismatch, match=r"unexpected encoder\.extra\.weight"):
+        load_tokenizer(golden, path)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("titok-s128", {"size": SizePolicy(16)}, "multiple of the patch, 16, got None"),
+        ("titok-s128", {"size": SizePolicy(fixed=(64, 72), policy="resize")}, r"got \(64, 72\)"),
+        ("titok-s128", {"downsample": 16}, "downsample is 16, but the plan makes it None"),
+        ("titok-s128", {"input_range": (-1.0, 1.0)}, "input_range"),
+        ("titok-bl64-vae", {"latent_channels": 8}, "latent_channels is 8"),
+        ("titok-bl64-vae", {"kind": "discrete", "codebook_size": 4}, "kind is discrete"),
+        ("bsq-vit-18", {"codebook_size": 1000}, "18 bits make 262144"),
+        ("bsq-vit-18", {"downsample": 16}, "downsample is 16, but the plan makes it 8"),
+    ],
+)
+def test_an_entry_that_contradicts_its_plan_is_refused(name, change, message):
+    golden = load_golden(name)
+    adapter, spec = adapt(golden)
+    with pytest.raises(RegistryError, match=message):
+        adapter(dataclasses.replace(spec, **change), **golden["ours"]["options"], weights=None)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("titok-s128", {"pixels": None}, "words and pixels go together"),
+        ("titok-s128", {"encoder": {"width": 64, "depth": 1, "heads": 5}}, "5 heads cannot share"),
+        ("bsq-vit-18", {"registers": 4}, r"options\.config\.registers: Extra"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused(name, change, message):
+    golden = load_golden(name)
+    adapter, spec = adapt(golden)
+    with pytest.raises(RegistryError, match=message):
+        adapter(spec, config={**golden["ours"]["options"]["config"], **change}, weights=None)
