@@ -19,10 +19,16 @@ from parity.golden import (
 
 from vtbench.errors import RegistryError, WeightsMismatch
 from vtbench.records import SizePolicy
-from vtbench.tokenizers import titok
+from vtbench.tokenizers import gigatok, titok
 from vtbench.tokenizers.nn import vit
 
-NAMES = ["titok-s128", "titok-bl64-vq", "titok-bl64-vae", "bsq-vit-18"]
+POSITIONS = {
+    "titok-s128": ("encoder.positional_embedding", r"encoder\.positions"),
+    "titok-bl64-vae": ("decoder.positional_embedding", r"detokenizer\.positions"),
+    "bsq-vit-18": ("decoder.positional_embedding", r"decoder\.positions"),
+    "gigatok-b-l": ("s2to1encoder.positional_embedding", r"tokenizer\.grid_places"),
+}
+"""A tensor's official name, and ours."""
 
 
 def load(golden, tmp_path):
@@ -38,6 +44,8 @@ def load(golden, tmp_path):
         ("titok-bl64-vae", {"encoder": {"heads": 1}}, ["latents", "pixels"]),
         ("titok-bl64-vae", {"decoder": {"gelu": "tanh"}}, ["pixels"]),
         ("bsq-vit-18", {"vit": {"heads": 1}}, ["latents", "pixels", "indices"]),
+        ("gigatok-b-l", {"encoder": {"heads": 1}}, ["latents", "pixels", "indices"]),
+        ("gigatok-b-l", {"decoder": {"epsilon": 1e-2}}, ["pixels"]),
     ],
 )
 def test_a_wrong_plan_does_not_pass(name, changes, wrong, tmp_path):
@@ -76,6 +84,24 @@ def test_patches_have_their_channels_last_in_titok_alone(tmp_path, monkeypatch):
     assert compare(tokenizer, golden) == ["pixels"]
 
 
+def test_means_of_rows_first_do_not_pass(tmp_path, monkeypatch):
+    golden = load_golden("gigatok-b-l")
+    tokenizer = load(golden, tmp_path)
+    pool = gigatok.pool_levels
+    monkeypatch.setattr(gigatok, "pool_levels", lambda grid: pool(grid.mT))
+    assert "latents" in compare(tokenizer, golden)
+
+
+def test_positions_are_no_part_of_what_is_answered(tmp_path, monkeypatch):
+    golden = load_golden("gigatok-b-l")
+    tokenizer = load(golden, tmp_path)
+    attend = vit.Attention.forward
+    monkeypatch.setattr(
+        vit.Attention, "forward", lambda self, x, key, value: attend(self, x, key, key)
+    )
+    assert compare(tokenizer, golden) == ["latents", "pixels", "indices"]
+
+
 @pytest.mark.parametrize("name", ["bsq-vit-18", "bsq-vit-36"])
 def test_the_first_channel_is_the_highest_bit(name, tmp_path):
     golden = load_golden(name)
@@ -87,13 +113,13 @@ def test_the_first_channel_is_the_highest_bit(name, tmp_path):
     assert compare(tokenizer, golden) == ["pixels"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", POSITIONS)
 def test_a_file_that_does_not_fit_is_refused_by_name(name, tmp_path):
     golden = load_golden(name)
-    key = "encoder.positional_embedding"
+    key, ours = POSITIONS[name]
     for change, message in (({key: None}, "missing"), ({key: torch.zeros(2, 3)}, "misshaped")):
         path = write_checkpoint(golden, tmp_path / f"{message}.pt", **change)
-        with pytest.raises(WeightsMismatch, match=rf"{message} encoder\.positions"):
+        with pytest.raises(WeightsMismatch, match=rf"{message} {ours}"):
             load_tokenizer(golden, path)
     more = copy.deepcopy(golden)
     more["checkpoint"]["others"]["encoder.extra.weight"] = [3]
@@ -111,6 +137,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name(name, tmp_path):
         ("titok-s128", {"input_range": (-1.0, 1.0)}, "input_range"),
         ("titok-bl64-vae", {"latent_channels": 8}, "latent_channels is 8"),
         ("titok-bl64-vae", {"kind": "discrete", "codebook_size": 4}, "kind is discrete"),
+        ("gigatok-b-l", {"size": SizePolicy(fixed=(48, 48), policy="resize")}, "power of two"),
         ("bsq-vit-18", {"codebook_size": 1000}, "18 bits make 262144"),
         ("bsq-vit-18", {"downsample": 16}, "downsample is 16, but the plan makes it 8"),
     ],
@@ -125,7 +152,7 @@ def test_an_entry_that_contradicts_its_plan_is_refused(name, change, message):
 @pytest.mark.parametrize(
     "name, change, message",
     [
-        ("titok-s128", {"pixels": None}, "words and pixels go together"),
+        ("titok-s128", {"pixels": {"latent": 32}}, r"pixels\.multipliers: Field required"),
         ("titok-s128", {"encoder": {"width": 64, "depth": 1, "heads": 5}}, "5 heads cannot share"),
         ("bsq-vit-18", {"registers": 4}, r"options\.config\.registers: Extra"),
     ],

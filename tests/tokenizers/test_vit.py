@@ -14,7 +14,7 @@ from skimage import data as pictures
 from torch import nn
 
 from vtbench.registry import Entry, load_entry, load_registry
-from vtbench.tokenizers import build_tokenizer
+from vtbench.tokenizers import build_tokenizer, gigatok
 from vtbench.tokenizers.contract import CLAUSES, OF_TRAINED, check_contract
 from vtbench.tokenizers.nn import vit
 
@@ -78,6 +78,22 @@ def test_scales_multiply_the_branches_and_norms_see_each_head():
         assert not torch.allclose(plain(x), expected, atol=0.1)
 
 
+def test_attention_to_others_is_that_to_oneself_if_they_are_oneself():
+    attention = randomise(vit.Attention(PLAN))
+    x, others = draw(2, 7, 24), draw(2, 5, 24)
+    theirs = nn.MultiheadAttention(24, 3, batch_first=True).eval()
+    state = attention.state_dict()
+    names = {"in_proj_weight": "qkv.weight", "in_proj_bias": "qkv.bias"}
+    theirs.load_state_dict(
+        {n: state[names.get(n, n.replace("out_proj", "out"))] for n in theirs.state_dict()}
+    )
+    with torch.no_grad():
+        assert torch.allclose(attention(x), attention(x, x, x), atol=TOLERANCE)
+        expected = theirs(x, others + 1, others, need_weights=False)[0]
+        assert torch.allclose(attention(x, others + 1, others), expected, atol=TOLERANCE)
+        assert not torch.allclose(attention(x, others, others + 1), expected, atol=1e-3)
+
+
 def test_positions_are_those_of_mae():
     from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
@@ -115,7 +131,8 @@ def test_heads_must_share_the_width():
         vit.VitPlan(width=24, depth=1, heads=5)
 
 
-ENTRIES = {n: e for n, e in load_registry().items() if e.family in ("titok", "bsq-vit")}
+FAMILIES = ("titok", "bsq-vit", "gigatok")
+ENTRIES = {name: entry for name, entry in load_registry().items() if entry.family in FAMILIES}
 
 
 def shrink(entry: Entry, folder: Path) -> Entry:
@@ -124,18 +141,18 @@ def shrink(entry: Entry, folder: Path) -> Entry:
     config = fields["options"]["config"]
     for part in {"encoder", "decoder", "vit"} & set(config):
         config[part] = {"width": 64, "depth": 2, "heads": 2}
-    if "pixels" in config:
-        config |= {"pixels": {"channels": 32, "multipliers": [1, 1, 1, 1, 1], "latent": 32}}
+    for part in {"pixels", "conv"} & set(config):
+        config[part] = {"channels": 32, "multipliers": [1, 1, 1, 1, 1], "latent": 32}
     path = folder / f"{entry.name}.yaml"
     path.write_text(json.dumps(fields | {"size": {"fixed": [64, 64], "policy": "resize"}}))
     return load_entry(path)
 
 
 def test_the_entries_are_there():
-    assert len(ENTRIES) == 12
+    assert len(ENTRIES) == 17
 
 
-@pytest.mark.parametrize("name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36"])
+@pytest.mark.parametrize("name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36", "gigatok-s-b"])
 def test_the_contract_holds(name, tmp_path):
     tokenizer = build_tokenizer(shrink(ENTRIES[name], tmp_path), random_weights=True)
     photos = [pictures.rocket(), pictures.coffee()]
@@ -151,6 +168,7 @@ def test_the_contract_holds(name, tmp_path):
         ("titok-ll32-vae", 32, 16 * 16),
         ("bsq-vit-18", 64, 18),
         ("bsq-vit-36", 64, 36),
+        ("gigatok-xl-xxl", 16, 14),
     ],
 )
 def test_a_code_has_its_tokens_and_bits(name, tokens, bits, tmp_path):
@@ -162,6 +180,14 @@ def test_a_code_has_its_tokens_and_bits(name, tokens, bits, tmp_path):
         words = torch.cat(code.words(0))
         assert words.min() >= 0 and words.max().item() < 2**bits
         assert len(words.unique()) > tokens // 4  # positions alone make the tokens differ
+
+
+def test_means_of_levels_halve_left_and_right_first():
+    grid = torch.arange(16.0).reshape(1, 1, 4, 4)
+    found = gigatok.pool_levels(grid)[0, :, 0].tolist()
+    assert found[:4] == [7.5, 7.5, 6.5, 8.5]  # whole, whole again, left, right
+    assert found[4:8] == [2.5, 4.5, 10.5, 12.5]  # quarters, row by row
+    assert found[8:] == [2, 3, 4, 5, 10, 11, 12, 13]  # eighths, two rows high
 
 
 def test_bfloat16_is_close(tmp_path):

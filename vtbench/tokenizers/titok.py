@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from vtbench.errors import RegistryError
@@ -47,9 +47,9 @@ class TitokPlan(Strict):
     """The two transformers and what lies between them and beyond.
 
     patch: side of a patch; tokens: how many the code has; latent: values of one; moments: the
-    encoder gives mean and log variance. lookup: how a token's codeword is found. words: the decoder
-    does not answer with pixels but with scores for so many codewords of MaskGIT's VQGAN, whose
-    decoder `pixels` paints their mean, weighted by the scores' softmax.
+    encoder gives mean and log variance. lookup: how a token's codeword is found. pixels: the decoder
+    does not answer with pixels but with scores for `words` codewords of MaskGIT's VQGAN, whose
+    decoder this is; it paints their mean, weighted by the scores' softmax.
     """
 
     encoder: VitPlan
@@ -59,19 +59,13 @@ class TitokPlan(Strict):
     patch: Count = 16
     moments: bool = False
     lookup: Lookup = "nearest"
-    words: Count | None = None
+    words: Count = 1024
     pixels: ConvPlan | None = None
 
     @field_validator("pixels", mode="before")
     @classmethod
     def _in_maskgits_style(cls, given: object) -> object:
         return {**MaskGitVqgan.STYLE, **given} if isinstance(given, Mapping) else given
-
-    @model_validator(mode="after")
-    def _words_are_painted(self) -> TitokPlan:
-        if (self.words is None) != (self.pixels is None):
-            raise ValueError("words and pixels go together")
-        return self
 
 
 class TokenEncoder(nn.Module):
@@ -85,7 +79,7 @@ class TokenEncoder(nn.Module):
         self.token_positions = make_tokens(plan.tokens, width)
         self.trunk = Transformer(plan.encoder)
         self.conv_out = nn.Conv2d(width, plan.latent * (2 if plan.moments else 1), 1)
-        self.shuffled = plan.words is not None
+        self.shuffled = plan.pixels is not None
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         n = len(images)
@@ -112,7 +106,7 @@ class TokenDecoder(nn.Module):
         self.positions = make_tokens(grid[0] * grid[1] + 1, width)
         self.token_positions = make_tokens(plan.tokens, width)
         self.trunk = Transformer(plan.decoder)
-        if plan.words is not None:
+        if plan.pixels is not None:
             layers = [
                 nn.Conv2d(width, 2 * width, 1),
                 nn.Tanh(),
@@ -121,7 +115,7 @@ class TokenDecoder(nn.Module):
         else:
             layers = [nn.Conv2d(width, 3 * plan.patch**2, 1)]
         self.head = nn.Sequential(*layers)
-        self.conv_out = nn.Conv2d(3, 3, 3, padding=1) if plan.words is None else None
+        self.conv_out = nn.Conv2d(3, 3, 3, padding=1) if plan.pixels is None else None
 
     def forward(self, code: Tensor) -> Tensor:
         tokens: Tensor = self.embedding(code[:, :, 0].mT) + self.token_positions
@@ -151,7 +145,7 @@ class TitokNetwork(Autoencoder):
         self.quantizer = quantizer
         self.moments = plan.moments
         self.words = self.decoder = None
-        if plan.words is not None and plan.pixels is not None:
+        if plan.pixels is not None:
             self.words = Codebook(plan.words, plan.pixels.latent)
             self.decoder = conv.Decoder(plan.pixels)
 

@@ -53,7 +53,8 @@ class VitPlan(Strict):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of all tokens to all: N×L×width → N×L×width."""
+    """Multi-head attention, of all tokens N×L×width to all, or to those of `key`, N×M×width, which
+    are answered with what `value` has in their place."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
@@ -66,8 +67,14 @@ class Attention(nn.Module):
             self.q_norm = nn.LayerNorm(head, eps=plan.epsilon)
             self.k_norm = nn.LayerNorm(head, eps=plan.epsilon)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+        if key is None or value is None:
+            parts = self.qkv(x).chunk(3, dim=-1)
+        else:
+            weights = self.qkv.weight.chunk(3)
+            biases = (None,) * 3 if self.qkv.bias is None else self.qkv.bias.chunk(3)
+            parts = tuple(map(functional.linear, (x, key, value), weights, biases))
+        q, k, v = (part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         mixed = functional.scaled_dot_product_attention(q, k, v)
@@ -75,20 +82,22 @@ class Attention(nn.Module):
         return out
 
 
+def make_mlp(plan: VitPlan) -> nn.Sequential:
+    """Return the perceptron of one hidden layer."""
+    hidden = int(plan.width * plan.ratio)
+    activation = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
+    return nn.Sequential(nn.Linear(plan.width, hidden), activation, nn.Linear(hidden, plan.width))
+
+
 class Block(nn.Module):
     """Attention and perceptron, each after a norm and added to its input."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        hidden = int(plan.width * plan.ratio)
         self.norm1 = nn.LayerNorm(plan.width, eps=plan.epsilon)
         self.attention = Attention(plan)
         self.norm2 = nn.LayerNorm(plan.width, eps=plan.epsilon)
-        self.mlp = nn.Sequential(
-            nn.Linear(plan.width, hidden),
-            nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none"),
-            nn.Linear(hidden, plan.width),
-        )
+        self.mlp = make_mlp(plan)
         self.scale1 = self.scale2 = None
         if plan.scale is not None:
             self.scale1 = nn.Parameter(torch.full((plan.width,), plan.scale))
@@ -99,6 +108,27 @@ class Block(nn.Module):
         x = x + (added if self.scale1 is None else added * self.scale1)
         added = self.mlp(self.norm2(x))
         return x + (added if self.scale2 is None else added * self.scale2)
+
+
+class QueryBlock(nn.Module):
+    """DETR's decoder layer (https://arxiv.org/abs/2005.12872): queries N×L×width attend to each
+    other, then to a memory N×M×width, and go through a perceptron, each after a norm and added to
+    its input. Positions are added where tokens are compared, and not to what they answer."""
+
+    def __init__(self, plan: VitPlan) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (
+            nn.LayerNorm(plan.width, eps=plan.epsilon) for _ in range(3)
+        )
+        self.attention, self.cross = Attention(plan), Attention(plan)
+        self.mlp = make_mlp(plan)
+
+    def forward(self, x: Tensor, memory: Tensor, places: Tensor, memory_places: Tensor) -> Tensor:
+        h = self.norm1(x)
+        x = x + self.attention(h + places, h + places, h)
+        x = x + self.cross(self.norm2(x) + places, memory + memory_places, memory)
+        out: Tensor = x + self.mlp(self.norm3(x))
+        return out
 
 
 class Transformer(nn.Module):
