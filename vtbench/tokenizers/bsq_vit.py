@@ -32,53 +32,39 @@ class BsqVitPlan(Strict):
     hidden: Count = 3072
 
 
-class PatchEncoder(nn.Module):
-    """Images N×3×H×W → tokens N×places×width."""
+class PlacedTransformer(nn.Module):
+    """Tokens N×places×width with learned positions, through a transformer."""
 
-    def __init__(self, plan: BsqVitPlan, places: int) -> None:
+    def __init__(self, plan: VitPlan, places: int) -> None:
         super().__init__()
-        width = plan.vit.width
-        # A norm follows, so the official code leaves the bias out.
-        self.embedding = PatchEmbedding(plan.patch, width, flat=True, bias=not plan.vit.norm_in)
-        self.positions = make_tokens(places, width)
-        self.trunk = Transformer(plan.vit)
-
-    def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.trunk(self.embedding(images) + self.positions)
-        return tokens
-
-
-class PatchDecoder(nn.Module):
-    """Tokens N×places×width → images N×3×H×W."""
-
-    def __init__(self, plan: BsqVitPlan, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-        self.positions = make_tokens(grid[0] * grid[1], plan.vit.width)
-        self.trunk = Transformer(plan.vit)
-        self.head = nn.Sequential(nn.Linear(plan.vit.width, plan.hidden), nn.Tanh())
-        self.conv_out = nn.Linear(plan.hidden, 3 * plan.patch**2)
+        self.positions = make_tokens(places, plan.width)
+        self.trunk = Transformer(plan)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        patches: Tensor = self.conv_out(self.head(self.trunk(tokens + self.positions)))
-        return join_patches(patches, self.grid)
+        out: Tensor = self.trunk(tokens + self.positions)
+        return out
 
 
 class BsqVitNetwork(Autoencoder):
-    """Encoder, `before`, quantizer, `after`, decoder."""
+    """Patches, transformer, `before`, quantizer, `after`, transformer, `head`, patches."""
 
     def __init__(self, plan: BsqVitPlan, grid: tuple[int, int]) -> None:
         super().__init__()
+        places, width = grid[0] * grid[1], plan.vit.width
         self.grid = grid
-        self.encoder = PatchEncoder(plan, grid[0] * grid[1])
-        self.decoder = PatchDecoder(plan, grid)
-        self.before = nn.Linear(plan.vit.width, plan.bits)
-        self.after = nn.Linear(plan.bits, plan.vit.width)
+        # A norm follows, so the official code leaves the bias out.
+        self.embedding = PatchEmbedding(plan.patch, width, flat=True, bias=not plan.vit.norm_in)
+        self.encoder = PlacedTransformer(plan.vit, places)
+        self.before = nn.Linear(width, plan.bits)
         self.quantizer = BinaryCode(plan.bits, sphere=True, first="high")
+        self.after = nn.Linear(plan.bits, width)
+        self.decoder = PlacedTransformer(plan.vit, places)
+        outputs = nn.Linear(plan.hidden, 3 * plan.patch**2)
+        self.head = nn.Sequential(nn.Linear(width, plan.hidden), nn.Tanh(), outputs)
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×bits×h×w vectors of length 1, which the quantizer will see."""
-        vectors = functional.normalize(self.before(self.encoder(images)), dim=-1)
+        vectors = functional.normalize(self.before(self.encoder(self.embedding(images))), dim=-1)
         return vectors.mT.reshape(len(vectors), -1, *self.grid)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -89,8 +75,8 @@ class BsqVitNetwork(Autoencoder):
         """Return N×3×H×W images of what `encode` returned."""
         assert isinstance(code, Tensor)
         vectors = self.quantizer.decode(code).flatten(2).mT
-        images: Tensor = self.decoder(self.after(vectors.to(self.after.weight.dtype)))
-        return images
+        tokens = self.decoder(self.after(vectors.to(self.after.weight.dtype)))
+        return join_patches(self.head(tokens), self.grid)
 
 
 class BsqVit(NetworkTokenizer[BsqVitPlan]):
@@ -101,9 +87,10 @@ class BsqVit(NetworkTokenizer[BsqVitPlan]):
     NAMES = (
         *CLIP_NAMES,
         (r"\.trunk\.layers\.", ".transformer.resblocks."),
-        (r"^encoder\.embedding\.", "encoder.conv1."),
+        (r"^embedding\.", "encoder.conv1."),
         (r"\.positions$", ".positional_embedding"),
-        (r"^decoder\.head\.", "decoder.ffn."),
+        (r"^head\.0\.", "decoder.ffn.0."),
+        (r"^head\.2\.", "decoder.conv_out."),
         (r"^before\.", "quant_embed."),
         (r"^after\.", "post_quant_embed."),
     )

@@ -68,90 +68,60 @@ class TitokPlan(Strict):
         return {**MaskGitVqgan.STYLE, **given} if isinstance(given, Mapping) else given
 
 
-class TokenEncoder(nn.Module):
-    """Images N×3×H×W → N×latent×1×tokens (2·latent with moments)."""
+class TokenTransformer(nn.Module):
+    """A transformer over a class token, patches and tokens, all with learned positions."""
 
-    def __init__(self, plan: TitokPlan, places: int) -> None:
+    def __init__(self, plan: VitPlan, *, places: int, tokens: int) -> None:
         super().__init__()
-        width = plan.encoder.width
-        self.embedding = PatchEmbedding(plan.patch, width)
-        self.class_token, self.positions = make_tokens(1, width), make_tokens(places + 1, width)
-        self.token_positions = make_tokens(plan.tokens, width)
-        self.trunk = Transformer(plan.encoder)
-        self.conv_out = nn.Conv2d(width, plan.latent * (2 if plan.moments else 1), 1)
-        self.shuffled = plan.pixels is not None
+        self.class_token = make_tokens(1, plan.width)
+        self.positions = make_tokens(places + 1, plan.width)
+        self.token_positions = make_tokens(tokens, plan.width)
+        self.trunk = Transformer(plan)
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        n = len(images)
-        patches = torch.cat([self.class_token.expand(n, 1, -1), self.embedding(images)], dim=1)
-        tokens = (tokens + self.token_positions).expand(n, -1, -1)
-        x: Tensor = self.trunk(torch.cat([patches + self.positions, tokens], dim=1))
-        x = x[:, -tokens.shape[1] :]
-        # The first models read the rows of tokens as if they were those of channels, by a slip of
-        # the official code that the weights were trained with.
-        x = x.reshape(n, x.shape[2], x.shape[1]) if self.shuffled else x.mT
-        out: Tensor = self.conv_out(x[..., None])
-        return out.transpose(2, 3)
-
-
-class TokenDecoder(nn.Module):
-    """Codes N×latent×1×tokens → images N×3×H×W, or scores N×words×H/patch×W/patch."""
-
-    def __init__(self, plan: TitokPlan, grid: tuple[int, int]) -> None:
-        super().__init__()
-        width = plan.decoder.width
-        self.grid = grid
-        self.embedding = nn.Linear(plan.latent, width)
-        self.mask, self.class_token = make_tokens(1, 1, width), make_tokens(1, width)
-        self.positions = make_tokens(grid[0] * grid[1] + 1, width)
-        self.token_positions = make_tokens(plan.tokens, width)
-        self.trunk = Transformer(plan.decoder)
-        if plan.pixels is not None:
-            layers = [
-                nn.Conv2d(width, 2 * width, 1),
-                nn.Tanh(),
-                nn.Conv2d(2 * width, plan.words, 1),
-            ]
-        else:
-            layers = [nn.Conv2d(width, 3 * plan.patch**2, 1)]
-        self.head = nn.Sequential(*layers)
-        self.conv_out = nn.Conv2d(3, 3, 3, padding=1) if plan.pixels is None else None
-
-    def forward(self, code: Tensor) -> Tensor:
-        tokens: Tensor = self.embedding(code[:, :, 0].mT) + self.token_positions
-        n, count = len(code), len(self.positions)
-        masks = torch.cat([self.class_token, self.mask[0].expand(count - 1, -1)]) + self.positions
-        x: Tensor = self.trunk(torch.cat([masks.expand(n, -1, -1), tokens], dim=1))
-        answers: Tensor = self.head(x[:, 1:count].mT.reshape(n, -1, *self.grid))
-        if self.conv_out is None:
-            return answers
-        images: Tensor = self.conv_out(
-            join_patches(answers.flatten(2).mT, self.grid, channels_last=True)
-        )
-        return images
+    def forward(self, patches: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what becomes of patches N×places×width and of tokens N×K×width."""
+        first = self.class_token.expand(len(patches), 1, -1)
+        placed = torch.cat([first, patches], dim=1) + self.positions
+        x: Tensor = self.trunk(torch.cat([placed, tokens + self.token_positions], dim=1))
+        count = len(self.positions)
+        return x[:, 1:count], x[:, count:]
 
 
 class TitokNetwork(Autoencoder):
-    """Encoder, quantizer (None: the code is the posterior's mean), decoder, and MaskGIT's decoder
+    """Encoder, quantizer (None: the code is the posterior's mean), detokenizer, and MaskGIT's decoder
     where the plan has it."""
 
     def __init__(
         self, plan: TitokPlan, grid: tuple[int, int], *, quantizer: Codebook | None
     ) -> None:
         super().__init__()
-        self.tokens = make_tokens(plan.tokens, plan.encoder.width)
-        self.encoder = TokenEncoder(plan, grid[0] * grid[1])
-        self.detokenizer = TokenDecoder(plan, grid)
-        self.quantizer = quantizer
-        self.moments = plan.moments
-        self.words = self.decoder = None
-        if plan.pixels is not None:
+        places, width, out_width = grid[0] * grid[1], plan.encoder.width, plan.decoder.width
+        self.grid, self.moments, self.quantizer = grid, plan.moments, quantizer
+        self.embedding = PatchEmbedding(plan.patch, width)
+        self.tokens = make_tokens(plan.tokens, width)
+        self.encoder = TokenTransformer(plan.encoder, places=places, tokens=plan.tokens)
+        self.tokens_out = nn.Conv2d(width, plan.latent * (2 if plan.moments else 1), 1)
+        self.tokens_in = nn.Linear(plan.latent, out_width)
+        self.mask = make_tokens(1, 1, out_width)
+        self.detokenizer = TokenTransformer(plan.decoder, places=places, tokens=plan.tokens)
+        self.words = self.decoder = self.conv_out = None
+        if plan.pixels is None:
+            self.head = nn.Sequential(nn.Conv2d(out_width, 3 * plan.patch**2, 1))
+            self.conv_out = nn.Conv2d(3, 3, 3, padding=1)
+        else:
+            hidden = nn.Conv2d(out_width, 2 * out_width, 1)
+            self.head = nn.Sequential(hidden, nn.Tanh(), nn.Conv2d(2 * out_width, plan.words, 1))
             self.words = Codebook(plan.words, plan.pixels.latent)
             self.decoder = conv.Decoder(plan.pixels)
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×latent×1×tokens: the posterior's mean, or what the quantizer will see."""
-        latents: Tensor = self.encoder(images, self.tokens)
+        tokens = self.tokens.expand(len(images), -1, -1)
+        _, x = self.encoder(self.embedding(images), tokens)
+        # The first models, those that answer with words, read rows of tokens as if they were rows of
+        # channels: a slip of the official code that the weights were trained with.
+        x = x.mT if self.words is None else x.reshape(len(x), x.shape[2], x.shape[1])
+        latents: Tensor = self.tokens_out(x[..., None]).transpose(2, 3)
         return latents.chunk(2, dim=1)[0] if self.moments else latents
 
     def encode(self, images: Tensor) -> Tensor:
@@ -163,12 +133,15 @@ class TitokNetwork(Autoencoder):
         """Return N×3×H×W images of what `encode` returned."""
         assert isinstance(code, Tensor)
         latents = code if self.quantizer is None else self.quantizer.decode(code)
-        answers: Tensor = self.detokenizer(latents.to(self.tokens.dtype))
-        if self.words is None or self.decoder is None:
-            return answers
-        mean = torch.einsum("nwhk,wc->nchk", answers.softmax(dim=1), self.words.entries)
-        images: Tensor = self.decoder(mean)
-        return images
+        tokens = self.tokens_in(latents[:, :, 0].mT.to(self.tokens.dtype))
+        masks = self.mask.expand(len(tokens), self.grid[0] * self.grid[1], -1)
+        x, _ = self.detokenizer(masks, tokens)
+        answers: Tensor = self.head(x.mT.reshape(len(x), -1, *self.grid))
+        if self.words is not None and self.decoder is not None:
+            mean = torch.einsum("nwhk,wc->nchk", answers.softmax(dim=1), self.words.entries)
+            return self.decoder(mean)  # type: ignore[no-any-return]
+        images = join_patches(answers.flatten(2).mT, self.grid, channels_last=True)
+        return images if self.conv_out is None else self.conv_out(images)
 
 
 class Titok(NetworkTokenizer[TitokPlan]):
@@ -184,11 +157,13 @@ class Titok(NetworkTokenizer[TitokPlan]):
         (r"^decoder\.", "pixel_decoder."),
         (r"^words\.entries$", "pixel_quantize.embedding.weight"),
         (r"^tokens$", "latent_tokens"),
-        (r"^encoder\.embedding\.", "encoder.patch_embed."),
-        (r"^detokenizer\.embedding\.", "decoder.decoder_embed."),
-        (r"^detokenizer\.head\.", "decoder.ffn."),
-        (r"^detokenizer\.mask$", "decoder.mask_token"),
+        (r"^embedding\.", "encoder.patch_embed."),
+        (r"^tokens_out\.", "encoder.conv_out."),
+        (r"^tokens_in\.", "decoder.decoder_embed."),
+        (r"^mask$", "decoder.mask_token"),
         (r"^detokenizer\.", "decoder."),
+        (r"^head\.", "decoder.ffn."),
+        (r"^conv_out\.", "decoder.conv_out."),
         (r"\.class_token$", ".class_embedding"),
         (r"\.positions$", ".positional_embedding"),
         (r"\.token_positions$", ".latent_token_positional_embedding"),
