@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from skimage import data as pictures
 from torch import nn
 
+from vtbench.plan import sample_posterior
 from vtbench.registry import Entry, load_entry, load_registry
 from vtbench.tokenizers import build_tokenizer, gigatok
 from vtbench.tokenizers.contract import CLAUSES, OF_TRAINED, check_contract
@@ -188,6 +189,19 @@ def test_means_of_levels_halve_left_and_right_first():
     assert found[:4] == [7.5, 7.5, 6.5, 8.5]  # whole, whole again, left, right
     assert found[4:8] == [2.5, 4.5, 10.5, 12.5]  # quarters, row by row
     assert found[8:] == [2, 3, 4, 5, 10, 11, 12, 13]  # eighths, two rows high
+
+
+def test_a_posterior_can_be_sampled(tmp_path):
+    entry = shrink(ENTRIES["titok-bl64-vae"], tmp_path)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    mode = build_tokenizer(entry, random_weights=True)
+    sample = build_tokenizer(sample_posterior(entry), random_weights=True)
+    mean, drawn = mode.encode(images).latents, sample.encode(images).latents
+    with torch.inference_mode():
+        deviation = (mode.model.compute_moments(images)[1] / 2).exp()
+    noise = torch.randn(mean.shape[1:], generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(drawn, mean + deviation * noise, atol=1e-5)
+    assert not torch.allclose(drawn, mean, atol=0.1)
 
 
 def test_bfloat16_is_close(tmp_path):

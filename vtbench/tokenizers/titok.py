@@ -116,13 +116,21 @@ class TitokNetwork(Autoencoder):
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×latent×1×tokens: the posterior's mean, or what the quantizer will see."""
+        return self.compute_moments(images)[0] if self.moments else self._encode(images)
+
+    def compute_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior's mean and the logarithm of its variance, each N×latent×1×tokens."""
+        mean, log_variance = self._encode(images).chunk(2, dim=1)
+        return mean, log_variance
+
+    def _encode(self, images: Tensor) -> Tensor:
         tokens = self.tokens.expand(len(images), -1, -1)
         _, x = self.encoder(self.embedding(images), tokens)
         # The first models, those that answer with words, read rows of tokens as if they were rows of
         # channels: a slip of the official code that the weights were trained with.
         x = x.mT if self.words is None else x.reshape(len(x), x.shape[2], x.shape[1])
         latents: Tensor = self.tokens_out(x[..., None]).transpose(2, 3)
-        return latents.chunk(2, dim=1)[0] if self.moments else latents
+        return latents
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents, or indices N×1×tokens."""
