@@ -44,6 +44,12 @@ posterior_option = click.option(
     show_default=True,
     help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
 )
+decoder_steps_option = click.option(
+    "--decoder-steps", type=click.IntRange(min=1), help="Of diffusion decoders: another row."
+)
+guidance_option = click.option(
+    "--guidance", type=click.FloatRange(1, 100), help="Of diffusion decoders: another row."
+)
 size_policy_option = click.option(
     "--size-policy",
     type=click.Choice(["resize", "tile"]),
@@ -114,6 +120,8 @@ def cli() -> None:
 @click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
 @posterior_option
 @size_policy_option
+@decoder_steps_option
+@guidance_option
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task, into scratch.")
@@ -134,6 +142,8 @@ def run(
     ocr: str | None,
     posterior: str,
     size_policy: str | None,
+    decoder_steps: int | None,
+    guidance: float | None,
     crop: str | None,
     batch_size: str,
     limit: int | None,
@@ -165,7 +175,14 @@ def run(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, names, families, local)
-    chosen = deviate(chosen, names, posterior=posterior, size_policy=size_policy)
+    chosen = deviate(
+        chosen,
+        names,
+        posterior=posterior,
+        size_policy=size_policy,
+        decoder_steps=decoder_steps,
+        guidance=guidance,
+    )
     partial = limit is not None or (tasks != () and set(tasks) != set(known_tasks))
     default = locations.scratch_dir if partial else locations.local_dir
     folder = out or default(suite.name)
@@ -188,7 +205,9 @@ def run(
         fresh=fresh,
         weights=local,
         skipped=chosen.skipped,
-        selective=bool(names or families or posterior == "sample" or size_policy),
+        selective=bool(
+            names or families or posterior == "sample" or size_policy or decoder_steps or guidance
+        ),
     )
     with Progress(request) as progress:
         outcomes = run_suite(request, progress)
@@ -246,6 +265,8 @@ def _print_board(folder: Path) -> None:
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @posterior_option
 @size_policy_option
+@decoder_steps_option
+@guidance_option
 @registry_option
 @weights_option
 def reconstruct(
@@ -256,6 +277,8 @@ def reconstruct(
     dtype: str,
     posterior: str,
     size_policy: str | None,
+    decoder_steps: int | None,
+    guidance: float | None,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -270,7 +293,14 @@ def reconstruct(
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
-    chosen = deviate(chosen, split, posterior=posterior, size_policy=size_policy)
+    chosen = deviate(
+        chosen,
+        split,
+        posterior=posterior,
+        size_policy=size_policy,
+        decoder_steps=decoder_steps,
+        guidance=guidance,
+    )
 
     from vtbench.progress import silence_libraries
     from vtbench.sheet import reconstruct_pictures

@@ -84,6 +84,22 @@ def change_size_policy(entry: Entry, policy: str) -> Entry:
     return entry.model_copy(update={"size": size, "deviations": (*entry.deviations, policy)})
 
 
+def change_decoder(entry: Entry, key: str, value: float) -> Entry:
+    """Return the entry whose diffusion decoder has another number of `steps` or another `guidance`
+    (of options.config), or as it is where the value is its own. Raises RegistryError for one whose
+    decoder has no such number."""
+    config = entry.options.get("config") or {}
+    if key not in config:
+        raise RegistryError(f"{entry.name}: {key} {value}: its options.config has none to change")
+    if config[key] == value:
+        return entry
+    changes = {
+        "options": {**entry.options, "config": {**config, key: value}},
+        "deviations": (*entry.deviations, f"{key}-{value}"),
+    }
+    return entry.model_copy(update=changes)
+
+
 def change_entries(
     chosen: Chosen, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
 ) -> Chosen:
@@ -110,14 +126,25 @@ def change_entries(
 
 
 def deviate(
-    chosen: Chosen, named: Collection[str], *, posterior: str, size_policy: str | None
+    chosen: Chosen,
+    named: Collection[str],
+    *,
+    posterior: str,
+    size_policy: str | None,
+    decoder_steps: int | None = None,
+    guidance: float | None = None,
 ) -> Chosen:
-    """Return what was chosen as `--posterior` and `--size-policy` change it; see `change_entries`."""
+    """Return what was chosen as `--posterior`, `--size-policy`, `--decoder-steps` and `--guidance`
+    change it; see `change_entries`."""
     if posterior == "sample":
         chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
     if size_policy is not None:
         change = functools.partial(change_size_policy, policy=size_policy)
         chosen = change_entries(chosen, named, size_policy, change)
+    for key, value in (("steps", decoder_steps), ("guidance", guidance)):
+        if value is not None:
+            change = functools.partial(change_decoder, key=key, value=value)
+            chosen = change_entries(chosen, named, f"{key}-{value}", change)
     return chosen
 
 

@@ -25,8 +25,8 @@ def _draw(name: str) -> np.random.RandomState:
 def derive_tensor(name: str, shape: Iterable[int]) -> Tensor:
     """Return the float32 tensor of an official name: normal, seeded by the name's sha256.
 
-    Two dimensions and more are scaled by 1/√(fan-in), one dimension is 1 + n/10 for a weight and
-    n/10 else, a running variance is exp(n/5).
+    Two dimensions and more are scaled by 1/√(fan-in), one dimension is 1 + n/10 for a weight or scale
+    and n/10 else, a running variance is exp(n/5).
     """
     shape = tuple(shape)
     normal = _draw(name).standard_normal(shape)
@@ -35,7 +35,7 @@ def derive_tensor(name: str, shape: Iterable[int]) -> Tensor:
     elif name.endswith("running_var"):
         normal = np.exp(normal / 5)
     else:
-        normal = normal / 10 + (1 if name.endswith("weight") else 0)
+        normal = normal / 10 + (1 if name.endswith(("weight", "scale")) else 0)
     return torch.from_numpy(np.asarray(normal, dtype=np.float32))
 
 
@@ -48,6 +48,11 @@ def derive_images(shape: Iterable[int], value_range: tuple[float, float]) -> Ten
     wave = 0.5 + 0.5 * np.sin(rows / 7 + columns / 11 + phase)
     low, high = value_range
     return torch.from_numpy(((noise + wave) / 2 * (high - low) + low).astype(np.float32))
+
+
+def derive_noise(shape: Iterable[int]) -> Tensor:
+    """Return float32 standard normal noise, what a diffusion decoder starts from."""
+    return torch.from_numpy(_draw("noise").standard_normal(tuple(shape)).astype(np.float32))
 
 
 def digest_shapes(shapes: Mapping[str, Iterable[int]]) -> str:

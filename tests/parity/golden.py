@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from parity.derive import (
     derive_images,
+    derive_noise,
     derive_tensor,
     digest_indices,
     sample_values,
@@ -99,7 +100,10 @@ def compare(tokenizer: NetworkTokenizer, golden: dict[str, Any]) -> list[str]:
     with torch.inference_mode():
         latents = tokenizer.model.compute_latents(images)
         code = tokenizer.model.encode(images)
-        pixels = tokenizer.model.decode(code)
+        if (shape := golden["input"].get("noise")) is None:
+            pixels = tokenizer.model.decode(code)
+        else:
+            pixels = tokenizer.model.denoise(code, derive_noise(shape))
     wrong = []
     for name, tensor in (("latents", latents), ("pixels", pixels)):
         expected = golden[name]
@@ -112,7 +116,7 @@ def compare(tokenizer: NetworkTokenizer, golden: dict[str, Any]) -> list[str]:
         assert torch.equal(code, latents)
     else:
         grids = code if isinstance(code, tuple) else (code,)
-        # A token's bits, where they are carried singly, come last in Infinity's code.
+        # The words of a token, where it has several (Infinity's bits, FlowMo's), come last there.
         grids = tuple(grid.movedim(1, -1) if grid.ndim == 4 else grid for grid in grids)
         assert sum(grid.numel() for grid in grids) == golden["indices"]["count"]
         if digest_indices(grids) != golden["indices"]["sha256"]:

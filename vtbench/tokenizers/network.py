@@ -91,6 +91,7 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
     ) -> None:
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
         plan = self.parse_config(spec, config)
+        self.codebooks = self.list_codebooks(spec, plan)
         exists = getattr(plan, "moments", False)
         check_posterior(spec, posterior, exists=exists, stochastic=spec.stochastic)
         self._sampled = posterior == "sample"
@@ -118,6 +119,15 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
     def make_network(cls, spec: Spec, plan: Plan) -> Autoencoder:
         """Return the family's network with random weights. Raises RegistryError where the entry
         contradicts the plan."""
+
+    @classmethod
+    def list_codebooks(cls, spec: Spec, plan: Plan) -> tuple[int, ...]:
+        """Return how many words each codebook has that a token is one of each of: the entry's one,
+        or a bit each where they are too many for an index; none of a continuous code."""
+        size = spec.codebook_size
+        if size is not None and size > 2**MAX_INDEX_BITS:
+            return (2,) * (size.bit_length() - 1)
+        return () if size is None else (size,)
 
     @classmethod
     def parse_config(cls, spec: Spec, config: Mapping[str, Any]) -> Plan:
@@ -164,21 +174,18 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
 
     def _encode(self, images: Tensor) -> Code:
         images = images.to(self.dtype)
-        size = self.spec.codebook_size
-        if size is None and self._sampled:
+        if not self.codebooks and self._sampled:
             mean, log_variance = self.model.compute_moments(images)
             # The bounds are those of the official DiagonalGaussianDistribution.
             deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
             return Code.continuous(draw_latents(mean, deviation, self.seed))
-        if size is None:
+        if not self.codebooks:
             return Code.continuous(self.model.compute_latents(images))
         found = [self.model.encode(image[None]) for image in images]
         scales = [grids if isinstance(grids, tuple) else (grids,) for grids in found]
         joined = tuple(torch.cat(grids) for grids in zip(*scales, strict=True))
-        books: int | tuple[int, ...] = size
-        if size > 2**MAX_INDEX_BITS:  # the quantizer gives the bits, each of them a codebook
-            books = (2,) * (size.bit_length() - 1)
-        return Code.discrete(joined if isinstance(found[0], tuple) else joined[0], books)
+        indices = joined if isinstance(found[0], tuple) else joined[0]
+        return Code.discrete(indices, self.codebooks)
 
     def _decode(self, code: Code) -> Tensor:
         if isinstance(code.indices, tuple):

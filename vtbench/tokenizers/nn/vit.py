@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vtbench.registry import Strict
 from vtbench.tokenizers.nn.conv import Count
+from vtbench.tokenizers.nn.diffusion import rotate
 
 INITIAL = 0.02
 """Deviation of random positions and tokens, as everywhere in the official code."""
@@ -29,7 +30,8 @@ class VitPlan(Strict):
 
     width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
     ratio: hidden width of the perceptron over the width. epsilon: of every norm. bias: of query, key
-    and value. qk_norm: layer norms of queries and keys, over each head. gelu: exact, or by tanh.
+    and value; apart: a layer for each of the three. qk_norm: layer norms of queries and keys, over each
+    head. gelu: exact, or by tanh; None for SiLU in its place.
     scale: what each branch is multiplied with, channel by channel, is learned and starts here; None
     for no such factors. norm_in: a norm before the first block, as CLIP has it.
     """
@@ -40,8 +42,9 @@ class VitPlan(Strict):
     ratio: Annotated[float, Field(gt=0)] = 4.0
     epsilon: Annotated[float, Field(gt=0)] = 1e-5
     bias: bool = True
+    apart: bool = False
     qk_norm: bool = False
-    gelu: Literal["exact", "tanh"] = "exact"
+    gelu: Literal["exact", "tanh"] | None = "exact"
     scale: float | None = None
     norm_in: bool = True
 
@@ -58,8 +61,12 @@ class Attention(nn.Module):
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        self.heads = plan.heads
-        self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=plan.bias)
+        self.heads, self.apart = plan.heads, plan.apart
+        if plan.apart:
+            layers = (nn.Linear(plan.width, plan.width, bias=plan.bias) for _ in range(3))
+            self.q, self.k, self.v = layers
+        else:
+            self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=plan.bias)
         self.out = nn.Linear(plan.width, plan.width)
         self.q_norm = self.k_norm = None
         if plan.qk_norm:
@@ -67,8 +74,25 @@ class Attention(nn.Module):
             self.q_norm = nn.LayerNorm(head, eps=plan.epsilon)
             self.k_norm = nn.LayerNorm(head, eps=plan.epsilon)
 
-    def forward(self, x: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
-        if key is None or value is None:
+    def forward(
+        self,
+        x: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        *,
+        rotations: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return N×L×width. rotations: of the tokens (`diffusion.rotate`), and not of a `key`; mask:
+        true where a token (row) sees another (column), None for everywhere."""
+        parts: tuple[Tensor, ...]
+        if self.apart:
+            parts = (
+                self.q(x),
+                self.k(x if key is None else key),
+                self.v(x if value is None else value),
+            )
+        elif key is None or value is None:
             parts = self.qkv(x).chunk(3, dim=-1)
         else:
             weights = self.qkv.weight.chunk(3)
@@ -77,7 +101,9 @@ class Attention(nn.Module):
         q, k, v = (part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        mixed = functional.scaled_dot_product_attention(q, k, v)
+        if rotations is not None:
+            q, k = rotate(q, rotations), rotate(k, rotations) if key is None else k
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -85,7 +111,8 @@ class Attention(nn.Module):
 def make_mlp(plan: VitPlan) -> nn.Sequential:
     """Return the perceptron of one hidden layer."""
     hidden = int(plan.width * plan.ratio)
-    activation = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
+    gelu = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
+    activation = nn.SiLU() if plan.gelu is None else gelu
     return nn.Sequential(nn.Linear(plan.width, hidden), activation, nn.Linear(hidden, plan.width))
 
 
@@ -103,8 +130,11 @@ class Block(nn.Module):
             self.scale1 = nn.Parameter(torch.full((plan.width,), plan.scale))
             self.scale2 = nn.Parameter(torch.full((plan.width,), plan.scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.attention(self.norm1(x))
+    def forward(
+        self, x: Tensor, *, rotations: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return N×L×width; for rotations and mask see `Attention`."""
+        added: Tensor = self.attention(self.norm1(x), rotations=rotations, mask=mask)
         x = x + (added if self.scale1 is None else added * self.scale1)
         added = self.mlp(self.norm2(x))
         return x + (added if self.scale2 is None else added * self.scale2)

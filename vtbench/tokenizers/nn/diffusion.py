@@ -1,0 +1,99 @@
+"""What decoders that turn noise into an image share: noise, time, rotary positions, integration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+EPSILON = 1e-6
+"""Of every norm of these decoders."""
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Return the layer norm of the last axis, without scale and shift."""
+    return functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
+
+
+def draw_noise(n: int, side: int, seed: int) -> Tensor:
+    """Return the standard normal float32 N×3×side×side on the CPU that decoders start from.
+
+    Each image has a generator of its own, by the seed, so that a result does not depend on the batch;
+    on the CPU and in float32, so that it depends neither on device nor dtype.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(1, 3, side, side, generator=generator).expand(n, -1, -1, -1)
+
+
+def integrate(
+    velocity: Callable[[int, Tensor, Tensor], Tensor],
+    start: Tensor,
+    times: Tensor,
+    *,
+    adams: bool = False,
+) -> Tensor:
+    """Return the solution of x' = velocity(step, time, x) at the last of the times.
+
+    By Euler's method, or by Adams and Bashforth's of second order as for equal steps, whose first
+    step is Euler's. times: float32 on the CPU, steps + 1 of them, rising or falling.
+    """
+    x, before = start, None
+    for step, (time, width) in enumerate(zip(times[:-1], times.diff(), strict=True)):
+        slope = velocity(step, time, x)
+        mean = slope if before is None else 1.5 * slope - 0.5 * before
+        x = x + float(width) * mean
+        before = slope if adams else None
+    return x
+
+
+def embed_time(time: Tensor, width: int) -> Tensor:
+    """Return float32 cosines and sines 1×width of a time in [0, 1], in thousandths of it, with
+    periods that grow to 2π·10⁴ (https://arxiv.org/abs/2112.10741)."""
+    half = width // 2
+    rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
+    angles = (1000 * time.reshape(1, 1)) * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimeEmbedding(nn.Sequential):
+    """A time → 1×width: a perceptron over its `embed_time` of `inputs` values."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+        self.inputs = inputs
+
+    def forward(self, time: Tensor) -> Tensor:
+        x = embed_time(time, self.inputs).to(next(self.parameters()))
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def make_rotations(places: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return float32 cosines and sines, 2×L×(sum of widths)/2, that `rotate` takes.
+
+    places: L×A coordinates of L tokens; widths: how many channels of a head turn with each of the A
+    coordinates, with rates from 1 down to 10⁻⁴ (FLUX, https://arxiv.org/abs/2104.09864).
+    """
+    angles = [
+        place[:, None] * 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+        for place, width in zip(places.double().unbind(dim=1), widths, strict=True)
+    ]
+    together = torch.cat(angles, dim=1)
+    return torch.stack([together.cos(), together.sin()]).float()
+
+
+def make_grid(rows: int, columns: int) -> Tensor:
+    """Return row and column of each place of a grid, row by row: (rows·columns)×2."""
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Return heads …×L×D with each pair of neighbouring channels turned by its token's angle."""
+    cosines, sines = rotations
+    first, second = x.float().reshape(*x.shape[:-1], -1, 2).unbind(dim=-1)
+    turned = (cosines * first - sines * second, sines * first + cosines * second)
+    return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
