@@ -98,12 +98,9 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         state = None
         try:
             if weights is not None:
-                with torch.device("meta"):
-                    names = self.name_tensors(self.make_network(spec, plan), plan)
-                rename = self._make_rename(names, averaged=averaged)
-                if averaged:
-                    prefix += "model_ema."
-                state = load_state(weights, wrapper=wrapper, prefix=prefix, rename=rename)
+                state = self.read_state(
+                    weights, plan, wrapper=wrapper, prefix=prefix, averaged=averaged
+                )
             self.model = build_network(
                 lambda: self.make_network(spec, plan),
                 state,
@@ -113,6 +110,24 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
             )
         except WeightsMismatch as error:
             raise WeightsMismatch(f"{spec.name}: {error}") from None
+
+    def read_state(
+        self,
+        weights: Path,
+        plan: Plan,
+        *,
+        wrapper: str | None,
+        prefix: str,
+        averaged: bool,
+    ) -> dict[str, Tensor]:
+        """Return the official file's tensors by their names here; names that the network does not
+        have stay, for the strict load to refuse. Raises WeightsMissing or WeightsMismatch."""
+        with torch.device("meta"):
+            names = self.name_tensors(self.make_network(self.spec, plan), plan)
+        rename = self._make_rename(names, averaged=averaged)
+        if averaged:
+            prefix += "model_ema."
+        return load_state(weights, wrapper=wrapper, prefix=prefix, rename=rename)
 
     @classmethod
     @abstractmethod

@@ -2,20 +2,24 @@
 
 taming-transformers, latent diffusion's VQ models and Chameleon differ in nothing but their plans;
 LlamaGen normalises codebook and vectors; IBQ takes the largest inner product; MaskGIT's has neither
-attention nor biases.
+attention nor biases; RQ-VAE codes each position four times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from vtbench.errors import RegistryError
+import torch
+from torch import Tensor
+
+from vtbench.errors import RegistryError, WeightsMismatch
 from vtbench.records import Spec
-from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, Quantizer
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
-from vtbench.tokenizers.nn.quantize import Codebook, Lookup
+from vtbench.tokenizers.nn.quantize import Codebook, Lookup, MultiScale
 
 
 class Vqgan(ConvTokenizer):
@@ -25,7 +29,7 @@ class Vqgan(ConvTokenizer):
     LOOKUP: ClassVar[Lookup] = "nearest"
 
     @classmethod
-    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> Codebook:
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> Quantizer:
         """Return the codebook of the entry's size."""
         if spec.codebook_size is None:
             raise RegistryError(f"{spec.name}: codebook_size is missing")
@@ -87,6 +91,36 @@ class MaskGitVqgan(Vqgan):
         (r"\.middle\.block", ".mid."),
         *LDM_NAMES,
     )
+
+
+class RqVae(Vqgan):
+    """RQ-VAE (https://arxiv.org/abs/2203.01941), kakaobrain/rq-vae-transformer, rqvae/models/rqvae:
+    VQGAN's network; at each position four codewords of one codebook, each the nearest to what the
+    ones before it left. A code is four grids. The file has the codebook once for each depth, and in
+    its last row a word of padding that no search sees."""
+
+    DEPTH: ClassVar[int] = 4
+    OTHERS = r"quantizer\.codebooks\.\d+\.(cluster_size_ema|embed_ema)$"
+    NAMES = ((r"^quantizer\.quantizer\.entries$", "quantizer.codebooks.0.weight"), *LDM_NAMES)
+
+    @classmethod
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> Quantizer:
+        """Return the residual quantizer: grids of one size, which is the vectors' own."""
+        codebook = super().make_quantizer(spec, plan, width)
+        assert isinstance(codebook, Codebook)
+        return MultiScale(codebook, (1,) * cls.DEPTH, enlarge="bilinear")
+
+    def read_state(self, weights: Path, plan: ConvPlan, **layout: Any) -> dict[str, Tensor]:
+        """Return the tensors. Raises WeightsMismatch where the depths' codebooks are not one."""
+        state = super().read_state(weights, plan, **layout)
+        entries = state.get("quantizer.quantizer.entries")
+        for depth in range(1, self.DEPTH):
+            other = state.pop(f"quantizer.codebooks.{depth}.weight", None)
+            if other is None or entries is None or not torch.equal(other, entries):
+                raise WeightsMismatch(f"{weights}: codebook {depth} is missing or not codebook 0")
+        if entries is not None:
+            state["quantizer.quantizer.entries"] = entries[:-1]
+        return state
 
 
 def reverse_levels(plan: ConvPlan, name: str) -> Names:

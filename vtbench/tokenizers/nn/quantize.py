@@ -162,7 +162,8 @@ class Phi(nn.Conv2d):
 class MultiScale(nn.Module):
     """Residual quantization over grids of growing size: each scale codes what the coarser ones left.
 
-    VAR (https://arxiv.org/abs/2404.02905) and Infinity (https://arxiv.org/abs/2412.04431). The rest
+    VAR (https://arxiv.org/abs/2404.02905) and Infinity (https://arxiv.org/abs/2412.04431); with all
+    sides equal, RQ-VAE's (https://arxiv.org/abs/2203.01941), which takes any size. The rest
     is shrunk by area means, quantized, enlarged by `enlarge` ("bicubic" or "bilinear") and, with
     `phis`, refined by the one whose tick is nearest to the scale's place among all; then subtracted.
     sides: of the square grids, coarse to fine; the last is that of the vectors, which it takes as
