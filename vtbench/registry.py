@@ -90,12 +90,15 @@ class HubWeights(Strict):
 
 class PageWeights(Strict):
     """A file that its authors publish where no client can fetch it: inside an archive, behind a
-    share link or a form. Somebody downloads it and gives it with `--weights NAME=FILE`."""
+    share link or a form. Somebody downloads it and gives it with `--weights NAME=FILE`. beside: the
+    other files that must lie in its folder, each with its sha256, or null until someone has pinned it.
+    """
 
     source: Literal["page"]
     url: Annotated[str, Field(pattern=r"^https://\S+$")]
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    beside: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Sha256 | None] = {}
     licence: str
     gated: bool = False
 

@@ -77,6 +77,12 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
 
 
 def _files_at(path: Path, weights: Weights) -> WeightFiles:
+    if isinstance(weights, PageWeights) and weights.beside:
+        folder = path if path.is_dir() else path.parent
+        needed = tuple(folder / name for name in (weights.file, *weights.beside))
+        if missing := [file.name for file in needed if not file.is_file()]:
+            raise WeightsMissing(f"{folder} has no {missing[0]}; it needs {len(needed)} files")
+        return WeightFiles(folder, needed)
     if path.is_file():
         return WeightFiles(path, (path,))
     if isinstance(weights, HubWeights):
@@ -115,6 +121,8 @@ def is_pinned(entry: Entry) -> bool:
     weights = entry.weights
     if isinstance(weights, HubWeights):
         return weights.revision is not None and weights.sha256 is not None
+    if isinstance(weights, PageWeights) and None in weights.beside.values():
+        return False
     return weights is None or weights.sha256 is not None
 
 
@@ -140,6 +148,9 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
     pinned: dict[str, str] = {}
     if isinstance(weights, HubWeights):
         pinned = weights.sha256 or {}
+    elif isinstance(weights, PageWeights) and weights.beside:
+        stated = {weights.file: weights.sha256, **weights.beside}
+        pinned = {name: sha256 for name, sha256 in stated.items() if sha256 is not None}
     elif (
         isinstance(weights, PackageWeights | LocalWeights | PageWeights)
         and weights.sha256 is not None

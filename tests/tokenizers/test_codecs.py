@@ -99,6 +99,27 @@ def test_bytes_and_pixels_are_those_of_pillow_by_hand(options, by_hand):
     assert np.array_equal(pixels.to_rgb8(pixels.to_uint8(codec.decode(code)))[0], expected)
 
 
+def test_jpeg_lm_leaves_out_the_tables_and_nothing_else():
+    """As xhan77/jpeg-lm's preprocess.py: streamtype 2, a restart marker after each block."""
+    picture = data.chelsea()[:256, :256]
+    settings = {"quality": 25, "subsampling": "4:2:0", "restart_marker_blocks": 1}
+    buffer, whole = io.BytesIO(), io.BytesIO()
+    Image.fromarray(picture).save(buffer, "jpeg", streamtype=2, **settings)
+    Image.fromarray(picture).save(whole, "jpeg", **settings)
+    codec = PillowCodec(SPEC, format="jpeg", quality=25, restart=1, abbreviated=True)
+    code = codec.encode(pixels.to_float([picture]))
+    assert code.payload[0] == buffer.getvalue()
+    # 256 blocks of 16×16 pixels: a marker between each two, numbered from 0 to 7 and over again.
+    assert sum(code.payload[0].count(bytes([0xFF, 0xD0 + n])) for n in range(8)) == 255
+    tables = len(whole.getvalue()) - len(buffer.getvalue())
+    assert tables == len(codec.tables) == 570
+    with Image.open(whole) as image:
+        expected = np.asarray(image)
+    assert np.array_equal(pixels.to_rgb8(pixels.to_uint8(codec.decode(code)))[0], expected)
+    codec.tables = PillowCodec(SPEC, format="jpeg", quality=26, abbreviated=True).tables
+    assert not np.array_equal(pixels.to_rgb8(pixels.to_uint8(codec.decode(code)))[0], expected)
+
+
 def test_default_subsampling_is_420():
     image = photograph()
     default, small, full = (
@@ -168,6 +189,8 @@ def test_the_longest_webp_passes():
         ({"format": "jpeg", "quality": 50, "subsampling": "4:1:1"}, "subsampling '4:1:1' is none"),
         ({"format": "webp", "quality": 50, "subsampling": "4:4:4"}, "option of jpeg and avif only"),
         ({"format": "avif", "quality": 50, "progressive": True}, "options of jpeg only"),
+        ({"format": "webp", "quality": 50, "abbreviated": True}, "options of jpeg only"),
+        ({"format": "jpeg", "quality": 50, "abbreviated": True, "optimize": True}, "every image"),
         ({"format": "jpeg2000", "quality": 50}, "takes rate"),
         ({"format": "jpeg2000", "rate": 0.5}, "takes rate"),
         ({"format": "jpeg2000", "rate": float("nan")}, "takes rate"),

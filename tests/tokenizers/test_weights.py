@@ -288,6 +288,39 @@ def test_fetch_of_what_is_here_or_needs_nothing(tmp_path: Path) -> None:
         fetch_weights(entry_with(tmp_path, None, "bare"))
 
 
+def test_files_that_lie_beside_are_needed_and_hashed(tmp_path: Path) -> None:
+    weights = {
+        "source": "page",
+        "url": "https://example.org/",
+        "file": "decoder.pt",
+        "sha256": sha256(b"1"),
+        "beside": {"stat.pt": sha256(b"2"), "encoder.pt": None},
+        "licence": "MIT",
+    }
+    entry = entry_with(tmp_path, weights)
+    folder = write(tmp_path / "three", {"decoder.pt": b"1", "stat.pt": b"2", "notes.txt": b"?"})
+    with pytest.raises(WeightsMissing, match=r"three has no encoder\.pt; it needs 3 files"):
+        find_weights(entry, folder)
+    write(folder, {"encoder.pt": b"3"})
+    # Whether the folder is given or the file in it: all of them make the numbers.
+    for given in (folder, folder / "decoder.pt"):
+        found = find_weights(entry, given)
+        assert found is not None and found.path == folder
+        measured = check_hashes(entry, found)
+        assert measured == {
+            n: sha256(c)
+            for n, c in zip(
+                ("decoder.pt", "stat.pt", "encoder.pt"), (b"1", b"2", b"3"), strict=True
+            )
+        }
+    assert not is_pinned(entry)
+    pinned = {**weights, "beside": {"stat.pt": sha256(b"2"), "encoder.pt": sha256(b"3")}}
+    assert is_pinned(entry_with(tmp_path, pinned, "pinned"))
+    write(folder, {"stat.pt": b"4"})
+    with pytest.raises(WeightsMismatch, match=r"stat\.pt has sha256"):
+        check_hashes(entry, found)
+
+
 def test_finding_weights_imports_neither_torch_nor_a_network_client() -> None:
     program = (
         "import sys\n"

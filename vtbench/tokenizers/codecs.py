@@ -40,6 +40,9 @@ class PillowCodec(Tokenizer):
 
     jpeg      quality 1…100 (scales the tables of ITU T.81 annex K); subsampling "4:2:0" unless
               given; optimize (Huffman tables of the image itself) and progressive off unless given.
+              restart: blocks of pixels between two restart markers, 0 for none. abbreviated: the
+              tables, which are those of every image, stay with encoder and decoder (T.81, B.4), as
+              JPEG-LM has it (xhan77/jpeg-lm, preprocess.py), and are not counted.
     webp      quality 0…100; lossy, method 4; always 4:2:0.
     jpeg2000  rate: the compression ratio, 24 / rate bits per pixel, which is how the literature
               states it (OpenJPEG cuts one quality layer there; an image too small for its headers
@@ -61,6 +64,8 @@ class PillowCodec(Tokenizer):
         subsampling: str | None = None,
         optimize: bool = False,
         progressive: bool = False,
+        restart: int = 0,
+        abbreviated: bool = False,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
@@ -68,8 +73,12 @@ class PillowCodec(Tokenizer):
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
         if format not in MAX_SIDE:
             raise RegistryError(f"{spec.name}: format {format!r} is none of {', '.join(MAX_SIDE)}")
-        if (optimize or progressive) and format != "jpeg":
-            raise RegistryError(f"{spec.name}: optimize and progressive are options of jpeg only")
+        if (optimize or progressive or restart or abbreviated) and format != "jpeg":
+            raise RegistryError(
+                f"{spec.name}: optimize, progressive, restart and abbreviated are options of jpeg only"
+            )
+        if abbreviated and (optimize or progressive):
+            raise RegistryError(f"{spec.name}: abbreviated needs tables that every image has")
         if subsampling is not None and format not in ("jpeg", "avif"):
             raise RegistryError(f"{spec.name}: subsampling is an option of jpeg and avif only")
         if subsampling not in (None, *SUBSAMPLINGS):
@@ -98,6 +107,8 @@ class PillowCodec(Tokenizer):
                 "subsampling": subsampling or "4:2:0",
                 "optimize": optimize,
                 "progressive": progressive,
+                "restart_marker_blocks": restart,
+                "streamtype": 2 if abbreviated else 0,
             },
             "webp": {"quality": quality, "lossless": False, "method": 4},
             "jpeg2000": {
@@ -119,6 +130,11 @@ class PillowCodec(Tokenizer):
         }
         self.format = format
         self.settings = settings[format]
+        self.tables = b""
+        if abbreviated:
+            buffer = io.BytesIO()
+            Image.new("RGB", (1, 1)).save(buffer, format, **{**self.settings, "streamtype": 1})
+            self.tables = buffer.getvalue()[2:-2]  # without the markers of start and end
 
     @classmethod
     def libraries(cls, options: Mapping[str, object]) -> dict[str, str]:
@@ -154,5 +170,6 @@ class PillowCodec(Tokenizer):
     def _decode(self, code: Code) -> Tensor:
         if code.payload is None:
             raise ValueError(f"{self.spec.name} decodes bytes; this Code has none")
-        pictures = [pixels.load_rgb8(io.BytesIO(data)) for data in code.payload]
+        files = [data[:2] + self.tables + data[2:] for data in code.payload]
+        pictures = [pixels.load_rgb8(io.BytesIO(data)) for data in files]
         return pixels.to_float(pictures, self.device)
