@@ -235,7 +235,7 @@ def test_an_entry_that_contradicts_its_plan_is_refused(name: str) -> None:
     golden = GOLDENS[name]
     config = golden["ours"]["options"]["config"]
     with pytest.raises(RegistryError, match=r"size\.fixed is \(\d+, \d+\), but the plan makes it"):
-        load(golden, None, config={**config, "side": config["side"] - config["patch"]})
+        load(golden, None, config={**config, "encoder_input_size": 112})
     spec = dataclasses.replace(make_spec(golden), latent_channels=3)
     with pytest.raises(RegistryError, match="latent_channels is 3"):
         rae.Rae(spec, config=config, weights=None)

@@ -25,7 +25,7 @@ from vtbench.tokenizers.loading import load_state
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 
-GROUPS = 4
+GROUPS, BLOCKS = 4, 2
 
 MARGIN = 0.1
 """Of the pixels' range on either side, so that their logit is finite (dall_e/utils.py)."""
@@ -37,20 +37,19 @@ ATTRIBUTES = re.compile(r"(?:^|(?<=\.))_(?:modules|parameters)\.")
 
 class DallePlan(Strict):
     """width: of the first and last group; it doubles with each lower resolution. entry: channels that
-    a token becomes in the decoder. blocks: of a group."""
+    a token becomes in the decoder."""
 
     width: Count = 256
     entry: Count = 128
-    blocks: Count = 2
 
 
 class GainBlock(nn.Module):
-    """Four times ReLU and a convolution, times the gain, plus the input: N×a×h×w → N×b×h×w."""
+    """Four times ReLU and a convolution, times a gain, plus the input: N×a×h×w → N×b×h×w."""
 
-    def __init__(self, before: int, after: int, kernels: tuple[int, ...], gain: float) -> None:
+    def __init__(self, before: int, after: int, kernels: tuple[int, ...]) -> None:
         super().__init__()
         widths = (before, *(after // 4,) * 3, after)
-        self.gain = gain
+        self.gain = 1 / (GROUPS * BLOCKS) ** 2
         self.id_path = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
         self.res_path = nn.Sequential()
         for number, kernel in enumerate(kernels, 1):
@@ -63,29 +62,23 @@ class GainBlock(nn.Module):
         return out
 
 
-def make_blocks(
-    plan: DallePlan,
-    widths: tuple[int, ...],
-    *,
-    entry: nn.Module,
-    out: int,
-    kernels: tuple[int, ...],
-    resample: nn.Module,
-) -> nn.Sequential:
-    """Return the network: entry, groups from widths[0] through the others, ReLU and 1×1 to `out`."""
+def make_groups(
+    widths: tuple[int, ...], *, entry: nn.Module, out: int, kernels: tuple[int, ...]
+) -> Any:
+    """Return the entry, groups from widths[0] through the others, ReLU and a 1×1 convolution: of the
+    encoder where the first kernel is larger than the last, else of the decoder."""
+    down = kernels[0] > kernels[-1]
     stages: OrderedDict[str, nn.Module] = OrderedDict(input=entry)
-    for index, (before, after) in enumerate(pairwise(widths)):
-        group = nn.Sequential()
-        for block in range(plan.blocks):
-            gain = 1 / (GROUPS * plan.blocks) ** 2
-            part = GainBlock(after if block else before, after, kernels, gain)
-            group.add_module(f"block_{block + 1}", part)
-        if index + 1 < GROUPS:
-            group.add_module("resample", resample)
-        stages[f"group_{index + 1}"] = group
+    for index, (before, after) in enumerate(pairwise(widths), 1):
+        group = stages[f"group_{index}"] = nn.Sequential()
+        for block in range(1, BLOCKS + 1):
+            group.add_module(f"block_{block}", GainBlock(before, after, kernels))
+            before = after
+        if index < GROUPS:
+            group.add_module("resample", nn.MaxPool2d(2) if down else nn.Upsample(scale_factor=2))
     head = OrderedDict(relu=nn.ReLU(), conv=nn.Conv2d(widths[-1], out, 1))
     stages["output"] = nn.Sequential(head)
-    return nn.Sequential(stages)
+    return nn.Sequential(OrderedDict(blocks=nn.Sequential(stages)))
 
 
 class DalleNetwork(Autoencoder):
@@ -94,24 +87,14 @@ class DalleNetwork(Autoencoder):
     def __init__(self, plan: DallePlan, size: int) -> None:
         super().__init__()
         widths = tuple(plan.width << group for group in range(GROUPS))
-        encoder = make_blocks(
-            plan,
-            (plan.width, *widths),
-            entry=nn.Conv2d(3, plan.width, 7, padding=3),
-            out=size,
-            kernels=(3, 3, 3, 1),
-            resample=nn.MaxPool2d(2),
+        first = nn.Conv2d(3, plan.width, 7, padding=3)
+        self.encoder = make_groups(
+            (plan.width, *widths), entry=first, out=size, kernels=(3, 3, 3, 1)
         )
-        decoder = make_blocks(
-            plan,
-            (plan.entry, *widths[::-1]),
-            entry=nn.Conv2d(size, plan.entry, 1),
-            out=6,
-            kernels=(1, 3, 3, 3),
-            resample=nn.Upsample(scale_factor=2, mode="nearest"),
+        choice = nn.Conv2d(size, plan.entry, 1)
+        self.decoder = make_groups(
+            (plan.entry, *widths[::-1]), entry=choice, out=6, kernels=(1, 3, 3, 3)
         )
-        self.encoder = nn.Sequential(OrderedDict(blocks=encoder))
-        self.decoder: Any = nn.Sequential(OrderedDict(blocks=decoder))
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return the logits of N×3×H×W images in [0, 1]."""

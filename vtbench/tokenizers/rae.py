@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -36,26 +35,13 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of pixels that DINOv2 and MAE expect; SigLIP takes ½ for both."""
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """An encoder of transformers. name: of its class, without Model and Config; prefix: of its keys in
-    its own repository; norm: its last one; skip: tokens before those of the patches; settings: of its
-    config, beside the plan's."""
-
-    name: str
-    prefix: str
-    norm: str
-    skip: int
-    settings: Mapping[str, Any]
-
-
-BACKBONES: Mapping[str, Backbone] = {
-    "dinov2": Backbone("Dinov2WithRegisters", "", "layernorm", 5, {"image_size": 518}),
-    "siglip2": Backbone(
-        "SiglipVision", "vision_model.", "post_layernorm", 0, {"vision_use_head": False}
-    ),
-    "mae": Backbone("ViTMAE", "vit.", "layernorm", 1, {"image_size": 224, "mask_ratio": 0.0}),
+BACKBONES: Mapping[str, tuple[str, str, str, int, Mapping[str, Any]]] = {
+    "dinov2": ("Dinov2WithRegisters", "", "layernorm", 5, {"image_size": 518}),
+    "siglip2": ("SiglipVision", "vision_model.", "post_layernorm", 0, {"vision_use_head": False}),
+    "mae": ("ViTMAE", "vit.", "layernorm", 1, {"image_size": 224, "mask_ratio": 0.0}),
 }
+"""Of an encoder: its class in transformers without Model and Config; what its keys start with in its
+own repository; its last norm; tokens before those of patches; settings beside the plan's."""
 
 RENAMES: Names = (
     (r"^encoder\.vision_model\.", "encoder."),
@@ -76,46 +62,46 @@ ENCODER, STATISTICS = "model.safetensors", "stat.pt"
 
 
 class RaePlan(Strict):
-    """encoder: of `BACKBONES`, with its width, layers, heads, and mlp where that is not four times the
-    width; patch and side of the picture that it sees, in pixels. decoder_…: of the ViT, whose patches
-    are `decoder_patch` pixels wide. statistics: latents are normalised by a mean and deviation of each
-    value, as the generator takes them."""
+    """The keys of AutoencoderRAE's config.json, and of its three below that it has not. encoder_…: of
+    `BACKBONES`, and the side of the picture that it sees. decoder_…, patch_size: of the ViT.
+    encoder_mlp: four times the width unless given. statistics: latents are normalised by a mean and a
+    deviation of each value, as the generator takes them."""
 
-    encoder: Literal["dinov2", "siglip2", "mae"]
-    width: Count
-    layers: Count
-    heads: Count
-    mlp: Count | None = None
-    patch: Count
-    side: Count
-    decoder_width: Count = 1152
-    decoder_layers: Count = 28
-    decoder_heads: Count = 16
-    decoder_mlp: Count = 4096
-    decoder_patch: Count = 16
+    encoder_type: Literal["dinov2", "siglip2", "mae"]
+    encoder_hidden_size: Count
+    encoder_num_hidden_layers: Count
+    encoder_patch_size: Count
+    encoder_input_size: Count
+    decoder_hidden_size: Count = 1152
+    decoder_num_hidden_layers: Count = 28
+    decoder_num_attention_heads: Count = 16
+    decoder_intermediate_size: Count = 4096
+    patch_size: Count = 16
+    encoder_head_width: Count = 64
+    encoder_mlp: Count | None = None
     statistics: bool = True
 
     @property
     def grid(self) -> int:
         """Patches on a side."""
-        return self.side // self.patch
+        return self.encoder_input_size // self.encoder_patch_size
 
 
 def make_encoder(plan: RaePlan) -> Any:
     """Return the backbone with random weights, its last norm without any."""
-    backbone = BACKBONES[plan.encoder]
+    name, _, norm, _, settings = BACKBONES[plan.encoder_type]
+    width = plan.encoder_hidden_size
+    mlp = {} if name.startswith("Dino") else {"intermediate_size": plan.encoder_mlp or 4 * width}
     library = import_module("transformers")
-    mlp = {} if plan.encoder == "dinov2" else {"intermediate_size": plan.mlp or 4 * plan.width}
-    config = getattr(library, f"{backbone.name}Config")(
-        hidden_size=plan.width,
-        num_hidden_layers=plan.layers,
-        num_attention_heads=plan.heads,
-        patch_size=plan.patch,
-        **{"image_size": plan.side, **mlp, **backbone.settings},
+    config = getattr(library, f"{name}Config")(
+        hidden_size=width,
+        num_hidden_layers=plan.encoder_num_hidden_layers,
+        num_attention_heads=width // plan.encoder_head_width,
+        patch_size=plan.encoder_patch_size,
+        **{"image_size": plan.encoder_input_size, **mlp, **settings},
     )
-    model = getattr(library, f"{backbone.name}Model")(config)
-    norm = nn.LayerNorm(plan.width, eps=config.layer_norm_eps, elementwise_affine=False)
-    setattr(model, backbone.norm, norm)
+    model = getattr(library, f"{name}Model")(config)
+    setattr(model, norm, nn.LayerNorm(width, config.layer_norm_eps, elementwise_affine=False))
     return model
 
 
@@ -133,15 +119,15 @@ class RaeNetwork(Autoencoder):
 
         self.plan = plan
         self.encoder = make_encoder(plan)
+        keys = {
+            key: value for key, value in plan.model_dump().items() if key.startswith("decoder_")
+        }
         decoder: Any = RAEDecoder(
-            hidden_size=plan.width,
-            decoder_hidden_size=plan.decoder_width,
-            decoder_num_hidden_layers=plan.decoder_layers,
-            decoder_num_attention_heads=plan.decoder_heads,
-            decoder_intermediate_size=plan.decoder_mlp,
+            plan.encoder_hidden_size,
             num_patches=plan.grid**2,
-            patch_size=plan.decoder_patch,
-            image_size=plan.grid * plan.decoder_patch,
+            patch_size=plan.patch_size,
+            image_size=plan.grid * plan.patch_size,
+            **keys,
         )
         # The official file has the positions, so they are part of the state.
         decoder.register_buffer("decoder_pos_embed", decoder.decoder_pos_embed)
@@ -149,24 +135,24 @@ class RaeNetwork(Autoencoder):
         for name, tensor in list_pixel_statistics(plan).items():
             self.register_buffer(name, tensor)
         if plan.statistics:
-            shape = (plan.width, plan.grid, plan.grid)
+            shape = (plan.encoder_hidden_size, plan.grid, plan.grid)
             self.register_buffer("_latents_mean", torch.zeros(shape))
             self.register_buffer("_latents_std", torch.ones(shape))
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×C×h×w of N×3×H×W images in [0, 1], resized to what the encoder takes."""
-        side = (self.plan.side, self.plan.side)
+        side = (self.plan.encoder_input_size,) * 2
         if images.shape[-2:] != side:
             # Without antialiasing, as stage1/rae.py does: the encoder never saw anything else.
             images = functional.interpolate(images, side, mode="bicubic", align_corners=False)
         images = (images - self.encoder_mean) / self.encoder_std
         settings: dict[str, Any] = {}
-        if self.plan.encoder == "mae":
+        if self.plan.encoder_type == "mae":
             # The order that masking puts patches into: their own, and none is masked.
             order = torch.arange(self.plan.grid**2, device=images.device, dtype=torch.float32)
             settings = {"noise": order.expand(len(images), -1), "interpolate_pos_encoding": True}
         tokens = self.encoder(images, **settings).last_hidden_state
-        tokens = tokens[:, BACKBONES[self.plan.encoder].skip :]
+        tokens = tokens[:, BACKBONES[self.plan.encoder_type][3] :]
         latents: Tensor = tokens.mT.unflatten(2, (self.plan.grid, self.plan.grid))
         if self.plan.statistics:
             latents = (latents - self._latents_mean) / self._latents_std
@@ -188,7 +174,7 @@ class RaeNetwork(Autoencoder):
 
 def list_pixel_statistics(plan: RaePlan) -> dict[str, Tensor]:
     """Return mean and deviation of pixels, 1×3×1×1, that the encoder expects."""
-    values = ((0.5,) * 3,) * 2 if plan.encoder == "siglip2" else IMAGENET
+    values = ((0.5,) * 3,) * 2 if plan.encoder_type == "siglip2" else IMAGENET
     mean, deviation = (torch.tensor(value).view(1, 3, 1, 1) for value in values)
     return {"encoder_mean": mean, "encoder_std": deviation}
 
@@ -209,14 +195,14 @@ class Rae(NetworkTokenizer[RaePlan]):
     @classmethod
     def make_network(cls, spec: Spec, plan: RaePlan) -> RaeNetwork:
         """Return the network with random weights."""
-        side = plan.grid * plan.decoder_patch
+        side = plan.grid * plan.patch_size
         check_facts(
             spec,
             {
                 "kind": (spec.kind, "continuous"),
-                "downsample": (spec.downsample, plan.decoder_patch),
+                "downsample": (spec.downsample, plan.patch_size),
                 "input_range": (spec.input_range, cls.INPUT_RANGE),
-                "latent_channels": (spec.latent_channels, plan.width),
+                "latent_channels": (spec.latent_channels, plan.encoder_hidden_size),
                 "size.fixed": (spec.size.fixed, (side, side)),
             },
         )
@@ -233,13 +219,12 @@ class Rae(NetworkTokenizer[RaePlan]):
 
         folder = weights if weights.is_dir() else weights.parent
         check_config(folder / CONFIG, plan)
-        backbone = BACKBONES[plan.encoder]
 
         def rename(key: str, part: str = "") -> str | None:
             key = part + key
             for pattern, replacement in RENAMES:
                 key = re.sub(pattern, replacement, key)
-            if plan.encoder == "mae":
+            if plan.encoder_type == "mae":
                 key = key.replace("encoder.encoder.layer.", "encoder.layers.")
             return None if UNUSED.match(key) else key
 
@@ -250,7 +235,7 @@ class Rae(NetworkTokenizer[RaePlan]):
             state |= load_state(weights, rename=lambda key: rename(key, "decoder."))
             state |= load_state(
                 folder / ENCODER,
-                prefix=backbone.prefix,
+                prefix=BACKBONES[plan.encoder_type][1],
                 rename=lambda key: rename(key, "encoder."),
             )
             if plan.statistics:
@@ -262,7 +247,7 @@ class Rae(NetworkTokenizer[RaePlan]):
                 state["_latents_std"] = (found["var"] + EPSILON).sqrt()
         # diffusers leaves the positions out, which follow from the size.
         positions = get_2d_sincos_pos_embed(
-            plan.decoder_width, plan.grid, cls_token=True, extra_tokens=1, output_type="pt"
+            plan.decoder_hidden_size, plan.grid, cls_token=True, extra_tokens=1, output_type="pt"
         )
         state.setdefault("decoder.decoder_pos_embed", positions[None].float())
         return state
@@ -270,29 +255,13 @@ class Rae(NetworkTokenizer[RaePlan]):
 
 def check_config(path: Path, plan: RaePlan) -> None:
     """Raise WeightsMismatch where a config.json beside the weights says another thing than the plan;
-    AutoencoderRAE's has all of these keys, that of Scale-RAE's decoder the last five."""
+    that of Scale-RAE's decoder has the decoder's keys of it."""
     if not path.is_file():
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsMismatch(f"{path} is not JSON ({error})") from None
-    expected = {
-        "encoder_type": plan.encoder,
-        "encoder_hidden_size": plan.width,
-        "encoder_patch_size": plan.patch,
-        "encoder_num_hidden_layers": plan.layers,
-        "encoder_input_size": plan.side,
-        "scaling_factor": 1.0,
-        "reshape_to_2d": True,
-        "decoder_hidden_size": plan.decoder_width,
-        "decoder_num_hidden_layers": plan.decoder_layers,
-        "decoder_num_attention_heads": plan.decoder_heads,
-        "decoder_intermediate_size": plan.decoder_mlp,
-        "patch_size": plan.decoder_patch,
-    }
-    if not isinstance(found, dict):
-        raise WeightsMismatch(f"{path} holds no mapping")
-    for key, value in expected.items():
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise WeightsMismatch(f"{path} is no JSON mapping ({error})") from None
+    for key, value in {**plan.model_dump(), "scaling_factor": 1.0, "reshape_to_2d": True}.items():
         if found.get(key, value) != value:
             raise WeightsMismatch(f"{path}: {key} is {found[key]}, the entry needs {value}")
