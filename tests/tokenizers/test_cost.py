@@ -72,6 +72,12 @@ REFERENCE: dict[str, tuple[float, float | None, float | None]] = {
     "cosmos-ci16x16": (81.51, None, None),
     "cosmos-di8x8": (79.00, None, None),
     "cosmos-di16x16": (83.72, None, None),
+    "rae-dinov2-s": (436.67, 6.2, 110.7),
+    "rae-dinov2-b": (501.64, 23.5, 110.8),
+    "rae-dinov2-l": (719.72, 82.3, 110.9),
+    "rae-mae-b": (500.85, 23.2, 110.8),
+    "rq-vae-imagenet": (104.4, None, None),
+    "dall-e-dvae": (53.79 + 43.8, None, None),
 }
 
 
