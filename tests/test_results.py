@@ -35,7 +35,7 @@ from vtbench.results import (
 
 def record(name: str = "thing", n: int = 2, failures: tuple[Failure, ...] = ()) -> RunRecord:
     return RunRecord(
-        schema_version=2,
+        schema_version=3,
         run=name,
         key="k",
         suite=SuiteRecord(name="mini", version=1, sha256="s", manifest_sha256="m", published=True),
@@ -121,8 +121,8 @@ def test_edited_rows_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 3}, "schema version 3, this is 2: update vtbench"),
-        ({"schema_version": 1}, "schema version 1, this is 2: measure it again"),
+        ({"schema_version": 4}, "schema version 4, this is 3: update vtbench"),
+        ({"schema_version": 2}, "schema version 2, this is 3: measure it again"),
         ({"n_done": 1}, "run.json says 1 of 2 done"),
         ({"colour": "red"}, "colour: Extra inputs"),
         ({"n_expected": "many"}, "n_expected"),

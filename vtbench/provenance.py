@@ -90,7 +90,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         "code": here.code_sha256,
     }
     return RunRecord(
-        schema_version=2,
+        schema_version=3,
         run=request.run_name(entry, seed),
         key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
         suite=suite_record,

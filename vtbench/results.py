@@ -33,7 +33,7 @@ from vtbench.metrics.rate import Histogram, Unit, token_entropy
 from vtbench.records import Kind, State
 from vtbench.registry import Strict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CODES = "codes.parquet"
 
@@ -81,6 +81,7 @@ ROW_COLUMNS: dict[str, str] = {
     "original_reading": "list<string>",
     "dinov2_cos": "float64",  # cosine of the features of original and reconstruction
     "clip_cos": "float64",
+    "siglip_cos": "float64",
 }
 """Columns of images.parquet, in order, with their Arrow types. A null without an `error` means not
 applicable, or missing as `run.json` says of the metric."""
@@ -200,7 +201,7 @@ class CodesRecord(Strict):
 class RunRecord(Strict):
     """run.json. key: digest of everything that changes a number, for reuse of own results."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     run: str
     key: str
     suite: SuiteRecord
@@ -243,7 +244,7 @@ class PanelItem(Strict):
 class SuiteFolder(Strict):
     """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: str
     version: int
     title: str

@@ -416,7 +416,7 @@ def _write_suite_folder(request: Request, cache: PixelCache) -> None:
     results.write_suite_folder(
         request.out,
         SuiteFolder(
-            schema_version=2,
+            schema_version=3,
             name=suite.name,
             version=protocol.version,
             title=protocol.title,

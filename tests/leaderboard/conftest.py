@@ -82,7 +82,7 @@ def write_suite(tmp_path: Path) -> Callable[..., Path]:
 
     def write(name: str = "suite", **changes: Any) -> Path:
         suite = results.SuiteFolder(
-            schema_version=2,
+            schema_version=3,
             name="tiny",
             version=1,
             title="Tiny",
@@ -117,7 +117,7 @@ def write_run() -> Callable[..., Path]:
         failures = [results.Failure(id=r["id"], error=r["error"]) for r in rows if r["error"]]
         reasons = missing or {}
         record: dict[str, Any] = {
-            "schema_version": 2,
+            "schema_version": 3,
             "run": name,
             "key": "1" * 64,
             "suite": {

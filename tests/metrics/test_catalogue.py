@@ -41,6 +41,7 @@ KEYS = {
     "cmmd",
     "dinov2_cos",
     "clip_cos",
+    "siglip_cos",
     "contrast_transfer",
     "mtf50_cpp",
     "cer",

@@ -12,6 +12,7 @@ import pytest
 import torch
 from mini_suite import photo
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     CLIPConfig,
@@ -20,12 +21,22 @@ from transformers import (
     CLIPVisionModelWithProjection,
     Dinov2Config,
     Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 from vtbench.errors import WeightsMismatch
 from vtbench.files import sha256_file
 from vtbench.metrics.features import VITS, VitFeatures, VitRecipe, cosine_similarity, show
-from vtbench.metrics.vit import CLIP_L14_336, DINOV2_L14, Shape, resize_positions
+from vtbench.metrics.vit import (
+    CLIP_L14_336,
+    DINOV2_L14,
+    SIGLIP_SO400M_14_384,
+    Shape,
+    resize_positions,
+)
 
 # float32 attention and norms of two implementations, features of order 1.
 TOLERANCE = 2e-5
@@ -35,6 +46,9 @@ DINOV2 = replace(
 )
 CLIP = replace(
     VITS["clip-vitl14-336"], shape=Shape(14, 3, 32, 2, 4, 1e-5, clip=True, projection=24), side=42
+)
+SIGLIP = replace(
+    VITS["siglip-so400m"], shape=Shape(14, 3, 32, 2, 4, 1e-6, siglip=True, hidden=72), side=48
 )
 
 
@@ -145,6 +159,37 @@ def test_clip_is_transformers(clip: tuple[Path, CLIPModel]) -> None:
     assert float((squashed(pictures()) - ours).abs().max()) > 100 * TOLERANCE
 
 
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SiglipModel]:
+    """Return a checkpoint in the names of the published file, and transformers' model with it."""
+    vision = {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "image_size": 48, "patch_size": 14}  # fmt: skip
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "vocab_size": 50, "projection_size": 32}  # fmt: skip
+    model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).eval()
+    randomize(model, 3)
+    path = tmp_path_factory.mktemp("siglip") / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    return path, model
+
+
+def test_siglip_is_transformers(siglip: tuple[Path, SiglipModel]) -> None:
+    path, model = siglip
+    keys = model.state_dict().keys()
+    assert {"vision_model.head.probe", "vision_model.post_layernorm.bias", "logit_bias"} <= keys
+    encoder = VitFeatures("siglip-so400m", path, device="cpu", recipe=SIGLIP)
+    with torch.inference_mode():
+        theirs = model.vision_model(show(pictures(), SIGLIP)).pooler_output
+    ours = encoder(pictures())
+    assert ours.shape == (3, 32)
+    assert float(theirs.std(dim=0).mean()) > 100 * TOLERANCE
+    assert float((ours - theirs).abs().max()) < TOLERANCE
+    # The mutant: the exact GELU, which is not what SigLIP was trained with.
+    for block in encoder._net.blocks:
+        block.mlp.approximate = "none"
+    assert float((encoder(pictures()) - theirs).abs().max()) > TOLERANCE
+
+
 def test_the_input_is_what_the_evaluators_show() -> None:
     picture = Image.fromarray(photo(0, 61, 50))
     images = pictures()[:1]
@@ -223,6 +268,13 @@ def test_the_published_shapes_are_the_published_networks() -> None:
     with torch.device("meta"):
         theirs = CLIPVisionModelWithProjection(official)
     assert parameters(CLIP_L14_336) == sum(p.numel() for p in theirs.parameters())
+    so400m = SiglipVisionConfig(
+        hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
+        image_size=384, patch_size=14,
+    )  # fmt: skip
+    with torch.device("meta"):
+        vision = SiglipVisionModel(so400m)
+    assert parameters(SIGLIP_SO400M_14_384) == sum(p.numel() for p in vision.parameters())
 
 
 def test_cosine_similarity() -> None:

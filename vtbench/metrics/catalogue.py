@@ -313,6 +313,20 @@ _ALL = (
         decimals=4,
     ),
     Metric(
+        key="siglip_cos",
+        label="SigLIP cosine",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Cosine between the pooled image embeddings of original and reconstruction, SigLIP "
+            "so400m/14-384, both sides to 384 by Pillow's bicubic."
+        ),
+        source="Zhai et al., ICCV 2023; google/siglip-so400m-patch14-384",
+        decimals=4,
+    ),
+    Metric(
         key="contrast_transfer",
         label="Contrast transfer",
         unit="",
@@ -627,11 +641,12 @@ FEATURE_SOURCES: Mapping[str, FeatureSource] = MappingProxyType(
         "cmmd": FeatureSource("clip-vitl14-336"),
         "dinov2_cos": FeatureSource("dinov2-vitl14"),
         "clip_cos": FeatureSource("clip-vitl14-336"),
+        "siglip_cos": FeatureSource("siglip-so400m"),
     }
 )
 """The metrics of deep features, in the order of the tables."""
 
-COSINE_METRICS = ("dinov2_cos", "clip_cos")
+COSINE_METRICS = ("dinov2_cos", "clip_cos", "siglip_cos")
 """Those of them that have a value an image."""
 
 SET_METRICS = tuple(key for key in FEATURE_SOURCES if key not in COSINE_METRICS)

@@ -20,7 +20,14 @@ from torch import Tensor
 from vtbench.errors import WeightsMismatch
 from vtbench.files import sha256_file
 from vtbench.metrics.inception import CLASSES, FEATURES, Inception, split_chunks
-from vtbench.metrics.vit import CLIP_L14_336, DINOV2_L14, Shape, VisionTransformer, rename_clip
+from vtbench.metrics.vit import (
+    CLIP_L14_336,
+    DINOV2_L14,
+    SIGLIP_SO400M_14_384,
+    Shape,
+    VisionTransformer,
+    rename_clip,
+)
 
 
 class Encoder(Protocol):
@@ -79,7 +86,7 @@ class InceptionFeatures:
 
 @dataclass(frozen=True)
 class VitRecipe:
-    """A transformer, how its evaluator shows it a picture, and what becomes of its class token."""
+    """A transformer, how its evaluator shows it a picture, and what becomes of its features."""
 
     shape: Shape
     side: int
@@ -115,15 +122,25 @@ VITS: dict[str, VitRecipe] = {
         unit=True,
         rename=rename_clip,
     ),
+    # transformers' image processor for the model: both sides to 384 whatever the shape.
+    "siglip-so400m": VitRecipe(
+        SIGLIP_SO400M_14_384,
+        side=384,
+        crop=False,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        unit=False,
+        rename=rename_clip,
+    ),
 }
 """The transformers by name."""
 
 
 class VitFeatures:
-    """A transformer's class token. weights: its published checkpoint, .pth, .bin or .safetensors.
+    """A transformer's class token, or pooled tokens.
 
-    sha256: the digest that the file must have, or its first digits; None: unproven. Raises
-    WeightsMismatch.
+    weights: its published checkpoint, .pth, .bin or .safetensors. sha256: the digest that the file
+    must have, or its first digits; None: unproven. Raises WeightsMismatch.
     """
 
     dtype = torch.float32
