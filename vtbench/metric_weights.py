@@ -4,7 +4,8 @@ the published one. Imports no torch and no network client; `downloads` brings wh
 The catalogue is `data/metric_weights.yaml`. A key (`lpips-alex`) is a name that `vtbench fetch` takes,
 as a tokenizer's is. Files are where the package that publishes them keeps them itself, so that nothing
 is downloaded twice: torch.hub's checkpoints (TORCH_HOME), the hub's cache (HF_HOME), EasyOCR's folder
-(EASYOCR_MODULE_PATH), or the installed wheel. `$VTBENCH_WEIGHTS/KEY/` comes before all of them.
+(EASYOCR_MODULE_PATH), insightface's, or the installed wheel. `$VTBENCH_WEIGHTS/KEY/` comes before
+all of them.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ class PublishedFile(Strict):
     name: FileName
     also: tuple[FileName, ...] = ()
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
-    member: FileName | None = None
+    member: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")] | None = None
     sha256: Sha256 | None
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class UrlWeights(Strict):
-    """Files that are kept where torch.hub or EasyOCR keeps its own."""
+    """Files that are kept where torch.hub, EasyOCR or insightface keeps its own."""
 
     source: Literal["url"]
-    place: Literal["torch", "easyocr"]
+    place: Literal["torch", "easyocr", "insightface"]
     files: Annotated[tuple[PublishedFile, ...], Field(min_length=1)]
     licence: str
 
@@ -175,6 +176,8 @@ def default_folder(entry: MetricWeights) -> Path:
     if weights.place == "easyocr":
         home = os.environ.get("EASYOCR_MODULE_PATH") or os.environ.get("MODULE_PATH")
         return Path(home or Path.home() / ".EasyOCR") / "model"
+    if weights.place == "insightface":
+        return Path.home() / ".insightface" / "models" / entry.key
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
 

@@ -82,6 +82,7 @@ ROW_COLUMNS: dict[str, str] = {
     "dinov2_cos": "float64",  # cosine of the features of original and reconstruction
     "clip_cos": "float64",
     "siglip_cos": "float64",
+    "face_cos": "float64",
 }
 """Columns of images.parquet, in order, with their Arrow types. A null without an `error` means not
 applicable, or missing as `run.json` says of the metric."""

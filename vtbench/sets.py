@@ -40,6 +40,7 @@ from vtbench.metrics.catalogue import (
     SET_TASK,
 )
 from vtbench.metrics.distribution import Estimate, Features
+from vtbench.metrics.faces import FaceFeatures
 from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, cosine_similarity
 from vtbench.metrics.inception import FEATURES, Inception
 from vtbench.records import Sample
@@ -105,6 +106,8 @@ class FeatureSets:
             )
         elif source.network in self._encoders:
             return source.network
+        elif source.network == FaceFeatures.name:
+            encoder = FaceFeatures(path, sha256=sha256)
         else:
             encoder = VitFeatures(source.network, path, device=self._device, sha256=sha256)
         self._encoders.setdefault(encoder.name, encoder)
@@ -184,7 +187,9 @@ class FeatureSets:
             "weights": dict(encoder.identity),
             "device": self._device.partition(":")[0],
             "torch": torch.__version__,
-            "code": [sha256_file(folder / f"{m}.py") for m in ("features", "inception", "vit")],
+            "code": [
+                sha256_file(folder / f"{m}.py") for m in ("faces", "features", "inception", "vit")
+            ],
         }
         digest = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
         return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"

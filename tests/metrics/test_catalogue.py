@@ -42,6 +42,7 @@ KEYS = {
     "dinov2_cos",
     "clip_cos",
     "siglip_cos",
+    "face_cos",
     "contrast_transfer",
     "mtf50_cpp",
     "cer",

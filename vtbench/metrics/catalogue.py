@@ -327,6 +327,21 @@ _ALL = (
         decimals=4,
     ),
     Metric(
+        key="face_cos",
+        label="Face cosine",
+        unit="",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "Cosine between the ArcFace embeddings of original and reconstruction (insightface's "
+            "antelopev2), of the face in a portrait aligned as FFHQ's are: at 256 px rows 35 to 223, "
+            "columns 32 to 220, to 112 px by area."
+        ),
+        source="Deng et al., CVPR 2019; deepinsight/insightface; the crop of pixel2style2pixel",
+        decimals=4,
+    ),
+    Metric(
         key="contrast_transfer",
         label="Contrast transfer",
         unit="",
@@ -642,11 +657,12 @@ FEATURE_SOURCES: Mapping[str, FeatureSource] = MappingProxyType(
         "dinov2_cos": FeatureSource("dinov2-vitl14"),
         "clip_cos": FeatureSource("clip-vitl14-336"),
         "siglip_cos": FeatureSource("siglip-so400m"),
+        "face_cos": FeatureSource("antelopev2"),
     }
 )
 """The metrics of deep features, in the order of the tables."""
 
-COSINE_METRICS = ("dinov2_cos", "clip_cos", "siglip_cos")
+COSINE_METRICS = ("dinov2_cos", "clip_cos", "siglip_cos", "face_cos")
 """Those of them that have a value an image."""
 
 SET_METRICS = tuple(key for key in FEATURE_SOURCES if key not in COSINE_METRICS)
