@@ -114,18 +114,20 @@ def by_hand(model: Any, case: str, images: torch.Tensor, dtype: torch.dtype) -> 
     if case == "qwen-2.1":
         padded = torch.nn.functional.pad(padded, (0, 0, 0, 0, 0, 1), value=1.0)
     clip = padded.to(dtype).reshape(1, -1, 1, *padded.shape[-2:])
-    frames = model.decode(model.encode(clip).latent_dist.mode()).sample
+    with pytest.MonkeyPatch.context() as patch:
+        # torch has no 3-D average pooling in bfloat16 on the CPU, which Cosmos downsamples with.
+        pool = torch.nn.functional.avg_pool3d
+        patch.setattr(
+            torch.nn.functional, "avg_pool3d", lambda x, **how: pool(x.float(), **how).to(x.dtype)
+        )
+        frames = model.decode(model.encode(clip).latent_dist.mode()).sample
     assert frames.shape[2] == 1
     return ((frames[:, :3, 0].float() + 1) / 2)[..., :height, :width]
 
 
-# torch has no 3-D average pooling in bfloat16 on the CPU, which Cosmos downsamples with.
-TRIED = [(case, torch.float32) for case in CASES]
-TRIED += [(case, torch.bfloat16) for case in CASES if case != "cosmos"]
-
-
 @pytest.mark.parametrize("size", [(64, 64), (45, 77)])
-@pytest.mark.parametrize(("case", "dtype"), TRIED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", CASES)
 def test_equals_the_library_called_by_hand(
     saved: dict[str, tuple[Any, Path]], case: str, size: tuple[int, int], dtype: torch.dtype
 ) -> None:

@@ -12,13 +12,31 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vtbench.tokenizers.diffusers_vae import Config, DiffusersVae, Wiring, halvings, take_latents
 
 
 def _encode_frame(model: Any, images: Tensor, seed: int | None) -> Tensor:
     return take_latents(model.encode(images[:, :, None]).latent_dist, seed)[:, :, 0]
+
+
+class _PoolInFloat(TorchFunctionMode):
+    """torch has no mean over volumes of 16-bit floats on the CPU: there it is of float32, rounded."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is functional.avg_pool3d and args[0].device.type == "cpu":
+            return func(args[0].float(), *args[1:], **(kwargs or {})).to(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def _encode_pooled_frame(model: Any, images: Tensor, seed: int | None) -> Tensor:
+    with _PoolInFloat():
+        return _encode_frame(model, images, seed)
 
 
 def _decode_frame(model: Any, latents: Tensor, seed: int) -> Tensor:
@@ -68,7 +86,7 @@ WIRINGS: Mapping[str, Wiring] = {
         posterior=True,
     ),
     "AutoencoderKLCosmos": Wiring(
-        _encode_frame,
+        _encode_pooled_frame,
         _decode_frame,
         lambda config: config["spatial_compression_ratio"],
     ),
