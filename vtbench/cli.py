@@ -389,7 +389,8 @@ def check(
 
     NAME may be "all": every one whose weights are here, or with --random-weights every one whose
     architecture is in its entry; the clauses "range" and "levels" are not tried then, since they are
-    about trained networks, and two pictures are enough.
+    about trained networks; two pictures are enough, and small ones where the network takes any size,
+    beside one of 256×384 and one of 301×203.
     """
     from vtbench.plan import choose_architectures, choose_entries, parse_weights
     from vtbench.registry import load_registry
@@ -411,6 +412,8 @@ def check(
         ODD_SIZE,
         ODD_SIZES,
         OF_TRAINED,
+        SIDE,
+        SMALL_SIDE,
         check_contract,
     )
 
@@ -429,7 +432,9 @@ def check(
                 weights=local.get(entry.name),
                 random_weights=random_weights,
             )
-            passed = check_contract(tokenizer, pictures, sizes=sizes, skip=skipped)
+            small = random_weights and entry.size.fixed is None
+            side = SMALL_SIDE if small else SIDE
+            passed = check_contract(tokenizer, pictures, side=side, sizes=sizes, skip=skipped)
         except ContractError as error:
             _complain(f"{entry.name}: broken clause {error}")
             broken += 1

@@ -29,8 +29,12 @@ CHECK_PICTURES = (
 ODD_SIZE = (333, 517)
 """Height and width that no usual downsampling factor divides."""
 
-ODD_SIZES = ((256, 384), (301, 203))
-"""With random weights, of networks of full size: smaller, since nothing is to be seen."""
+SIDE = 256
+"""Of the squares."""
+
+SMALL_SIDE, ODD_SIZES = 64, ((256, 384), (301, 203))
+"""The same with random weights, where nothing is to be seen: smaller squares for networks that take
+any size, and two sizes more, since they are of full size and take their time on a laptop."""
 
 LEVELS = (0.25, 0.5, 0.75)
 LEVEL_TOLERANCE = 0.1
@@ -55,7 +59,7 @@ another order, which reduced precision amplifies; statistics of the batch would 
 class Trial:
     """A tokenizer and the pictures that it is tried on; what several clauses look at is computed once.
 
-    squares: N×3×256×256, N ≥ 2. others: 1×3×H×W each.
+    squares: N×3×S×S, N ≥ 2. others: 1×3×H×W each.
     """
 
     tokenizer: Tokenizer
@@ -92,16 +96,17 @@ def check_contract(
     tokenizer: Tokenizer,
     pictures: Sequence[RGB8],
     *,
+    side: int = SIDE,
     sizes: Sequence[tuple[int, int]] = (ODD_SIZE,),
     skip: Sequence[str] = (),
 ) -> list[str]:
-    """Return the names of the clauses that hold, in order, for two pictures or more of 256×256 and
+    """Return the names of the clauses that hold, in order, for two pictures or more of side×side and
     one of each of `sizes` (height, width), cut from the middle.
 
     skip: names of clauses that make no sense for this tokenizer, and are not tried.
     Raises ContractError for the first clause that does not, or that the tokenizer breaks down in.
     """
-    squares = to_float([_center(picture, 256, 256) for picture in pictures])
+    squares = to_float([_center(picture, side, side) for picture in pictures])
     others = [to_float([_center(pictures[0], *size)]).to(tokenizer.device) for size in sizes]
     trial = Trial(tokenizer, squares.to(tokenizer.device), tuple(others))
     passed = []
