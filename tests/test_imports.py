@@ -22,7 +22,7 @@ LAYERS = [
     {"tokenizers", "leaderboard", "sets", "measure", "environment", "memory"},
     {"batches", "plan"},
     {"panel", "provenance"},
-    {"runner", "sheet", "listing", "validation", "publishing"},
+    {"runner", "sheet", "listing", "validation", "publishing", "training"},
     {
         "comparison",
         "manifests",
@@ -44,6 +44,7 @@ FORBIDDEN = {
     "tokenizers": {"results", "leaderboard", "metrics", "measure", "suites"},
     "leaderboard": {"tokenizers", "measure", "runner", "weights"},
     "results": {"suites", "weights"},
+    "training": {"suites", "metrics", "measure", "results"},
 }
 """Beyond the layers: rooms that must not know of each other."""
 

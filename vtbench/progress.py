@@ -39,21 +39,23 @@ def silence_libraries() -> None:
 
 
 class Steps:
-    """A bar, or in a log a line every ten seconds, for work that is counted in pictures."""
+    """A bar, or in a log a line every ten seconds, for work that is counted in pictures or steps."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, unit: str = "images") -> None:
         self.name = name
+        self.unit = unit
         self.console = Console(highlight=False, soft_wrap=True, stderr=True)
         self.spoke = time.perf_counter()
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task(name, total=None)
+        self.task = self.bar.add_task(name, total=None, note="")
 
     def __enter__(self) -> Steps:
         self.bar.start()
@@ -67,13 +69,13 @@ class Steps:
     ) -> None:
         self.bar.stop()
 
-    def report(self, done: int, total: int) -> None:
+    def report(self, done: int, total: int, note: str = "") -> None:
         """Show that so many of all are done."""
-        self.bar.update(self.task, completed=done, total=total)
+        self.bar.update(self.task, completed=done, total=total, note=note)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:
             self.spoke = now
-            self.console.print(f"{self.name}: {done}/{total} images")
+            self.console.print(f"{self.name}: {done}/{total} {self.unit} {note}".rstrip())
 
 
 class Progress:

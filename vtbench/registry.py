@@ -167,6 +167,38 @@ class Gmac(Strict):
     decode: Annotated[float, Field(gt=0)] | None = None
 
 
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Training(Strict):
+    """How a reference tokenizer is trained: `vtbench train-reference NAME` does it.
+
+    batch: crops of crop×crop pixels a step. rate: AdamW's, at its peak after `warmup` steps; a cosine
+    takes it to a hundredth at the end. average: decay of the moving average of the weights, which is
+    what is exported. drawn: pictures drawn, drawn_share: of the crops that are of them.
+
+    The loss is mse + l1 · mean |error| + edges · mean |error of gradients| over three scales, in the
+    network's range, plus kl · divergence a value, commitment · distance of vectors from codewords,
+    entropy · the bits' missing balance. unquantized: steps before the quantizer comes in.
+    """
+
+    seed: int
+    steps: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)]
+    crop: Annotated[int, Field(ge=8, le=256)]
+    rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[int, Field(ge=0)] = 200
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    drawn: Annotated[int, Field(ge=1)] = 768
+    drawn_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    l1: Weight = 0.02
+    edges: Weight = 0.02
+    kl: Weight = 0.0
+    commitment: Weight = 0.0
+    entropy: Weight = 0.0
+    unquantized: Annotated[int, Field(ge=0)] = 0
+
+
 class Size(Strict):
     """See `records.SizePolicy`."""
 
@@ -189,8 +221,8 @@ class Entry(Strict):
     adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
     `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
-    trained_on: the data, where it is known. licence: of the code; weights carry their own. reported:
-    published numbers, never mixed with measured ones.
+    trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
+    of the code; weights carry their own. reported: published numbers, never mixed with measured ones.
     """
 
     title: str
@@ -208,6 +240,7 @@ class Entry(Strict):
     parameters: Annotated[int, Field(ge=0)] | None = None
     gmac: Gmac | None = None
     trained_on: str | None = None
+    training: Training | None = None
     licence: str
     weights: Weights | None = None
     paper: str | None = None
@@ -262,7 +295,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on", "deviations"}
+        prose |= {"gmac", "trained_on", "deviations", "training"}
         content = self.model_dump(
             mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
         )

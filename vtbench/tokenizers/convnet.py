@@ -88,9 +88,12 @@ class ConvNetwork(Autoencoder):
 
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Return N×3×H×W images of what `encode` returned."""
-        dtype = self.decoder.conv_in.weight.dtype
         decoded: Any = code if self.quantizer is None else self.quantizer.decode(code)  # type: ignore[arg-type]
-        h: Tensor = decoded.to(dtype)
+        return self.decode_vectors(decoded)
+
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """Return N×3×H×W images of what the quantizer gives, or of latents."""
+        h = vectors.to(self.decoder.conv_in.weight.dtype)
         if self.after is not None:
             h = self.after(h)
         images: Tensor = self.decoder(h)

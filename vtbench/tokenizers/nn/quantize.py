@@ -185,7 +185,8 @@ class MultiScale(nn.Module):
         self.enlarge = enlarge
         self.phis = nn.ModuleList(Phi(width) for _ in range(phis))
 
-    def _contribution(self, indices: Tensor, scale: int) -> Tensor:
+    def contribute(self, indices: Tensor, scale: int) -> Tensor:
+        """Return what one scale's indices add to the vectors, N×D×s×s with s the last side."""
         added = self.quantizer.decode(indices)
         if self.sides[scale] != self.sides[-1]:
             size = (self.sides[-1], self.sides[-1])
@@ -205,12 +206,12 @@ class MultiScale(nn.Module):
             if side != self.sides[-1]:
                 small = functional.interpolate(rest, size=(side, side), mode="area")
             indices.append(self.quantizer.encode(small))
-            rest = rest - self._contribution(indices[-1], scale)
+            rest = rest - self.contribute(indices[-1], scale)
         return tuple(indices)
 
     def decode(self, indices: tuple[Tensor, ...]) -> Tensor:
         """Return the float32 sum of what the scales add."""
-        first, *others = (self._contribution(grid, scale) for scale, grid in enumerate(indices))
+        first, *others = (self.contribute(grid, scale) for scale, grid in enumerate(indices))
         return sum(others, start=first)
 
 

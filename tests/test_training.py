@@ -1,0 +1,258 @@
+"""Training of reference tokenizers: data that no suite has, resumption, codebooks, exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vtbench import images as pixels
+from vtbench.cli import main
+from vtbench.errors import OutputError, RegistryError
+from vtbench.registry import Training, load_entry
+from vtbench.suites import load_pixels, load_suite
+from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
+from vtbench.training import data, trainer
+from vtbench.training.losses import edge_loss
+from vtbench.training.quantization import CodebookAverage, quantize, smooth
+
+ENTRY = """\
+title: A small VQ
+family: llamagen
+adapter: vtbench.tokenizers.vqgan:LlamaGen
+options:
+  config: {channels: 32, multipliers: [1], latent: 32, width: 4, haar: 3, blocks: 1, middle: b}
+kind: discrete
+quantizer: vq-l2
+downsample: 8
+codebook_size: 64
+input_range: [-1, 1]
+size: {multiple: 8, policy: pad}
+licence: Apache-2.0
+weights: {source: local, path: none.safetensors}
+description: Trained by a test.
+training:
+  {seed: 3, steps: 30, batch: 4, crop: 32, rate: 0.002, warmup: 5, average: 0.9, drawn: 8,
+   commitment: 0.25, unquantized: 5}
+"""
+RUN = 16  # pixels in a row that two pictures would share if one were cut from the other
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    path = tmp_path / "registry" / "small-vq.yaml"
+    path.parent.mkdir()
+    path.write_text(ENTRY, encoding="utf-8")
+    return path
+
+
+def list_runs(picture: np.ndarray, count: int = 200) -> list[bytes]:
+    """The bytes of `count` runs of RUN pixels that have at least six colours."""
+    rng = np.random.default_rng(0)
+    found: list[bytes] = []
+    for _ in range(50 * count):
+        row = rng.integers(picture.shape[0])
+        column = rng.integers(picture.shape[1] - RUN + 1)
+        run = picture[row, column : column + RUN]
+        if len(np.unique(run, axis=0)) >= 6:
+            found.append(run.tobytes())
+        if len(found) == count:
+            break
+    return found
+
+
+def share_runs(picture: np.ndarray, other: np.ndarray) -> bool:
+    content = other.tobytes()
+    return any(run in content for run in list_runs(picture))
+
+
+def test_no_training_photograph_is_in_a_suite() -> None:
+    samples = load_suite("embedded").samples
+    evaluated = {sample.sha256 for sample in samples}
+    photographs = data.load_photographs()
+    assert len(photographs) == 3
+    for photograph in photographs.values():
+        assert pixels.pixel_sha256(photograph) not in evaluated
+        for top in range(0, photograph.shape[0] - 255, 64):
+            for left in range(0, photograph.shape[1] - 255, 64):
+                crop = np.ascontiguousarray(photograph[top : top + 256, left : left + 256])
+                assert pixels.pixel_sha256(crop) not in evaluated
+    # A crop elsewhere would have another digest, but not other rows of pixels.
+    tried = 0
+    for sample in samples:
+        if sample.task == "reconstruction" and sample.subset == "whole":
+            picture = load_pixels(sample)
+            tried += len(list_runs(picture)) > 100
+            assert not any(share_runs(picture, photograph) for photograph in photographs.values())
+    assert tried >= 8
+    china = photographs["china.jpg"]
+    assert share_runs(china[37:201, 111:333], china)  # what the search would find
+
+
+def test_no_crop_overlaps_the_held_out_squares() -> None:
+    places = np.arange(427 * 640).reshape(427, 640, 1)
+    held = set(data.cut_held_out(places).flat)
+    left, top = (set(part.flat) for part in data.cut_parts(places))
+    assert len(held) == 256 * 256
+    assert not held & (left | top)
+    assert held | left | top == set(places.flat)
+
+
+def test_pictures_follow_from_seed_and_step() -> None:
+    recipe = Training(seed=5, steps=9, batch=3, crop=48, rate=0.1, drawn=8)
+    once, again = data.Pictures(recipe), data.Pictures(recipe)
+    once.make_batch(0)  # what was drawn before must not matter
+    batch = once.make_batch(7)
+    assert torch.equal(batch, again.make_batch(7))
+    assert batch.shape == (3, 3, 48, 48) and batch.min() >= 0 and batch.max() <= 1
+    assert not torch.equal(batch, once.make_batch(8))
+    other = data.Pictures(recipe.model_copy(update={"seed": 6}))
+    assert not torch.equal(batch, other.make_batch(7))
+    assert all(once.draw(index).std() > 5 for index in range(8))
+
+
+def test_training_lowers_the_loss_and_its_export_loads(entry: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["train-reference", "small-vq", "--registry", str(entry.parent), "--device", "cpu"]
+    assert main([*arguments, "--steps", "200", "--out", str(out)]) == 0
+    lines = [json.loads(line) for line in trainer.read_log(out)]
+    losses = [line["mse"] for line in lines if line["kind"] == "train"]
+    assert len(losses) == 2 and losses[1] < 0.8 * losses[0]
+    assert next(line for line in lines if line["kind"] == "sources")["china.jpg"]
+    assert 0 < next(line for line in lines if line["kind"] == "use")["codebook"] <= 1
+    assert (out / "curve.svg").read_bytes().startswith(b"<?xml")
+    assert main([*arguments, "--steps", "200", "--out", str(out)]) == 2  # no --resume
+    assert main([*arguments, "--steps", "201", "--resume", "--out", str(out)]) == 2
+
+    # What the adapter loads strictly is the average that the trainer held, in half precision.
+    loaded = load_entry(entry)
+    again = trainer.Trainer(
+        loaded, loaded.training.model_copy(update={"steps": 200}), out, device="cpu"
+    )
+    again.restore()
+    exported = again.load_export()
+    assert again.weights.read_bytes() == again.export()
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    rounded = again.average.half().float()
+    with torch.inference_mode():
+        direct = (rounded(image * 2 - 1) + 1) / 2
+    assert torch.equal(exported.decode(exported.encode(image)), direct)
+
+
+def train(entry: Path, out: Path, **more: object) -> bytes:
+    return trainer.train_reference(load_entry(entry), out, device="cpu", **more).read_bytes()
+
+
+def test_a_run_that_was_cut_off_goes_on_the_same(
+    entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "LOG_STEPS", 10)
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    whole = train(entry, tmp_path / "whole")
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 20:  # logged and not saved: the checkpoint is of step 10
+            raise KeyboardInterrupt
+
+    for folder in ("cut", "mutant"):
+        with pytest.raises(KeyboardInterrupt):
+            train(entry, tmp_path / folder, report=stop)
+    assert train(entry, tmp_path / "cut", resume=True) == whole
+    logs = [
+        [line for line in trainer.read_log(tmp_path / folder) if "held-out" not in line]
+        for folder in ("whole", "cut")
+    ]
+    assert logs[0] == logs[1]
+    with pytest.raises(OutputError, match="another recipe"):
+        train(entry, tmp_path / "cut", resume=True, seed=4)
+
+    # Without the optimizer's state it would be another network.
+    path = tmp_path / "mutant" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for moments in state["optimizer"]["state"].values():
+        moments["exp_avg"].zero_()
+    torch.save(state, path)
+    assert train(entry, tmp_path / "mutant", resume=True) != whole
+
+
+def test_an_entry_without_a_recipe_is_refused(entry: Path, tmp_path: Path) -> None:
+    entry.write_text(ENTRY.split("training:")[0], encoding="utf-8")
+    with pytest.raises(RegistryError, match="no recipe"):
+        train(entry, tmp_path / "out")
+
+
+QUANTIZERS: dict[str, tuple[nn.Module, int]] = {
+    "nearest": (Codebook(32, 4), 4),
+    "cosine": (Codebook(32, 4, "cosine"), 4),
+    "bits": (BinaryCode(5), 5),
+    "sphere": (BinaryCode(5, sphere=True), 5),
+    "scalars": (ScalarCode((8, 8, 5)), 3),
+    "scales": (MultiScale(Codebook(32, 4), (1, 2, 4), enlarge="bicubic", phis=2, width=4), 4),
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_training_sees_the_values_of_inference(name: str) -> None:
+    quantizer, width = QUANTIZERS[name]
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(2, width, 4, 4, generator=generator).requires_grad_()
+    done = quantize(quantizer, vectors)
+    with torch.no_grad():
+        inference = quantizer.decode(quantizer.encode(vectors))
+    # x + (q − x) is q up to the rounding of one sum.
+    assert torch.allclose(done.vectors, inference, atol=1e-6)
+    (gradient,) = torch.autograd.grad(done.vectors.square().sum(), vectors)
+    assert gradient.abs().max() > 0
+    assert done.commitment > 0
+
+
+def test_scalars_are_what_the_quantizer_rounds() -> None:
+    quantizer = ScalarCode((8, 5))
+    vectors = 2 * torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+    half = torch.tensor([4.0, 2.0])[:, None, None]
+    rounded = (smooth(quantizer, vectors) * half).round() / half
+    assert torch.equal(rounded, quantizer.decode(quantizer.encode(vectors)))
+
+
+def follow(codebook: Codebook, vectors: Tensor, rounds: int, *, revive: bool) -> Tensor:
+    """How often each word is chosen after so many rounds of the same vectors."""
+    words = CodebookAverage(codebook)
+    codebook.entries.requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(rounds):
+        choices = quantize(codebook, vectors).choices
+        words.follow(codebook, choices, revive=revive and step % 20 == 0, generator=generator)
+    return torch.bincount(codebook.encode(vectors).flatten(), minlength=len(codebook.entries))
+
+
+def test_dead_words_come_back() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(8, 4, 16, 16, generator=generator)
+    used = {}
+    for revive in (False, True):
+        codebook = Codebook(128, 4)
+        with torch.no_grad():  # all but a few words are far from every vector
+            codebook.entries.copy_(torch.randn(128, 4, generator=torch.Generator().manual_seed(1)))
+            codebook.entries[4:] += 50
+        used[revive] = int((follow(codebook, vectors, 200, revive=revive) > 0).sum())
+    assert used[False] <= 4
+    assert used[True] >= 120
+
+
+def test_words_become_the_means_of_their_vectors() -> None:
+    vectors = torch.tensor([[-1.0, -3.0, 2.0, 4.0]]).reshape(1, 1, 2, 2)
+    codebook = Codebook(2, 1)
+    with torch.no_grad():
+        codebook.entries.copy_(torch.tensor([[-1.5], [1.5]]))
+    follow(codebook, vectors, 30, revive=False)
+    assert torch.allclose(codebook.entries, torch.tensor([[-2.0], [3.0]]), atol=1e-5)
+
+
+def test_edge_loss_is_of_differences() -> None:
+    assert edge_loss(torch.full((1, 3, 16, 16), 0.7)) == 0
+    ramp = torch.arange(16.0).expand(1, 3, 16, 16)  # 1 a column; 2 and 4 after shrinking
+    assert torch.allclose(edge_loss(ramp), torch.tensor((1 + 2 + 4) / 3))

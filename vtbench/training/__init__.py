@@ -1,0 +1,1 @@
+"""Training of the small reference tokenizers: `vtbench train-reference NAME`."""
