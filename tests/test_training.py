@@ -25,7 +25,8 @@ title: A small VQ
 family: llamagen
 adapter: vtbench.tokenizers.vqgan:LlamaGen
 options:
-  config: {channels: 32, multipliers: [1], latent: 32, width: 4, haar: 3, blocks: 1, middle: b}
+  config:
+    {channels: 32, multipliers: [1], latent: 32, width: 4, haar: 3, blocks: 1, middle: b, norm: none}
 kind: discrete
 quantizer: vq-l2
 downsample: 8
@@ -183,6 +184,83 @@ def test_an_entry_without_a_recipe_is_refused(entry: Path, tmp_path: Path) -> No
     entry.write_text(ENTRY.split("training:")[0], encoding="utf-8")
     with pytest.raises(RegistryError, match="no recipe"):
         train(entry, tmp_path / "out")
+
+
+VQ = "{channels: 32, multipliers: [1], latent: 32, width: 4, haar: 3, blocks: 1, middle: b, norm: none}"
+CONVNET = "haar: 2, multipliers: [1, 1], channels: 32, blocks: 1, middle: b"
+DC_AE = """
+    latent_channels: 4
+    encoder_block_types: [ResBlock, ResBlock, ResBlock, ResBlock]
+    decoder_block_types: [ResBlock, ResBlock, ResBlock, ResBlock]
+    encoder_block_out_channels: [8, 16, 16, 16]
+    decoder_block_out_channels: [8, 16, 16, 16]
+    encoder_layers_per_block: [0, 1, 1, 1]
+    decoder_layers_per_block: [0, 1, 1, 1]
+    encoder_qkv_multiscales: [[], [], [], []]
+    decoder_qkv_multiscales: [[], [], [], []]"""
+FAMILIES: dict[str, dict[str, str]] = {
+    "kl": {
+        "vqgan:LlamaGen": "ldm_kl:LdmKl",
+        VQ: f"{{{CONVNET}, latent: 4, width: 4, moments: true}}",
+        "codebook_size: 64": "latent_channels: 4",
+        "discrete": "continuous",
+        "commitment: 0.25": "kl: 0.001",
+    },
+    "dc-ae": {
+        "vqgan:LlamaGen": "diffusers_vae:DiffusersVae",
+        "  config:": "  class_name: AutoencoderDC\n  config:",
+        f"\n    {VQ}": DC_AE,
+        "codebook_size: 64": "latent_channels: 4",
+        "discrete": "continuous",
+    },
+    "fsq": {
+        "vqgan:LlamaGen": "cosmos:CosmosImage",
+        VQ: f"{{{CONVNET}, latent: 32, width: 6}}",
+        "codebook_size: 64": "codebook_size: 64000",
+    },
+    "lfq": {
+        "vqgan:LlamaGen": "lookup_free:OpenMagvit2",
+        VQ: f"{{{CONVNET}, latent: 6}}",
+        "commitment: 0.25": "commitment: 0.1, entropy: 0.1",
+    },
+    "bsq-scales": {
+        "vqgan:LlamaGen": "multiscale:Infinity",
+        VQ: "config: {haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 6}",
+        "downsample: 8": "downsample: 16",
+        "multiple: 8, policy: pad": "multiple: 16, fixed: [256, 256], policy: resize",
+        "crop: 32": "crop: 256",
+        "batch: 4": "batch: 1",
+    },
+    "var": {
+        "vqgan:LlamaGen": "multiscale:Var",
+        VQ: "config: {haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 4, width: 4}",
+        "downsample: 8": "downsample: 16",
+        "multiple: 8, policy: pad": "multiple: 16, fixed: [256, 256], policy: resize",
+        "crop: 32": "crop: 256",
+        "batch: 4": "batch: 1",
+    },
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_its_adapter_loads_the_export(
+    family: str, entry: Path, tmp_path: Path
+) -> None:
+    text = ENTRY.replace("unquantized: 5", "unquantized: 1")
+    for old, new in FAMILIES[family].items():
+        assert old in text
+        text = text.replace(old, new)
+    entry.write_text(text, encoding="utf-8")
+    loaded = load_entry(entry)
+    training = trainer.Trainer(loaded, loaded.training, tmp_path / "out", device="cpu")
+    before = {key: value.clone() for key, value in training.model.state_dict().items()}
+    values = [training.train_step() for _ in range(3)]
+    after = training.model.state_dict()
+    still = [key for key in after if torch.equal(before[key], after[key])]
+    assert not [key for key in still if "num_batches" not in key]
+    assert all(np.isfinite(list(step.values())).all() for step in values)
+    training.save()
+    assert 5 < training.evaluate() < 25
 
 
 QUANTIZERS: dict[str, tuple[nn.Module, int]] = {

@@ -42,7 +42,8 @@ class ConvPlan(Strict):
     its width, the 1×1 convolution takes the block's input, or (MaskGIT) its output. down: a
     convolution of stride 2 padded right and below only or all round, or a mean of 2×2. up: nearest
     pixels and a convolution, or a convolution and depth to space. adaptive: each level of the decoder
-    starts with a norm that the code's mean and deviation modulate.
+    starts with a norm that the code's mean and deviation modulate. norm: "none" leaves out every
+    group norm but those of attention (no published tokenizer does; small ones learn faster without).
     """
 
     channels: Count = 128
@@ -62,6 +63,7 @@ class ConvPlan(Strict):
     down: Literal["corner", "around", "mean"] = "corner"
     up: Literal["nearest", "depth"] = "nearest"
     adaptive: bool = False
+    norm: Literal["group", "none"] = "group"
     steps: Annotated[int, Field(ge=0)] | None = None
     haar: Annotated[int, Field(ge=0)] = 0
 
@@ -81,9 +83,9 @@ class ConvPlan(Strict):
         return 1 << (self.halvings + self.haar)
 
 
-def make_norm(channels: int) -> nn.GroupNorm:
-    """Return the group norm that precedes every convolution and attention."""
-    return nn.GroupNorm(GROUPS, channels, eps=EPSILON)
+def make_norm(channels: int, norm: str = "group") -> nn.Module:
+    """Return what precedes every convolution and attention, as `ConvPlan.norm` says."""
+    return nn.Identity() if norm == "none" else nn.GroupNorm(GROUPS, channels, eps=EPSILON)
 
 
 class ResidualBlock(nn.Module):
@@ -91,7 +93,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, plan: ConvPlan) -> None:
         super().__init__()
-        self.norm1, self.norm2 = make_norm(before), make_norm(after)
+        self.norm1, self.norm2 = make_norm(before, plan.norm), make_norm(after, plan.norm)
         self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=plan.bias)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=plan.bias)
         self.of_output = plan.shortcut == "output"
@@ -250,7 +252,7 @@ class Encoder(nn.Module):
                 level.resample = Shrink(width, plan.down)
             self.levels.append(level)
         self.middle = make_middle(widths[-1], plan)
-        self.norm_out = make_norm(widths[-1])
+        self.norm_out = make_norm(widths[-1], plan.norm)
         out = plan.latent * (2 if plan.moments else 1)
         self.conv_out = nn.Conv2d(widths[-1], out, plan.head, padding=plan.head // 2)
 
@@ -283,7 +285,7 @@ class Decoder(nn.Module):
             if index >= len(widths) - plan.halvings:
                 level.resample = Enlarge(width, plan.up)
             self.levels.append(level)
-        self.norm_out = make_norm(widths[0])
+        self.norm_out = make_norm(widths[0], plan.norm)
         self.haar = plan.haar
         self.conv_out = nn.Conv2d(widths[0], 3 * 4**plan.haar, 3, padding=1)
 
