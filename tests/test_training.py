@@ -225,7 +225,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "bsq-scales": {
         "vqgan:LlamaGen": "multiscale:Infinity",
-        VQ: "config: {haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 6}",
+        VQ: "{haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 6}",
         "downsample: 8": "downsample: 16",
         "multiple: 8, policy: pad": "multiple: 16, fixed: [256, 256], policy: resize",
         "crop: 32": "crop: 256",
@@ -233,7 +233,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "var": {
         "vqgan:LlamaGen": "multiscale:Var",
-        VQ: "config: {haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 4, width: 4}",
+        VQ: "{haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 4, width: 4}",
         "downsample: 8": "downsample: 16",
         "multiple: 8, policy: pad": "multiple: 16, fixed: [256, 256], policy: resize",
         "crop: 32": "crop: 256",

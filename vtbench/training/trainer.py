@@ -31,6 +31,7 @@ from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.convnet import ConvNetwork
 from vtbench.tokenizers.diffusers_vae import WIRINGS, DiffusersVae
 from vtbench.tokenizers.network import NetworkTokenizer
+from vtbench.tokenizers.nn.conv import ResidualBlock
 from vtbench.tokenizers.nn.quantize import Codebook
 from vtbench.training.data import Pictures, describe_sources
 from vtbench.training.losses import reconstruction_loss
@@ -47,6 +48,9 @@ REVIVE_STEPS = 20
 
 USE_TOKENS, MAX_USE_TOKENS = 16, 1 << 20
 """Of training crops for each codeword, and in all, that the use of a codebook is counted over."""
+
+MAX_NORM = 0.5
+"""Of the gradient of a step; a longer one is shortened."""
 
 Report = Callable[[int, int, str], None]
 
@@ -106,6 +110,11 @@ class Trainer:
         )
         self.device = self.tokenizer.device
         self.model: Any = self.tokenizer.model  # type: ignore[attr-defined]
+        for module in self.model.modules():
+            if isinstance(
+                module, ResidualBlock
+            ):  # begins as the identity (Zhang et al. 2019, Fixup)
+                nn.init.zeros_(module.conv2.weight)
         self.average = copy.deepcopy(self.model)
         self.model.train().requires_grad_(True)
         books = [module for module in self.model.modules() if isinstance(module, Codebook)]
@@ -117,7 +126,10 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             lr=recipe.rate,
-            betas=(0.9, 0.99),
+            betas=(
+                0.9,
+                0.95,
+            ),  # a short memory of the second moment: no norms tame a sudden gradient
             weight_decay=1e-3,
         )
         self.pictures = Pictures(recipe)
@@ -169,7 +181,7 @@ class Trainer:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         self.optimizer.step()
         values = {key: float(value.detach()) for key, value in terms.items()}
         if not math.isfinite(values["loss"]):
@@ -321,7 +333,7 @@ def reconstruct(
         raise RegistryError(f"{tokenizer.spec.name}: no way to train a {type(model).__name__}")
     vectors, log_variance = model.compute_moments(batch)
     if log_variance is not None:
-        log_variance = log_variance.clamp(-30, 20)
+        log_variance = log_variance.clamp(-30, 4)
         divergence = vectors.square() + log_variance.exp() - 1 - log_variance
         noise = torch.randn(vectors.shape, generator=generator).to(vectors)
         sample = vectors + (0.5 * log_variance).exp() * noise
