@@ -136,8 +136,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.weights = out / f"{entry.name}.safetensors"
         content = {
-            "entry": entry.model_dump(mode="json", include={"adapter", "options"}),
-            "spec": repr(entry.spec),
+            "entry": entry.model_dump(mode="json", include={"adapter", "options", "codebook_size"}),
             "recipe": recipe.model_dump(mode="json"),
         }
         self.digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -331,13 +330,14 @@ def reconstruct(
         return Reconstruction(wiring.decode(model, wiring.encode(model, batch, None), 0))
     if not isinstance(model, ConvNetwork):
         raise RegistryError(f"{tokenizer.spec.name}: no way to train a {type(model).__name__}")
-    vectors, log_variance = model.compute_moments(batch)
-    if log_variance is not None:
+    if model.moments:
+        mean, log_variance = model.compute_moments(batch)
         log_variance = log_variance.clamp(-30, 4)
-        divergence = vectors.square() + log_variance.exp() - 1 - log_variance
-        noise = torch.randn(vectors.shape, generator=generator).to(vectors)
-        sample = vectors + (0.5 * log_variance).exp() * noise
+        divergence = mean.square() + log_variance.exp() - 1 - log_variance
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        sample = mean + (0.5 * log_variance).exp() * noise
         return Reconstruction(model.decode_vectors(sample), {"kl": 0.5 * divergence.mean()})
+    vectors = model.compute_latents(batch)
     if model.quantizer is None:
         return Reconstruction(model.decode_vectors(vectors))
     if not quantized:
