@@ -159,6 +159,8 @@ def test_a_run_that_was_cut_off_goes_on_the_same(
         if done == 20:  # logged and not saved: the checkpoint is of step 10
             raise KeyboardInterrupt
 
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "log.jsonl").write_text('{"step": 7, "kind": "train"}\n', encoding="utf-8")
     for folder in ("cut", "mutant"):
         with pytest.raises(KeyboardInterrupt):
             train(entry, tmp_path / folder, report=stop)

@@ -95,6 +95,9 @@ def train_reference(
             )
         trainer.restore()
     else:
+        (out / "log.jsonl").unlink(
+            missing_ok=True
+        )  # of a run that ended before its first checkpoint
         trainer.log("sources", **describe_sources())
     trainer.run(report)
     return trainer.weights
