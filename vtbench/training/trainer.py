@@ -95,9 +95,8 @@ def train_reference(
             )
         trainer.restore()
     else:
-        (out / "log.jsonl").unlink(
-            missing_ok=True
-        )  # of a run that ended before its first checkpoint
+        # Of a run that ended before its first checkpoint.
+        (out / "log.jsonl").unlink(missing_ok=True)
         trainer.log("sources", **describe_sources())
     trainer.run(report)
     return trainer.weights
@@ -114,9 +113,8 @@ class Trainer:
         self.device = self.tokenizer.device
         self.model: Any = self.tokenizer.model  # type: ignore[attr-defined]
         for module in self.model.modules():
-            if isinstance(
-                module, ResidualBlock
-            ):  # begins as the identity (Zhang et al. 2019, Fixup)
+            if isinstance(module, ResidualBlock):
+                # Blocks begin as the identity (Zhang et al. 2019, Fixup).
                 nn.init.zeros_(module.conv2.weight)
         self.average = copy.deepcopy(self.model)
         self.model.train().requires_grad_(True)
@@ -126,14 +124,10 @@ class Trainer:
         if self.codebook is not None:
             self.codebook.entries.requires_grad_(False)
             self.words = CodebookAverage(self.codebook).to(self.device)
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        # A short memory of the second moment: no norms tame a sudden gradient.
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
-            lr=recipe.rate,
-            betas=(
-                0.9,
-                0.95,
-            ),  # a short memory of the second moment: no norms tame a sudden gradient
-            weight_decay=1e-3,
+            learned, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=1e-3
         )
         self.pictures = Pictures(recipe)
         self.step, self.seconds = 0, 0.0
