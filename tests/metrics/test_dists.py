@@ -64,7 +64,11 @@ def vgg(backbone: Path) -> torch.nn.Module:
     with torch.device("meta"):
         model = torchvision.models.vgg16()
     model.classifier = torch.nn.Identity()
-    state = {k: v for k, v in torch.load(backbone).items() if k.startswith("features.")}
+    state = {
+        k: v
+        for k, v in torch.load(backbone, weights_only=True).items()
+        if k.startswith("features.")
+    }
     model.load_state_dict(state, assign=True)
     return model
 
@@ -106,7 +110,7 @@ def test_it_is_torchmetrics_and_piq(
 
     # piq replaces the poolings in the network that it is given.
     monkeypatch.setitem(piq.DISTS.__init__.__globals__, "vgg16", lambda **_: copy.deepcopy(vgg))
-    state = torch.load(factors)
+    state = torch.load(factors, weights_only=True)
     total = state["alpha"].sum() + state["beta"].sum()
     monkeypatch.setattr(
         torch.hub,
@@ -173,7 +177,7 @@ def test_other_files_are_refused(backbone: Path, factors: Path, tmp_path: Path) 
     torch.save([1], tmp_path / "w.pt")
     with pytest.raises(WeightsMismatch, match="no state dict"):
         open_dists(backbone, tmp_path / "w.pt")
-    state = torch.load(backbone)
+    state = torch.load(backbone, weights_only=True)
     del state["features.28.bias"]
     torch.save(state, tmp_path / "vgg.pth")
     with pytest.raises(WeightsMismatch, match=r"features\.28\.bias"):

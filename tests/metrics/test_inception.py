@@ -84,7 +84,9 @@ def peer_torch_fidelity(weights: Path, dtype: str = "float32") -> nn.Module:
 def peer_pytorch_fid(weights: Path, patch: pytest.MonkeyPatch, **options: bool) -> nn.Module:
     import pytorch_fid.inception as module
 
-    patch.setattr(module, "load_state_dict_from_url", lambda *a, **k: torch.load(weights))
+    patch.setattr(
+        module, "load_state_dict_from_url", lambda *a, **k: torch.load(weights, weights_only=True)
+    )
     net = module.InceptionV3([3], **options).eval()
     return net.to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
