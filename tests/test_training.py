@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from vtbench import images as pixels
 from vtbench.cli import main
 from vtbench.errors import OutputError, RegistryError
-from vtbench.registry import Training, load_entry
+from vtbench.registry import Entry, Training, load_entry
 from vtbench.suites import load_pixels, load_suite
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
-from vtbench.training import data, trainer
+from vtbench.training import data, steps, trainer
 from vtbench.training.losses import edge_loss
 from vtbench.training.quantization import CodebookAverage, quantize, smooth
 
@@ -189,6 +190,7 @@ def test_an_entry_without_a_recipe_is_refused(entry: Path, tmp_path: Path) -> No
 
 
 VQ = "{channels: 32, multipliers: [1], latent: 32, width: 4, haar: 3, blocks: 1, middle: b, norm: none}"
+VIT = "{width: 16, depth: 1, heads: 2, norm_in: false}"
 CONVNET = "haar: 2, multipliers: [1, 1], channels: 32, blocks: 1, middle: b"
 DC_AE = """
     latent_channels: 4
@@ -233,6 +235,30 @@ FAMILIES: dict[str, dict[str, str]] = {
         "crop: 32": "crop: 256",
         "batch: 4": "batch: 1",
     },
+    "titok": {
+        "vqgan:LlamaGen": "titok:Titok",
+        VQ: f"{{encoder: {VIT}, decoder: {VIT}, tokens: 8, latent: 4, lookup: cosine}}",
+        "downsample: 8\n": "",
+        "[-1, 1]": "[0, 1]",
+        "multiple: 8, policy: pad": "fixed: [64, 64], policy: resize",
+        "crop: 32": "crop: 64",
+    },
+    "rae": {
+        "vqgan:LlamaGen": "reference:SmallRae",
+        VQ: f"{{encoder: {VIT}, decoder: {VIT}}}",
+        "codebook_size: 64": "latent_channels: 16",
+        "discrete": "continuous",
+        "downsample: 8": "downsample: 16",
+        "multiple: 8, policy: pad": "fixed: [64, 64], policy: resize",
+        "crop: 32": "crop: 64",
+        "commitment: 0.25": "masked: 0.07, noise: 0.8",  # two of thirty steps
+    },
+    "dito": {
+        "vqgan:LlamaGen": "reference:SmallDito",
+        VQ: f"{{network: {{{CONVNET}, norm: none, latent: 4}}, steps: 2, time: 4}}",
+        "codebook_size: 64": "latent_channels: 4",
+        "discrete": "continuous\nstochastic: true",
+    },
     "var": {
         "vqgan:LlamaGen": "multiscale:Var",
         VQ: "{haar: 3, multipliers: [1, 1], channels: 32, blocks: 1, latent: 4, width: 4}",
@@ -244,16 +270,20 @@ FAMILIES: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_trains_and_its_adapter_loads_the_export(
-    family: str, entry: Path, tmp_path: Path
-) -> None:
+def write_family(entry: Path, family: str) -> Entry:
     text = ENTRY.replace("unquantized: 5", "unquantized: 1")
     for old, new in FAMILIES[family].items():
         assert old in text
         text = text.replace(old, new)
     entry.write_text(text, encoding="utf-8")
-    loaded = load_entry(entry)
+    return load_entry(entry)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_its_adapter_loads_the_export(
+    family: str, entry: Path, tmp_path: Path
+) -> None:
+    loaded = write_family(entry, family)
     training = trainer.Trainer(loaded, loaded.training, tmp_path / "out", device="cpu")
     before = {key: value.clone() for key, value in training.model.state_dict().items()}
     values = [training.train_step() for _ in range(3)]
@@ -263,6 +293,89 @@ def test_every_family_trains_and_its_adapter_loads_the_export(
     assert all(np.isfinite(list(step.values())).all() for step in values)
     training.save()
     assert 5 < training.evaluate() < 25
+
+
+def test_a_frozen_encoder_stays_and_its_features_are_normalised(
+    entry: Path, tmp_path: Path
+) -> None:
+    loaded = write_family(entry, "rae")
+    assert steps.count_masked(loaded.training) == 2
+    states = {}
+    for noise in (0.0, 0.8):
+        recipe = loaded.training.model_copy(update={"noise": noise})
+        training = trainer.Trainer(loaded, recipe, tmp_path / "out", device="cpu")
+        for step in range(5):
+            if step == 2:
+                before = copy.deepcopy(training.average.state_dict())
+            training.train_step()
+            if step == 2:
+                frozen = copy.deepcopy(training.model.state_dict())
+        states[noise] = after = training.model.state_dict()
+        average = training.average.state_dict()
+        for key, value in after.items():
+            of_decoder = key.startswith(("tokens_in", "decoder", "head"))
+            assert torch.equal(frozen[key], value) != of_decoder
+            assert of_decoder or torch.equal(average[key], value)
+            # The average is what was frozen, not the last step's network (a mutant that freezes that
+            # would export another encoder than the one the decoder learned from).
+            if key.startswith(("embedding", "encoder")):
+                assert torch.equal(before[key], value)
+    batches = [training.pictures.make_batch(2 + n) * 2 - 1 for n in range(trainer.STATISTICS_STEPS)]
+    features = training.model.compute_features(torch.cat(batches)).flatten(0, 1)
+    assert features.mean(dim=0).abs().max() < 1e-4  # sums of thousands of float32
+    assert (features.std(dim=0) - 1).abs().max() < 1e-4
+    assert training.model.deviation.min() > 0 and not torch.all(training.model.deviation == 1)
+    # Noise is of the second part alone: the same encoder, another decoder.
+    same = [key for key in after if torch.equal(states[0.0][key], states[0.8][key])]
+    assert {key.split(".")[0] for key in same} == {"embedding", "encoder", "mean", "deviation"}
+
+
+def test_an_encoder_that_learns_by_masks_does_not_see_them(entry: Path, tmp_path: Path) -> None:
+    loaded = write_family(entry, "rae")
+    training = trainer.Trainer(loaded, loaded.training, tmp_path, device="cpu")
+    batch = training.pictures.make_batch(0) * 2 - 1
+
+    def fill(images: Tensor) -> Tensor:
+        return steps.fill_masks(training.model, images, torch.Generator().manual_seed(4))
+
+    filled = fill(batch)
+    masked = (filled != batch).any(dim=1, keepdim=True)
+    shares = masked.float().mean(dim=(1, 2, 3))
+    assert torch.equal(shares, torch.full((4,), 0.75))
+    blocks = torch.nn.functional.avg_pool2d(masked.float(), 16)
+    assert torch.equal(blocks, blocks.round())  # whole patches
+    hidden = torch.where(masked, torch.rand(batch.shape), batch)
+    assert torch.equal(torch.where(masked, fill(hidden), 0), torch.where(masked, filled, 0))
+    shown = torch.where(masked, batch, torch.rand(batch.shape))
+    assert not torch.equal(torch.where(masked, fill(shown), 0), torch.where(masked, filled, 0))
+
+
+def test_a_flow_learns_from_every_time(entry: Path, tmp_path: Path) -> None:
+    loaded = write_family(entry, "dito")
+    training = trainer.Trainer(loaded, loaded.training, tmp_path, device="cpu")
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def estimate(code: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        seen.append((noisy, times))
+        return noisy
+
+    training.model.estimate = estimate
+    batch = torch.zeros(400, 3, 8, 8)
+    steps.estimate_noisy(training.model, batch, torch.Generator().manual_seed(0))
+    noisy, times = seen[0]
+    assert 0 < times.min() < 1 / 400 and 399 / 400 < times.max() <= 1
+    assert torch.allclose(times.sort().values.diff(), torch.tensor(1 / 400), atol=1e-6)
+    # Of an image of zeros, the deviation is the time: 192 values give it to 5 %, five of those 26 %.
+    assert torch.allclose(noisy.flatten(1).std(dim=1), times, rtol=0.26)
+
+
+def test_a_crop_of_another_size_than_the_network_takes_is_refused(
+    entry: Path, tmp_path: Path
+) -> None:
+    loaded = write_family(entry, "titok")
+    recipe = loaded.training.model_copy(update={"crop": 32})
+    with pytest.raises(RegistryError, match="no other size"):
+        trainer.Trainer(loaded, recipe, tmp_path, device="cpu")
 
 
 QUANTIZERS: dict[str, tuple[nn.Module, int]] = {

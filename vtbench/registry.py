@@ -180,6 +180,9 @@ class Training(Strict):
     The loss is mse + l1 · mean |error| + edges · mean |error of gradients| over three scales, in the
     network's range, plus kl · divergence a value, commitment · distance of vectors from codewords,
     entropy · the bits' missing balance. unquantized: steps before the quantizer comes in.
+    masked: share of the steps, the first, in which an encoder learns to fill in masked patches; after
+    them it is frozen, and the decoder alone learns. noise: τ of what is added to the frozen encoder's
+    normalised features then, for each image of a deviation |N(0, τ²)|.
     """
 
     seed: int
@@ -197,6 +200,8 @@ class Training(Strict):
     commitment: Weight = 0.0
     entropy: Weight = 0.0
     unquantized: Annotated[int, Field(ge=0)] = 0
+    masked: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise: Weight = 0.0
 
 
 class Size(Strict):

@@ -140,8 +140,11 @@ class TitokNetwork(Autoencoder):
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Return N×3×H×W images of what `encode` returned."""
         assert isinstance(code, Tensor)
-        latents = code if self.quantizer is None else self.quantizer.decode(code)
-        tokens = self.tokens_in(latents[:, :, 0].mT.to(self.tokens.dtype))
+        return self.decode_vectors(code if self.quantizer is None else self.quantizer.decode(code))
+
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """Return N×3×H×W images of what the quantizer gives, or of latents: N×latent×1×tokens."""
+        tokens = self.tokens_in(vectors[:, :, 0].mT.to(self.tokens.dtype))
         masks = self.mask.expand(len(tokens), self.grid[0] * self.grid[1], -1)
         x, _ = self.detokenizer(masks, tokens)
         answers: Tensor = self.head(x.mT.reshape(len(x), -1, *self.grid))

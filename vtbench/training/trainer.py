@@ -14,13 +14,12 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from vtbench import images as pixels
 from vtbench.errors import OutputError, RegistryError
@@ -28,14 +27,14 @@ from vtbench.files import write_atomic
 from vtbench.registry import Entry, Training
 from vtbench.tokenizers import build_tokenizer, load_adapter
 from vtbench.tokenizers.base import Tokenizer
-from vtbench.tokenizers.convnet import ConvNetwork
-from vtbench.tokenizers.diffusers_vae import WIRINGS, DiffusersVae
 from vtbench.tokenizers.network import NetworkTokenizer
 from vtbench.tokenizers.nn.conv import ResidualBlock
 from vtbench.tokenizers.nn.quantize import Codebook
+from vtbench.tokenizers.reference import SmallRaeNetwork
 from vtbench.training.data import Pictures, describe_sources
 from vtbench.training.losses import reconstruction_loss
-from vtbench.training.quantization import CodebookAverage, quantize, smooth
+from vtbench.training.quantization import CodebookAverage
+from vtbench.training.steps import count_masked, freeze_encoder, reconstruct
 
 SAVE_SECONDS = 180.0
 """Between two checkpoints; each is evaluated and exported."""
@@ -49,20 +48,13 @@ REVIVE_STEPS = 20
 USE_TOKENS, MAX_USE_TOKENS = 16, 1 << 20
 """Of training crops for each codeword, and in all, that the use of a codebook is counted over."""
 
+STATISTICS_STEPS = 16
+"""Whose crops the mean and the deviation of a frozen encoder's features are of."""
+
 MAX_NORM = 0.5
 """Of the gradient of a step; a longer one is shortened."""
 
 Report = Callable[[int, int, str], None]
-
-
-@dataclass
-class Reconstruction:
-    """images: N×3×H×W in the network's range. penalties: terms of the loss by the recipe's names.
-    choices: see `quantization.Quantized`."""
-
-    images: Tensor
-    penalties: dict[str, Tensor] = field(default_factory=dict)
-    choices: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 def train_reference(
@@ -106,6 +98,11 @@ class Trainer:
     """The state of one training and what moves it."""
 
     def __init__(self, entry: Entry, recipe: Training, out: Path, *, device: str) -> None:
+        if entry.size.fixed not in (None, (recipe.crop, recipe.crop)):
+            raise RegistryError(
+                f"{entry.name}: training.crop is {recipe.crop}, but the network takes "
+                f"{entry.size.fixed} and no other size"
+            )
         self.entry, self.recipe, self.out = entry, recipe, out
         self.tokenizer = build_tokenizer(
             entry, device=device, random_weights=True, seed=recipe.seed
@@ -163,10 +160,12 @@ class Trainer:
         """Take one step and return its losses."""
         recipe = self.recipe
         low, high = self.entry.input_range
+        if isinstance(self.model, SmallRaeNetwork) and self.step == count_masked(recipe):
+            self._freeze()
         batch = self.pictures.make_batch(self.step).to(self.device) * (high - low) + low
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
         done = reconstruct(
-            self.tokenizer, batch, quantized=self.step >= recipe.unquantized, generator=generator
+            self.tokenizer, batch, recipe=recipe, step=self.step, generator=generator
         )
         terms = {"loss": reconstruction_loss(done.images, batch, recipe)}
         terms["mse"] = (done.images - batch).detach().square().mean()
@@ -199,6 +198,15 @@ class Trainer:
             return recipe.rate * (self.step + 1) / recipe.warmup
         done = (self.step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
         return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+    def _freeze(self) -> None:
+        low, high = self.entry.input_range
+        batches = (self.pictures.make_batch(self.step + n) for n in range(STATISTICS_STEPS))
+        images = (batch.to(self.device) * (high - low) + low for batch in batches)
+        # What is frozen is the average, which then is the same network as the one that is trained.
+        self.model.load_state_dict(self.average.state_dict())
+        freeze_encoder(self.model, images)
+        self.average.load_state_dict(self.model.state_dict())
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -311,39 +319,6 @@ class Trainer:
             share, tokens = self.measure_use(size)
             self.log("use", codebook=round(share, 4), tokens=tokens)
         write_atomic(self.out / "curve.svg", draw_curve(lines, self.entry.name))
-
-
-def reconstruct(
-    tokenizer: Tokenizer, batch: Tensor, *, quantized: bool, generator: torch.Generator
-) -> Reconstruction:
-    """Return a batch (in the network's range) through the tokenizer's network, with gradients.
-
-    quantized: False lets vectors past the quantizer. generator: of a posterior's noise, on the CPU.
-    Raises RegistryError for a network that cannot be trained yet.
-    """
-    model = tokenizer.model  # type: ignore[attr-defined]
-    if isinstance(tokenizer, DiffusersVae):
-        wiring = WIRINGS[type(model).__name__]
-        return Reconstruction(wiring.decode(model, wiring.encode(model, batch, None), 0))
-    if not isinstance(model, ConvNetwork):
-        raise RegistryError(f"{tokenizer.spec.name}: no way to train a {type(model).__name__}")
-    if model.moments:
-        mean, log_variance = model.compute_moments(batch)
-        log_variance = log_variance.clamp(-30, 4)
-        divergence = mean.square() + log_variance.exp() - 1 - log_variance
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        sample = mean + (0.5 * log_variance).exp() * noise
-        return Reconstruction(model.decode_vectors(sample), {"kl": 0.5 * divergence.mean()})
-    vectors = model.compute_latents(batch)
-    if model.quantizer is None:
-        return Reconstruction(model.decode_vectors(vectors))
-    if not quantized:
-        inner = getattr(model.quantizer, "quantizer", None)
-        passed = vectors if inner is not None else smooth(model.quantizer, vectors)
-        return Reconstruction(model.decode_vectors(passed))
-    done = quantize(model.quantizer, vectors)
-    penalties = {"commitment": done.commitment, "entropy": done.balance}
-    return Reconstruction(model.decode_vectors(done.vectors), penalties, done.choices)
 
 
 def read_log(out: Path) -> list[str]:

@@ -18,14 +18,15 @@ def normalize(x: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
 
 
-def draw_noise(n: int, side: int, seed: int) -> Tensor:
-    """Return the standard normal float32 N×3×side×side on the CPU that decoders start from.
+def draw_noise(n: int, side: int, seed: int, *, width: int | None = None) -> Tensor:
+    """Return the standard normal float32 N×3×side×side, or side×width, on the CPU that decoders start
+    from.
 
     Each image has a generator of its own, by the seed, so that a result does not depend on the batch;
     on the CPU and in float32, so that it depends neither on device nor dtype.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(1, 3, side, side, generator=generator).expand(n, -1, -1, -1)
+    return torch.randn(1, 3, side, width or side, generator=generator).expand(n, -1, -1, -1)
 
 
 def integrate(
@@ -50,16 +51,16 @@ def integrate(
 
 
 def embed_time(time: Tensor, width: int) -> Tensor:
-    """Return float32 cosines and sines 1×width of a time in [0, 1], in thousandths of it, with
-    periods that grow to 2π·10⁴ (https://arxiv.org/abs/2112.10741)."""
+    """Return float32 cosines and sines N×width of N times (or one, N = 1) in [0, 1], in thousandths of
+    it, with periods that grow to 2π·10⁴ (https://arxiv.org/abs/2112.10741)."""
     half = width // 2
     rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
-    angles = (1000 * time.reshape(1, 1)) * rates
+    angles = (1000 * time.reshape(-1, 1)) * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class TimeEmbedding(nn.Sequential):
-    """A time → 1×width: a perceptron over its `embed_time` of `inputs` values."""
+    """N times, or one → N×width: a perceptron over its `embed_time` of `inputs` values."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
