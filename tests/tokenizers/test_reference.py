@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -67,17 +68,19 @@ def test_the_flow_follows_the_estimate(steps: int) -> None:
         assert expected == pytest.approx(deviation, rel=0.25)
 
 
-def test_without_noise_the_noisy_image_is_the_estimate() -> None:
+def test_a_band_is_kept_as_far_as_it_is_open() -> None:
     model = make_dito(1).model
     for parameter in model.decoder.conv_out.parameters():
         parameter.zero_()
+    model.log_variances.fill_(-100.0)
+    model.log_variances[:3] = math.log(0.25)  # the means of 8×8
     code, noisy = torch.zeros(3, 4, 2, 2), torch.rand(3, 3, 16, 16)
     with torch.inference_mode():
-        made = model.estimate(code, noisy, torch.tensor([0.0, 0.5, 1.0]))
-    assert torch.equal(made[0], noisy[0])
-    # 0.5 · 0.01 / (0.25 · 0.01 + 0.25)
-    assert torch.allclose(made[1], noisy[1] * 0.005 / 0.2525)
-    assert not made[2].any()
+        made = model.estimate(code, noisy, torch.tensor([0.1, 0.5, 1.0]))
+    means = torch.nn.functional.avg_pool2d(noisy, 8)
+    for image, share in enumerate((0.9 * 0.25 / (0.81 * 0.25 + 0.01), 0.5 * 0.25 / 0.3125, 0.0)):
+        expected = share * means[image].repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+        assert torch.allclose(made[image], expected, atol=1e-6)
 
 
 def test_times_of_a_batch_are_those_of_its_images() -> None:

@@ -15,7 +15,7 @@ from vtbench.records import Spec
 from vtbench.registry import Strict
 from vtbench.tokenizers.diffusion import DiffusionNetwork, DiffusionTokenizer
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
-from vtbench.tokenizers.nn.conv import ConvPlan, Count, Decoder, Encoder, split_bands
+from vtbench.tokenizers.nn.conv import ConvPlan, Count, Decoder, Encoder, join_bands, split_bands
 from vtbench.tokenizers.nn.diffusion import TimeEmbedding, draw_noise, integrate
 from vtbench.tokenizers.nn.vit import (
     PatchEmbedding,
@@ -25,6 +25,9 @@ from vtbench.tokenizers.nn.vit import (
     join_patches,
 )
 from vtbench.tokenizers.titok import split_grid
+
+START = -5.0
+"""Logarithm of the variance that each band is first taken to have given the code."""
 
 
 class SmallRaePlan(Strict):
@@ -112,12 +115,11 @@ class SmallRae(NetworkTokenizer[SmallRaePlan]):
 
 class SmallDitoPlan(Strict):
     """One convolutional diffusion autoencoder. network: its `latent` is the code's channels; the
-    decoder is the same, but takes noisy image, code and time. time: channels of the time. deviation:
-    of what is expected to be open given the code, in the network's range. steps: of sampling."""
+    decoder is the same, but takes noisy image, code and time. time: channels of the time. steps: of
+    sampling."""
 
     network: ConvPlan
     time: Annotated[int, Field(ge=2, multiple_of=2)] = 32
-    deviation: Annotated[float, Field(gt=0)] = 0.1
     steps: Count = 8
 
 
@@ -127,12 +129,14 @@ class SmallDitoNetwork(DiffusionNetwork):
 
     def __init__(self, plan: SmallDitoPlan) -> None:
         super().__init__()
-        network, self.steps, self.variance = plan.network, plan.steps, plan.deviation**2
+        network, self.steps = plan.network, plan.steps
         self.factor = network.downsample
         self.encoder = Encoder(network)
         self.time = TimeEmbedding(plan.time, plan.time)
-        inputs = 3 * self.factor**2 + network.latent + plan.time
+        bands = 3 * self.factor**2
+        inputs = bands + network.latent + plan.time
         self.decoder = Decoder(network.model_copy(update={"latent": inputs}))
+        self.log_variances = nn.Parameter(torch.full((bands,), START))
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×C×h×w, without a bound or a prior."""
@@ -153,17 +157,21 @@ class SmallDitoNetwork(DiffusionNetwork):
     def estimate(self, code: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """Return the float32 images N×3×H×W that noisy ones are expected to come from. times: on the
         CPU, one, or one an image."""
-        dtype = self.decoder.conv_in.weight.dtype
+        dtype, halvings = self.decoder.conv_in.weight.dtype, self.factor.bit_length() - 1
         bands = noisy
-        for _ in range(self.factor.bit_length() - 1):
+        for _ in range(halvings):
             bands = split_bands(bands)
         clock = self.time(times)[..., None, None].expand(len(code), -1, *code.shape[2:])
         answer = self.decoder(torch.cat([bands.to(dtype), code.to(dtype), clock], dim=1))
-        # The best linear estimate from the noisy image alone (Karras et al. 2022, c_skip), so that
-        # little noise leaves little to do.
-        clean = (1 - times).reshape(-1, 1, 1, 1)
-        skip = clean * self.variance / (clean**2 * self.variance + (1 - clean) ** 2)
-        images: Tensor = skip.to(noisy) * noisy + answer.float()
+        # The decoder has fewer channels than there are bands, so it cannot take noise out of each. The
+        # best linear estimate of a band from its noisy self (Karras et al. 2022, c_skip) can: of one
+        # that the code leaves little open of, hardly anything is let through.
+        time = times.reshape(-1, 1, 1, 1).to(noisy)
+        variances = self.log_variances.to(noisy).exp()[:, None, None]
+        kept = (1 - time) * variances / ((1 - time) ** 2 * variances + time**2) * bands
+        for _ in range(halvings):
+            kept = join_bands(kept)
+        images: Tensor = kept + answer.float()
         return images
 
     def denoise(self, code: Tensor, noise: Tensor) -> Tensor:
