@@ -330,6 +330,24 @@ def test_a_frozen_encoder_stays_and_its_features_are_normalised(
     assert {key.split(".")[0] for key in same} == {"embedding", "encoder", "mean", "deviation"}
 
 
+def test_a_run_that_was_cut_off_before_the_encoder_is_frozen_goes_on_the_same(
+    entry: Path, tmp_path: Path
+) -> None:
+    loaded = write_family(entry, "rae")
+    exports = []
+    for cut in (9, 2):  # frozen at the start of the third step
+        out = tmp_path / str(cut)
+        training = trainer.Trainer(loaded, loaded.training, out, device="cpu")
+        for step in range(5):
+            if step == cut:
+                training.save()
+                training = trainer.Trainer(loaded, loaded.training, out, device="cpu")
+                training.restore()
+            training.train_step()
+        exports.append(training.export())
+    assert len(set(exports)) == 1
+
+
 def test_an_encoder_that_learns_by_masks_does_not_see_them(entry: Path, tmp_path: Path) -> None:
     loaded = write_family(entry, "rae")
     training = trainer.Trainer(loaded, loaded.training, tmp_path, device="cpu")
