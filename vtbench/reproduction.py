@@ -16,12 +16,13 @@ from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.board import Cell, Line
 from vtbench.listing import format_table
 from vtbench.locations import local_dir, published_dir
+from vtbench.metrics import catalogue
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry import Entry, PublishedProtocol, Reported, load_registry, published_protocols
 from vtbench.results import read_run, read_suite_folder
 from vtbench.suites import load_suite, suite_paths
 
-SET_METRICS = frozenset({"rfid", "rfid_inf", "kid", "inception_score", "fd_dinov2", "cmmd"})
+SET_METRICS = frozenset(key.partition("@")[0] for key in catalogue.SET_METRICS)
 """Metrics of a set of images, which depend on what it is compared with."""
 
 MEASURED_AS: Mapping[str, tuple[str, ...]] = {"lpips": ("lpips_alex", "lpips_vgg")}

@@ -82,6 +82,18 @@ def test_an_incomplete_seed_stays_apart(write_suite, write_run, rows):
     assert lines["dice@seed2"].problem is not None
 
 
+def test_runs_that_differ_in_more_are_not_averaged(write_suite, write_run, rows):
+    folder = write_suite()
+    common = {"tokenizer__stochastic": True, "tokenizer__name": "dice"}
+    write_run(folder, "dice", **common, environment__code_sha256="9" * 64)
+    for seed in (1, 2):
+        write_run(folder, f"dice@seed{seed}", rows(psnr=seed), protocol__seed=seed, **common)
+    lines = {line.name: line for line in read_board(folder).lines}
+    assert sorted(lines) == ["dice", "dice@seed1"]
+    assert lines["dice"].cells["reconstruction.psnr_db"].spread is None
+    assert lines["dice@seed1"].cells["reconstruction.psnr_db"].value == pytest.approx(33.5)
+
+
 def test_tables_say_how_many_seeds_and_which(folder):
     board = read_board(folder)
     text = render_markdown(board, None)

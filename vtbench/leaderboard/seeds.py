@@ -14,13 +14,24 @@ def merge_seeds(lines: Iterable[Line]) -> list[Line]:
     """Return the lines with those of one tokenizer's seeds as one, where the first of them stood.
 
     Each number is the mean over the seeds, `spread` the standard deviation between them (n − 1);
-    what takes time or memory has none. A line without numbers stays by itself.
+    what takes time or memory has none. A line without numbers stays by itself, and so does one of
+    another entry, weights, protocol or measuring code than the others have.
     """
-    groups: dict[str, list[Line]] = {}
+    groups: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
-        name = line.name if line.problem is not None else name_without_seed(line)
-        groups.setdefault(name, []).append(line)
-    return [_merge(name, same) if len(same) > 1 else same[0] for name, same in groups.items()]
+        key = (line.name,) if line.problem is not None else _facts(line)
+        groups.setdefault(key, []).append(line)
+    return [_merge(same) if len(same) > 1 else same[0] for same in groups.values()]
+
+
+def _facts(line: Line) -> tuple[str, ...]:
+    record = line.record
+    return (
+        name_without_seed(line),
+        record.tokenizer.model_dump_json(include={"entry_sha256", "weights", "libraries"}),
+        record.protocol.model_dump_json(exclude={"seed"}),
+        record.environment.code_sha256,
+    )
 
 
 def name_without_seed(line: Line) -> str:
@@ -31,9 +42,11 @@ def name_without_seed(line: Line) -> str:
     return "@".join([name, "+".join(others)] if others else [name])
 
 
-def _merge(name: str, lines: Sequence[Line]) -> Line:
+def _merge(lines: Sequence[Line]) -> Line:
     lines = sorted(lines, key=lambda line: line.record.protocol.seed)
-    first = lines[0]
+    first, name = lines[0], name_without_seed(lines[0])
+    if name not in {line.name for line in lines}:
+        name = first.name  # the seed that has the plain name is another run, by itself
     cells = {key: _mean(key, [line.cells[key] for line in lines]) for key in first.cells}
     others = tuple(line.run for line in lines[1:] if line.run is not None)
     capped = sum(line.capped for line in lines)

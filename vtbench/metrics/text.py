@@ -168,7 +168,7 @@ class LineReader(Protocol):
 
 
 MAX_ENGINES = 8
-"""Lines read at once, where there are as many processors; an engine takes 50 MB."""
+"""Lines read at once, where there are as many processors; each has an engine of its own."""
 
 
 class RapidOcrReader:
@@ -178,7 +178,7 @@ class RapidOcrReader:
     under 30 px it stretches both sides to multiples of 32, unequally, and changes readings. One
     crop a batch: the recogniser pads a batch to its widest line, so a reading would depend on its
     neighbours (seen at 7 to 16 px). One thread a line and several lines at once, which reads the same
-    whatever the machine, and in half the time of several threads a line. No confidence threshold for
+    whatever the machine. No confidence threshold for
     lines; 0.5, the engine's, for the lines that it finds itself on a page.
 
     Raises WeightsMissing or WeightsMismatch unless the two models of the wheel are the catalogue's
