@@ -375,6 +375,10 @@ def show(
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @click.option("--random-weights", is_flag=True, help="The architecture alone, without its weights.")
+@posterior_option
+@size_policy_option
+@decoder_steps_option
+@guidance_option
 @registry_option
 @weights_option
 def check(
@@ -382,6 +386,10 @@ def check(
     device: str,
     dtype: str,
     random_weights: bool,
+    posterior: str,
+    size_policy: str | None,
+    decoder_steps: int | None,
+    guidance: float | None,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -390,18 +398,27 @@ def check(
     NAME may be "all": every one whose weights are here, or with --random-weights every one whose
     architecture is in its entry; the clauses "range" and "levels" are not tried then, since they are
     about trained networks; two pictures are enough, and small ones where the network takes any size,
-    beside one of 256×384 and one of 301×203.
+    beside one of 256×384 and one of 301×203. --posterior, --size-policy, --decoder-steps and --guidance
+    are those of `run`: they check another row.
     """
-    from vtbench.plan import choose_architectures, choose_entries, parse_weights
+    from vtbench.plan import Chosen, choose_architectures, choose_entries, deviate, parse_weights
     from vtbench.registry import load_registry
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     wanted = () if names == ("all",) else names
     if random_weights:
-        entries = choose_architectures(registry, wanted)
+        chosen = Chosen(choose_architectures(registry, wanted), ())
     else:
-        entries = choose_entries(registry, wanted, (), local).entries
+        chosen = choose_entries(registry, wanted, (), local)
+    chosen = deviate(
+        chosen,
+        wanted,
+        posterior=posterior,
+        size_policy=size_policy,
+        decoder_steps=decoder_steps,
+        guidance=guidance,
+    )
 
     from vtbench.errors import ContractError, RegistryError
     from vtbench.progress import silence_libraries
@@ -423,7 +440,7 @@ def check(
     sizes = ODD_SIZES if random_weights else (ODD_SIZE,)
     broken = 0
     skipped = OF_TRAINED if random_weights else ()
-    for entry in entries:
+    for entry in chosen.entries:
         try:
             tokenizer = build_tokenizer(
                 entry,
@@ -436,14 +453,14 @@ def check(
             side = SMALL_SIDE if small else SIDE
             passed = check_contract(tokenizer, pictures, side=side, sizes=sizes, skip=skipped)
         except ContractError as error:
-            _complain(f"{entry.name}: broken clause {error}")
+            _complain(f"{entry.row}: broken clause {error}")
             broken += 1
         except (RegistryError, WeightsError) as error:
-            _complain(f"{entry.name}: {error}")
+            _complain(f"{entry.row}: {error}")
             broken += 1
         else:
             note = f"; random weights: {' and '.join(skipped)} not tried" if skipped else ""
-            click.echo(f"{entry.name}: ok ({', '.join(passed)}{note})")
+            click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
     if broken:
         raise click.exceptions.Exit(1)
 

@@ -182,7 +182,8 @@ class Training(Strict):
     entropy · the bits' missing balance. unquantized: steps before the quantizer comes in.
     masked: share of the steps, the first, in which an encoder learns to fill in masked patches; after
     them it is frozen, and the decoder alone learns. noise: τ of what is added to the frozen encoder's
-    normalised features then, for each image of a deviation |N(0, τ²)|.
+    normalised features then, for each image of a deviation |N(0, τ²)|. precision: of the network's
+    matrix products and convolutions; weights, quantizers and losses are float32 in either.
     """
 
     seed: int
@@ -202,6 +203,7 @@ class Training(Strict):
     unquantized: Annotated[int, Field(ge=0)] = 0
     masked: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise: Weight = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Size(Strict):

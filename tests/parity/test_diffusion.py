@@ -279,7 +279,9 @@ def test_other_steps_are_another_name_and_another_key():
         change(chosen, ["d-ar"], guidance=2.0)
 
 
-def test_a_run_with_other_steps_is_another_row(folder, load, data: Path, tmp_path: Path):
+def test_a_run_with_other_steps_is_another_row(
+    folder, load, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     load("flowmo-lo")
     golden = load_golden("flowmo-lo")
     entry = {
@@ -313,3 +315,8 @@ def test_a_run_with_other_steps_is_another_row(folder, load, data: Path, tmp_pat
     own, other = (read_run(out / name) for name in ("small", "small@steps-2"))
     assert own.record.key != other.record.key
     assert main([*command[:-4], "--out", str(out), "-t", "jpeg-q50", "--guidance", "0.5"]) == 2
+    checked = ["check", "small", "--random-weights", "--registry", str(registry)]
+    capsys.readouterr()
+    assert main([*checked, "--decoder-steps", "1"]) == 0
+    assert capsys.readouterr().out.startswith("small@steps-1: ok (")
+    assert main(["check", "jpeg-q50", "--decoder-steps", "1"]) == 2

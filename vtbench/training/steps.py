@@ -58,7 +58,7 @@ def reconstruct(
     if not isinstance(model, ConvNetwork | TitokNetwork):
         raise RegistryError(f"{tokenizer.spec.name}: no way to train a {type(model).__name__}")
     if model.moments:
-        mean, log_variance = model.compute_moments(batch)
+        mean, log_variance = (part.float() for part in model.compute_moments(batch))
         log_variance = log_variance.clamp(-30, 4)
         divergence = mean.square() + log_variance.exp() - 1 - log_variance
         noise = torch.randn(mean.shape, generator=generator).to(mean)
@@ -71,7 +71,8 @@ def reconstruct(
         inner = getattr(model.quantizer, "quantizer", None)
         passed = vectors if inner is not None else smooth(model.quantizer, vectors)
         return Reconstruction(model.decode_vectors(passed))
-    done = quantize(model.quantizer, vectors)
+    with torch.autocast(vectors.device.type, enabled=False):
+        done = quantize(model.quantizer, vectors.float())
     penalties = {"commitment": done.commitment, "entropy": done.balance}
     return Reconstruction(model.decode_vectors(done.vectors), penalties, done.choices)
 

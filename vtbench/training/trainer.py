@@ -113,6 +113,7 @@ class Trainer:
             if isinstance(module, ResidualBlock):
                 # Blocks begin as the identity (Zhang et al. 2019, Fixup).
                 nn.init.zeros_(module.conv2.weight)
+        self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
         self.model.train().requires_grad_(True)
         books = [module for module in self.model.modules() if isinstance(module, Codebook)]
@@ -124,7 +125,7 @@ class Trainer:
         learned = [p for p in self.model.parameters() if p.requires_grad]
         # A short memory of the second moment: no norms tame a sudden gradient.
         self.optimizer = torch.optim.AdamW(
-            learned, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=1e-3
+            learned, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=1e-3, fused=True
         )
         self.pictures = Pictures(recipe)
         self.step, self.seconds = 0, 0.0
@@ -164,11 +165,14 @@ class Trainer:
             self._freeze()
         batch = self.pictures.make_batch(self.step).to(self.device) * (high - low) + low
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
-        done = reconstruct(
-            self.tokenizer, batch, recipe=recipe, step=self.step, generator=generator
-        )
-        terms = {"loss": reconstruction_loss(done.images, batch, recipe)}
-        terms["mse"] = (done.images - batch).detach().square().mean()
+        half = recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            done = reconstruct(
+                self.tokenizer, batch, recipe=recipe, step=self.step, generator=generator
+            )
+        images = done.images.float()
+        terms = {"loss": reconstruction_loss(images, batch, recipe)}
+        terms["mse"] = (images - batch).detach().square().mean()
         for key, value in done.penalties.items():
             terms[key] = value
             terms["loss"] = terms["loss"] + getattr(recipe, key) * value
