@@ -16,6 +16,7 @@ from vtbench.cli import main
 from vtbench.errors import OutputError, RegistryError
 from vtbench.registry import Entry, Training, load_entry
 from vtbench.suites import load_pixels, load_suite
+from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
 from vtbench.training import data, steps, trainer
 from vtbench.training.losses import edge_loss
@@ -312,6 +313,33 @@ def test_every_family_trains_and_its_adapter_loads_the_export(
     assert set(seen) <= {torch.float32}
     assert bool(seen) == (loaded.kind == "discrete")
     assert {value.dtype for value in half.model.parameters()} == {torch.float32}
+
+
+def test_tokens_without_places_begin_near_what_they_code(entry: Path, tmp_path: Path) -> None:
+    write_family(entry, "titok")
+    text = entry.read_text(encoding="utf-8").replace("tokens: 8", "tokens: 4")
+    text = text.replace("width: 16, depth: 1, heads: 2", "width: 192, depth: 2, heads: 6")
+    entry.write_text(text, encoding="utf-8")
+    loaded = load_entry(entry)
+    images = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    images = nn.functional.interpolate(images, size=(64, 64))
+    shares = []
+    for start in (
+        build_tokenizer(loaded, device="cpu", random_weights=True),
+        trainer.Trainer(loaded, loaded.training, tmp_path / "out", device="cpu").tokenizer,
+    ):
+        network = start.model.eval()
+        with torch.no_grad():
+            codes = smooth(network.quantizer, network.compute_latents(images))
+            # What part of a token's code differs from image to image.
+            shares.append(float(codes.var(dim=0).sum(dim=0).mean()))
+            changed = images.clone()
+            changed[:, :, :16, :16] = 1 - changed[:, :, :16, :16]
+            moved = smooth(network.quantizer, network.compute_latents(changed)) - codes
+        moves = moved.square().sum(dim=1).mean(dim=(0, 1))
+    assert 5 * shares[0] < shares[1]
+    # Each has its quarter: the first that where a patch was changed.
+    assert int(moves.argmax()) == 0 and moves[-1] < 0.1 * moves[0]
 
 
 def test_a_frozen_encoder_stays_and_its_features_are_normalised(

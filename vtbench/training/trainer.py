@@ -28,10 +28,10 @@ from vtbench.registry import Entry, Training
 from vtbench.tokenizers import build_tokenizer, load_adapter
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.network import NetworkTokenizer
-from vtbench.tokenizers.nn.conv import ResidualBlock
 from vtbench.tokenizers.nn.quantize import Codebook
 from vtbench.tokenizers.reference import SmallRaeNetwork
 from vtbench.training.data import Pictures, describe_sources
+from vtbench.training.initialization import initialize
 from vtbench.training.losses import reconstruction_loss
 from vtbench.training.quantization import CodebookAverage
 from vtbench.training.steps import count_masked, freeze_encoder, reconstruct
@@ -109,10 +109,7 @@ class Trainer:
         )
         self.device = self.tokenizer.device
         self.model: Any = self.tokenizer.model  # type: ignore[attr-defined]
-        for module in self.model.modules():
-            if isinstance(module, ResidualBlock):
-                # Blocks begin as the identity (Zhang et al. 2019, Fixup).
-                nn.init.zeros_(module.conv2.weight)
+        initialize(self.model, recipe.seed)
         self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
         self.model.train().requires_grad_(True)
