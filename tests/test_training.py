@@ -221,8 +221,8 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "fsq": {
         "vqgan:LlamaGen": "cosmos:CosmosImage",
-        VQ: f"{{{CONVNET}, latent: 32, width: 6}}",
-        "codebook_size: 64": "codebook_size: 64000",
+        VQ: f"{{{CONVNET}, latent: 32, width: 5}}",
+        "codebook_size: 64": "codebook_size: 4375",
     },
     "lfq": {
         "vqgan:LlamaGen": "lookup_free:OpenMagvit2",

@@ -17,9 +17,17 @@ class CosmosImage(ConvTokenizer):
     """Cosmos-Tokenizer CI (continuous, no distribution) and DI (finite scalar quantization), as
     NVIDIA/Cosmos-Tokenizer, cosmos_tokenizer/networks, builds them (https://arxiv.org/abs/2501.03575).
     Three levels; the official numbers of steps are 1 for 8×8 and 2 for 16×16. The wavelets and the
-    implicit codebook are buffers that a file may have."""
+    implicit codebook are buffers that a file may have. The quantizer's levels follow from the size of
+    the codebook: 64,000 words in the published ones, the others as the paper on finite scalar
+    quantization recommends them (https://arxiv.org/abs/2309.15505, table 1)."""
 
-    LEVELS: ClassVar[tuple[int, ...]] = (8, 8, 8, 5, 5, 5)
+    LEVELS: ClassVar[tuple[tuple[int, ...], ...]] = (
+        (8, 6, 5),
+        (8, 5, 5, 5),
+        (7, 5, 5, 5, 5),
+        (8, 8, 8, 6, 5),
+        (8, 8, 8, 5, 5, 5),
+    )
     STYLE: ClassVar[Mapping[str, Any]] = {"multipliers": (2, 4, 4), "haar": 2}
     OTHERS = r"(encoder\.patcher|decoder\.unpatcher|quantizer)\."
 
@@ -28,9 +36,11 @@ class CosmosImage(ConvTokenizer):
         """Return the scalar quantizer of a discrete entry, none for a continuous one."""
         if spec.kind == "continuous":
             return None
-        if width != len(cls.LEVELS) or spec.codebook_size != math.prod(cls.LEVELS):
+        sizes = {math.prod(levels): levels for levels in cls.LEVELS}
+        levels = sizes.get(spec.codebook_size or 0)
+        if levels is None or width != len(levels):
+            known = ", ".join(f"{size} ({len(levels)} values)" for size, levels in sizes.items())
             raise RegistryError(
-                f"{spec.name}: {len(cls.LEVELS)} values of {cls.LEVELS} levels make "
-                f"{math.prod(cls.LEVELS)} codewords; the entry has {width} and {spec.codebook_size}"
+                f"{spec.name}: {width} values make no {spec.codebook_size} codewords; known: {known}"
             )
-        return ScalarCode(cls.LEVELS)
+        return ScalarCode(levels)
