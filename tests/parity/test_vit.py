@@ -19,7 +19,7 @@ from parity.golden import (
 
 from vtbench.errors import RegistryError, WeightsMismatch
 from vtbench.records import SizePolicy
-from vtbench.tokenizers import gigatok, titok
+from vtbench.tokenizers import gigatok, mae, titok
 from vtbench.tokenizers.nn import vit
 
 POSITIONS = {
@@ -27,6 +27,7 @@ POSITIONS = {
     "titok-bl64-vae": ("decoder.positional_embedding", r"detokenizer\.positions"),
     "bsq-vit-18": ("decoder.positional_embedding", r"decoder\.positions"),
     "gigatok-b-l": ("s2to1encoder.positional_embedding", r"tokenizer\.grid_places"),
+    "mae": ("decoder_pos_embed", "decoder_positions"),
 }
 """A tensor's official name, and ours."""
 
@@ -46,6 +47,8 @@ def load(golden, tmp_path):
         ("bsq-vit-18", {"vit": {"heads": 1}}, ["latents", "pixels", "indices"]),
         ("gigatok-b-l", {"encoder": {"heads": 1}}, ["latents", "pixels", "indices"]),
         ("gigatok-b-l", {"decoder": {"epsilon": 1e-2}}, ["pixels"]),
+        ("mae", {"encoder": {"heads": 1}}, ["latents", "pixels"]),
+        ("mae", {"decoder": {"epsilon": 1e-2}}, ["pixels"]),
     ],
 )
 def test_a_wrong_plan_does_not_pass(name, changes, wrong, tmp_path):
@@ -81,11 +84,39 @@ def test_the_likeliest_word_is_not_the_mean_of_all(tmp_path, monkeypatch):
     assert compare(tokenizer, golden) == ["pixels"]
 
 
-def test_patches_have_their_channels_last_in_titok_alone(tmp_path, monkeypatch):
-    golden = load_golden("titok-bl64-vae")
+@pytest.mark.parametrize("name, module", [("titok-bl64-vae", titok), ("mae", vit)])
+def test_patches_have_their_channels_last_in_titok_and_mae(name, module, tmp_path, monkeypatch):
+    golden = load_golden(name)
     tokenizer = load(golden, tmp_path)
-    monkeypatch.setattr(titok, "join_patches", lambda p, grid, **_: vit.join_patches(p, grid))
+    join = vit.join_patches
+    monkeypatch.setattr(module, "join_patches", lambda p, grid, **_: join(p, grid))
     assert compare(tokenizer, golden) == ["pixels"]
+
+
+def test_pixels_are_normalised_for_mae_and_back(tmp_path, monkeypatch):
+    golden = load_golden("mae")
+    tokenizer = load(golden, tmp_path)
+    monkeypatch.setattr(mae, "IMAGENET", ((0.5,) * 3,) * 2)
+    assert compare(tokenizer, golden) == ["latents", "pixels"]
+
+
+def test_the_class_token_is_part_of_the_code(tmp_path):
+    golden = load_golden("mae")
+    tokenizer = load(golden, tmp_path)
+    with torch.inference_mode():
+        code = tokenizer.encode(derive_images(golden["input"]["shape"], (0.0, 1.0)))
+        images = tokenizer.decode(code)
+        assert code.latents is not None and code.tokens == (1 + 4 * 4,)
+        lacking = code.latents.clone()
+        lacking[..., 0] = 0
+        gap = tokenizer.decode(dataclasses.replace(code, latents=lacking)) - images
+    assert gap.abs().max() > 0.1 * images.std()
+
+
+def test_tokens_that_nothing_reads_must_be_in_the_file(tmp_path):
+    path = write_checkpoint(load_golden("mae"), tmp_path / "official.pt", mask_token=None)
+    with pytest.raises(WeightsMismatch, match="missing mask"):
+        load_tokenizer(load_golden("mae"), path)
 
 
 def test_means_of_rows_first_do_not_pass(tmp_path, monkeypatch):
@@ -144,6 +175,9 @@ def test_a_file_that_does_not_fit_is_refused_by_name(name, tmp_path):
         ("gigatok-b-l", {"size": SizePolicy(fixed=(48, 48), policy="resize")}, "power of two"),
         ("bsq-vit-18", {"codebook_size": 1000}, "18 bits make 262144"),
         ("bsq-vit-18", {"downsample": 16}, "downsample is 16, but the plan makes it 8"),
+        ("mae", {"downsample": 16}, "downsample is 16, but the plan makes it None"),
+        ("mae", {"latent_channels": 32}, "latent_channels is 32, but the plan makes it 64"),
+        ("mae", {"size": SizePolicy(fixed=(64, 72), policy="resize")}, r"got \(64, 72\)"),
     ],
 )
 def test_an_entry_that_contradicts_its_plan_is_refused(name, change, message):
@@ -159,6 +193,7 @@ def test_an_entry_that_contradicts_its_plan_is_refused(name, change, message):
         ("titok-s128", {"pixels": {"latent": 32}}, r"pixels\.multipliers: Field required"),
         ("titok-s128", {"encoder": {"width": 64, "depth": 1, "heads": 5}}, "5 heads cannot share"),
         ("bsq-vit-18", {"registers": 4}, r"options\.config\.registers: Extra"),
+        ("mae", {"decoder": {"width": 6, "depth": 1, "heads": 2}}, r"decoder\.width: .* of 4"),
     ],
 )
 def test_a_plan_that_is_none_is_refused(name, change, message):

@@ -132,7 +132,7 @@ def test_heads_must_share_the_width():
         vit.VitPlan(width=24, depth=1, heads=5)
 
 
-FAMILIES = ("titok", "bsq-vit", "gigatok")
+FAMILIES = ("titok", "bsq-vit", "gigatok", "mae")
 ENTRIES = {name: entry for name, entry in load_registry().items() if entry.family in FAMILIES}
 
 
@@ -144,16 +144,20 @@ def shrink(entry: Entry, folder: Path) -> Entry:
         config[part] = {"width": 64, "depth": 2, "heads": 2}
     for part in {"pixels", "conv"} & set(config):
         config[part] = {"channels": 32, "multipliers": [1, 1, 1, 1, 1], "latent": 32}
+    if entry.family == "mae":  # whose code is as wide as its encoder
+        fields["latent_channels"] = config["encoder"]["width"]
     path = folder / f"{entry.name}.yaml"
     path.write_text(json.dumps(fields | {"size": {"fixed": [64, 64], "policy": "resize"}}))
     return load_entry(path)
 
 
 def test_the_entries_are_there():
-    assert len(ENTRIES) == 17
+    assert len(ENTRIES) == 19
 
 
-@pytest.mark.parametrize("name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36", "gigatok-s-b"])
+@pytest.mark.parametrize(
+    "name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36", "gigatok-s-b", "mae-vit-l-pixels"]
+)
 def test_the_contract_holds(name, tmp_path):
     tokenizer = build_tokenizer(shrink(ENTRIES[name], tmp_path), random_weights=True)
     photos = [pictures.rocket(), pictures.coffee()]
@@ -170,6 +174,7 @@ def test_the_contract_holds(name, tmp_path):
         ("bsq-vit-18", 64, 18),
         ("bsq-vit-36", 64, 36),
         ("gigatok-xl-xxl", 16, 14),
+        ("mae-vit-l-pixels-gan", 17, 64 * 16),
     ],
 )
 def test_a_code_has_its_tokens_and_bits(name, tokens, bits, tmp_path):
