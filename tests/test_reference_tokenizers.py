@@ -1,0 +1,126 @@
+"""The reference tokenizers that ship: what their training's logs and the published rows say of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vtbench.cli import main
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.board import Board
+from vtbench.locations import data_dir, published_dir
+from vtbench.registry import load_registry
+from vtbench.training.trainer import read_log
+
+REFERENCES = {name: e for name, e in load_registry().items() if e.family == "reference"}
+WEIGHTS = data_dir() / "weights"
+RIVALS = {
+    "ref-kl-f8": "patch-pca-f8c4",
+    "ref-kl-f16": "patch-pca-f16c16",
+    "ref-dito-f8": "patch-pca-f8c4",
+    "ref-vq-f8": "patch-vq-f8",
+    "ref-fsq-f8": "patch-vq-f8",
+    "ref-vq-f16": "patch-vq-f16",
+}
+"""The linear tokenizer of the same downsampling and as many bits: what a network must be worth."""
+
+Value = Callable[[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def value() -> Value:
+    """Return the published numbers by name and key."""
+    board: Board = read_board(published_dir("embedded"))
+    lines = {line.name: line for line in board.lines}
+
+    def find(name: str, key: str) -> float:
+        number = lines[name].cells[key].value
+        assert number is not None, (name, key)
+        return number
+
+    return find
+
+
+def test_all_are_small() -> None:
+    assert REFERENCES
+    sizes = [(WEIGHTS / f"{name}.safetensors").stat().st_size for name in REFERENCES]
+    assert sum(sizes) < 40_000_000
+    assert all(0.5e6 <= (entry.parameters or 0) <= 4e6 for entry in REFERENCES.values())
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_log_is_that_of_the_recipe(name: str) -> None:
+    entry = REFERENCES[name]
+    recipe = entry.training
+    assert recipe is not None
+    lines = [
+        json.loads(line)
+        for line in (WEIGHTS / f"{name}.log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert (WEIGHTS / f"{name}.svg").read_bytes().startswith(b"<?xml")
+    assert lines[0]["kind"] == "sources"
+    last = [line for line in lines if line["kind"] == "held-out"][-1]
+    assert last["step"] == recipe.steps
+    trained = [line["mse"] for line in lines if line["kind"] == "train"]
+    third = len(trained) // 3
+    # It has flattened: the last third gained little beside the first two.
+    middle, end = (sum(part) / third for part in (trained[third:-third], trained[-third:]))
+    start = sum(trained[:third]) / third
+    assert end <= middle < start and middle - end < 0.5 * (start - end)
+    if entry.codebook_size is not None:
+        (use,) = (line for line in lines if line["kind"] == "use")
+        assert use["codebook"] >= 0.6
+    row = f"| `{name}` | {entry.parameters:,} | {recipe.steps:,} |"
+    table = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    (told,) = (line for line in table.splitlines() if line.startswith(row))
+    assert f"| {last['psnr_db']:.2f} |" in told
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_contract_holds(name: str, dtype: str) -> None:
+    assert main(["check", name, "--dtype", dtype, "--device", "cpu"]) == 0
+
+
+def test_the_shipped_recipe_lowers_the_loss(tmp_path: Path) -> None:
+    command = ["train-reference", "ref-vq-f8", "--steps", "200", "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in read_log(tmp_path)]
+    first, last = (line["loss"] for line in lines if line["kind"] == "train")
+    assert last < 0.5 * first
+    content = (tmp_path / "ref-vq-f8.safetensors").read_bytes()
+    shipped = REFERENCES["ref-vq-f8"].weights
+    assert shipped is not None
+    assert hashlib.sha256(content).hexdigest() != shipped.sha256  # 200 steps are not the recipe
+
+
+@pytest.mark.parametrize("name", sorted(set(RIVALS) & set(REFERENCES)))
+def test_a_network_beats_the_linear_tokenizer_of_its_rate(name: str, value: Value) -> None:
+    rival = RIVALS[name]
+    assert value(name, "rate.bits") <= 1.01 * value(rival, "rate.bits")
+    psnr = "reconstruction.psnr_db"
+    assert value(name, psnr) >= value(rival, psnr) + 1.5
+    for key in ("reconstruction.ssim", "reconstruction.ms_ssim", "text.ned"):
+        assert value(name, key) > value(rival, key), key
+    assert value(name, "text.cer") < value(rival, "text.cer")
+
+
+def test_quality_is_in_the_order_that_the_field_knows(value: Value) -> None:
+    psnr, cer = "reconstruction.psnr_db", "text.cer"
+    assert value("ref-kl-f8", psnr) >= 26
+    assert value("ref-vq-f8", psnr) >= 23.5
+    # A smaller downsampling factor is better, and text is what dies first beyond 8.
+    for finer, coarser in (("ref-vq-f8", "ref-vq-f16"), ("ref-kl-f8", "ref-kl-f16")):
+        assert value(finer, psnr) > value(coarser, psnr)
+        assert value(finer, cer) < value(coarser, cer)
+    # Vectors beat words at the same factor.
+    for vectors, words in (
+        ("ref-kl-f8", ("ref-vq-f8", "ref-fsq-f8")),
+        ("ref-kl-f16", ("ref-vq-f16",)),
+    ):
+        for name in words:
+            assert value(vectors, psnr) > value(name, psnr)
