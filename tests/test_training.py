@@ -315,6 +315,22 @@ def test_every_family_trains_and_its_adapter_loads_the_export(
     assert {value.dtype for value in half.model.parameters()} == {torch.float32}
 
 
+def test_dc_ae_begins_all_but_linear(entry: Path, tmp_path: Path) -> None:
+    loaded = write_family(entry, "dc-ae")
+    latents = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    bends = []
+    for start in (
+        build_tokenizer(loaded, device="cpu", random_weights=True),
+        trainer.Trainer(loaded, loaded.training, tmp_path / "out", device="cpu").tokenizer,
+    ):
+        with torch.no_grad():
+            there, back, middle = (
+                start.model.eval().decode(z).sample for z in (latents, -latents, 0 * latents)
+            )
+        bends.append(float(((there + back) / 2 - middle).norm() / (there - back).norm()))
+    assert bends[1] < 0.25 < 0.5 < bends[0]
+
+
 def test_tokens_without_places_begin_near_what_they_code(entry: Path, tmp_path: Path) -> None:
     write_family(entry, "titok")
     text = entry.read_text(encoding="utf-8").replace("tokens: 8", "tokens: 4")
@@ -340,6 +356,20 @@ def test_tokens_without_places_begin_near_what_they_code(entry: Path, tmp_path: 
     assert 5 * shares[0] < shares[1]
     # Each has its quarter: the first that where a patch was changed.
     assert int(moves.argmax()) == 0 and moves[-1] < 0.1 * moves[0]
+
+
+def test_separate_layers_of_attention_begin_as_one_does(entry: Path, tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for name, more in (("one", ""), ("three", ", apart: true")):
+        write_family(entry, "titok")
+        text = entry.read_text(encoding="utf-8").replace("heads: 2", f"heads: 2{more}")
+        entry.write_text(text, encoding="utf-8")
+        loaded = load_entry(entry)
+        start = trainer.Trainer(loaded, loaded.training, tmp_path / name, device="cpu")
+        with torch.no_grad():
+            seen.append(start.model.compute_latents(images))
+    torch.testing.assert_close(*seen)
 
 
 def test_a_frozen_encoder_stays_and_its_features_are_normalised(

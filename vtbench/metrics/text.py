@@ -204,6 +204,7 @@ class RapidOcrReader:
             "Rec.model_path": str(recogniser),
             "Rec.rec_batch_num": 1,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.enable_cpu_mem_arena": True,
         }
         # An engine keeps what it was last called with, so each thread has its own.
         count = min(os.cpu_count() or 1, MAX_ENGINES)

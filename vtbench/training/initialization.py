@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +27,38 @@ LOUDER = 4.0
 MEAN = 0.45
 """About the mean value of images in [0, 1]."""
 
+OFFSET = 2.0
+"""What is added to DC-AE's last channels at first, beside which the image is small."""
+
 
 @torch.no_grad()
 def initialize(network: nn.Module, seed: int) -> None:
     """Give a network with random weights a better start: each residual block of convolutions begins as
-    the identity (Zhang et al. 2019, Fixup), and TiTok's tokens begin as if they had places."""
+    the identity (Zhang et al. 2019, Fixup), TiTok's tokens begin as if they had places, and DC-AE as
+    little more than its shortcuts."""
     for module in network.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.conv2.weight)
     if isinstance(network, TitokNetwork):
         _spread_tokens(network, torch.Generator().manual_seed(seed))
+    if type(network).__name__ == "AutoencoderDC":
+        _open_shortcuts(network)
+
+
+def _open_shortcuts(network: Any) -> None:
+    """Let the blocks of diffusers' AutoencoderDC begin as the identity, and its last norm and ReLU as
+    all but linear.
+
+    A block ends in a norm, so that what a random one adds is as large as an image, and the last norm
+    divides every place by its own contrast.
+    """
+    for name, module in network.named_modules():
+        if type(module).__name__ == "RMSNorm" and name != "decoder.norm_out":
+            nn.init.zeros_(module.weight)
+    last = next(block for block in network.decoder.up_blocks if len(block))[0]
+    nn.init.constant_(last.conv.bias, OFFSET)
+    out = getattr(network.decoder.conv_out, "conv", network.decoder.conv_out)
+    out.bias.copy_(-out.weight.flatten(1).sum(1))
 
 
 def _spread_tokens(network: TitokNetwork, generator: torch.Generator) -> None:
@@ -82,15 +105,22 @@ def _compare_and_copy(attention: Attention, generator: torch.Generator) -> None:
     part = width // attention.heads
     # A normalised token has a squared length of its width, and so of `part` in a head.
     scale = math.sqrt(SHARPNESS / math.sqrt(part))
+    if attention.apart:
+        layers = (attention.q, attention.k, attention.v)
+        weights = [layer.weight for layer in layers]
+        biases = [layer.bias for layer in layers]
+    else:
+        weights = list(attention.qkv.weight.chunk(3))
+        biases = [attention.qkv.bias]
     for head in range(attention.heads):
         basis, _ = torch.linalg.qr(torch.randn(width, part, generator=generator))
         rows = slice(head * part, (head + 1) * part)
-        for kind, size in enumerate((scale, scale, math.sqrt(COPIED))):
-            attention.qkv.weight[kind * width :][rows] = size * basis.T
+        for weight, size in zip(weights, (scale, scale, math.sqrt(COPIED)), strict=True):
+            weight[rows] = size * basis.T
         attention.out.weight[:, rows] = math.sqrt(COPIED) * basis
-    if attention.qkv.bias is not None:
-        nn.init.zeros_(attention.qkv.bias)
-    nn.init.zeros_(attention.out.bias)
+    for bias in (*biases, attention.out.bias):
+        if bias is not None:
+            nn.init.zeros_(bias)
 
 
 def _list_centres(rows: int, columns: int) -> Tensor:
