@@ -20,7 +20,13 @@ from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
 from vtbench.training import data, steps, trainer
 from vtbench.training.losses import edge_loss
-from vtbench.training.quantization import CodebookAverage, Quantized, quantize, smooth
+from vtbench.training.quantization import (
+    CodebookAverage,
+    Quantized,
+    measure_imbalance,
+    quantize,
+    smooth,
+)
 
 ENTRY = """\
 title: A small VQ
@@ -496,6 +502,23 @@ def test_training_sees_the_values_of_inference(name: str) -> None:
     (gradient,) = torch.autograd.grad(done.vectors.square().sum(), vectors)
     assert gradient.abs().max() > 0
     assert done.commitment > 0
+
+
+def test_bits_are_balanced_where_all_words_are_as_frequent() -> None:
+    every = torch.tensor(
+        [[1.0 if word >> bit & 1 else -1.0 for bit in range(6)] for word in range(64)]
+    )
+    assert float(measure_imbalance(every)) == pytest.approx(0, abs=1e-3)
+    assert float(measure_imbalance(every[:1].repeat(64, 1))) == pytest.approx(1, abs=1e-2)
+    # Each bit is half of the time 1, yet there are two words of 64.
+    assert float(measure_imbalance(torch.cat([every[:1], every[-1:]]))) == pytest.approx(
+        1 - 1 / 6, abs=1e-2
+    )
+    # More bits than are told apart at once: the mean over groups, here of a full and an empty one.
+    wide = torch.cat(
+        [every.repeat(64, 1), every.repeat_interleave(64, 0), -torch.ones(4096, 12)], 1
+    )
+    assert float(measure_imbalance(wide)) == pytest.approx(0.5, abs=1e-2)
 
 
 def test_scalars_are_what_the_quantizer_rounds() -> None:

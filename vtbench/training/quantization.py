@@ -8,6 +8,7 @@ appendix A.1); a word that hardly any vector chooses starts again as one of the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -22,12 +23,18 @@ DECAY = 0.99
 DEAD_SHARE = 0.03
 """A word chosen less often than this share of the mean word is dead."""
 
+JOINT_BITS = 12
+"""Of a lookup-free code whose words are told apart where their balance is measured."""
+
+SHARPNESS = 10.0
+"""Logit of a bit that is 1."""
+
 
 @dataclass
 class Quantized:
     """vectors: what the decoder takes, with the straight-through gradient. commitment: mean squared
     distance a value between vectors and codewords, summed over both directions where the quantizer
-    has parameters of its own; balance: how far bits are from half, 0 to 1. choices: pairs of vectors
+    has parameters of its own; balance: see `measure_imbalance`. choices: pairs of vectors
     (M×D) and the indices (M) of their words in a codebook."""
 
     vectors: Tensor
@@ -53,8 +60,31 @@ def quantize(quantizer: nn.Module, vectors: Tensor) -> Quantized:
         rows = surrogate.detach().permute(0, 2, 3, 1).flatten(0, 2)
         done.choices.append((rows, indices.flatten()))
     if isinstance(quantizer, BinaryCode):
-        done.balance = surrogate.mean(dim=(0, 2, 3)).square().mean() / quantizer.scale**2
+        rows = surrogate.permute(0, 2, 3, 1).flatten(0, 2) / quantizer.scale
+        done.balance = measure_imbalance(rows)
     return done
+
+
+def measure_imbalance(bits: Tensor) -> Tensor:
+    """Return the share of their entropy that M×D bits lack (−1 to 1, by their signs one and the other
+    value), a scalar in [0, 1]; 0 where all words of D bits are as frequent.
+
+    The entropy is that of the mean over the M of the words' probabilities, after lookup-free
+    quantization (Yu et al. 2024, MAGVIT-v2, https://arxiv.org/abs/2310.05737), each bit a soft sign.
+    Of more than `JOINT_BITS`, as many at once, and the mean over such groups.
+    """
+    groups = [bits[:, at : at + JOINT_BITS] for at in range(0, bits.shape[1], JOINT_BITS)]
+    missing = bits.new_zeros(())
+    for group in groups:
+        chances = torch.sigmoid(SHARPNESS * group)
+        words = torch.ones_like(chances[:, :1])
+        for column in chances.unbind(dim=1):
+            share = column[:, None]
+            words = torch.cat([words * (1 - share), words * share], dim=1)
+        mean = words.mean(dim=0)
+        entropy = -(mean * mean.clamp_min(1e-12).log()).sum()
+        missing = missing + 1 - entropy / (group.shape[1] * math.log(2))
+    return missing / len(groups)
 
 
 def smooth(quantizer: nn.Module, vectors: Tensor) -> Tensor:
