@@ -180,10 +180,10 @@ class Training(Strict):
     The loss is mse + l1 · mean |error| + edges · mean |error of gradients| over three scales, in the
     network's range, plus kl · divergence a value, commitment · distance of vectors from codewords,
     entropy · the share of their entropy that bits lack. unquantized: steps before the quantizer comes
-    in. masked: share of the steps, the first, in which an encoder learns to fill in masked patches; after
-    them it is frozen, and the decoder alone learns. noise: τ of what is added to the frozen encoder's
-    normalised features then, for each image of a deviation |N(0, τ²)|. precision: of the network's
-    matrix products and convolutions; weights, quantizers and losses are float32 in either.
+    in. masked: share of the steps, the first, in which an encoder learns to fill in masked patches;
+    after them it is frozen, and the decoder alone learns. noise: τ of what is added to the frozen
+    encoder's normalised features then, for each image of a deviation |N(0, τ²)|. precision: of the
+    network's matrix products and convolutions; weights, quantizers and losses are float32 in either.
     """
 
     seed: int
