@@ -6,16 +6,21 @@ Exit 0: everything that was asked for exists. 1: some of it failed, each listed 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import vtbench
 from vtbench import locations
 from vtbench.errors import ResultsError, UnknownName, VtbenchError, WeightsError
+
+if TYPE_CHECKING:
+    from vtbench.plan import Variant
 
 EMBEDDED = "embedded"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -37,24 +42,6 @@ data_option = click.option(
     metavar="DIR",
     help="A folder with suites/ and manifests/ of your own. Repeatable.",
 )
-posterior_option = click.option(
-    "--posterior",
-    type=click.Choice(["mode", "sample"]),
-    default="mode",
-    show_default=True,
-    help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
-)
-decoder_steps_option = click.option(
-    "--decoder-steps", type=click.IntRange(min=1), help="Of diffusion decoders: another row."
-)
-guidance_option = click.option(
-    "--guidance", type=click.FloatRange(1, 100), help="Of diffusion decoders: another row."
-)
-size_policy_option = click.option(
-    "--size-policy",
-    type=click.Choice(["resize", "tile"]),
-    help="How a network of one size sees others. Default: the entry's; the other one is another row.",
-)
 weights_option = click.option(
     "--weights",
     "weights",
@@ -72,6 +59,48 @@ source_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
+VARIANT_OPTIONS = (
+    click.option(
+        "--posterior",
+        type=click.Choice(["mode", "sample"]),
+        default="mode",
+        show_default=True,
+        help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
+    ),
+    click.option(
+        "--size-policy",
+        type=click.Choice(["resize", "tile"]),
+        help="How a network of one size sees others. Default: the entry's; the other is another row.",
+    ),
+    click.option(
+        "--decoder-steps", type=click.IntRange(min=1), help="Of diffusion decoders: another row."
+    ),
+    click.option(
+        "--guidance", type=click.FloatRange(1, 100), help="Of diffusion decoders: another row."
+    ),
+)
+
+
+def variant_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that make another row of an entry, as its argument `variant`."""
+
+    @functools.wraps(command)
+    def collect(
+        *,
+        posterior: str,
+        size_policy: str | None,
+        decoder_steps: int | None,
+        guidance: float | None,
+        **others: Any,
+    ) -> None:
+        from vtbench.plan import Variant
+
+        command(variant=Variant(posterior, size_policy, decoder_steps, guidance), **others)
+
+    decorated: Callable[..., None] = collect
+    for option in reversed(VARIANT_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,10 +147,7 @@ def cli() -> None:
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
 @click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
-@posterior_option
-@size_policy_option
-@decoder_steps_option
-@guidance_option
+@variant_options
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task, into scratch.")
@@ -140,10 +166,7 @@ def run(
     device: str,
     dtype: str | None,
     ocr: str | None,
-    posterior: str,
-    size_policy: str | None,
-    decoder_steps: int | None,
-    guidance: float | None,
+    variant: Variant,
     crop: str | None,
     batch_size: str,
     limit: int | None,
@@ -175,14 +198,7 @@ def run(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     chosen = choose_entries(registry, names, families, local)
-    chosen = deviate(
-        chosen,
-        names,
-        posterior=posterior,
-        size_policy=size_policy,
-        decoder_steps=decoder_steps,
-        guidance=guidance,
-    )
+    chosen = deviate(chosen, names, variant)
     partial = limit is not None or (tasks != () and set(tasks) != set(known_tasks))
     default = locations.scratch_dir if partial else locations.local_dir
     folder = out or default(suite.name)
@@ -205,9 +221,7 @@ def run(
         fresh=fresh,
         weights=local,
         skipped=chosen.skipped,
-        selective=bool(
-            names or families or posterior == "sample" or size_policy or decoder_steps or guidance
-        ),
+        selective=bool(names or families or variant.changes),
     )
     with Progress(request) as progress:
         outcomes = run_suite(request, progress)
@@ -263,10 +277,7 @@ def _print_board(folder: Path) -> None:
 @click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
-@posterior_option
-@size_policy_option
-@decoder_steps_option
-@guidance_option
+@variant_options
 @registry_option
 @weights_option
 def reconstruct(
@@ -275,10 +286,7 @@ def reconstruct(
     out: Path,
     device: str,
     dtype: str,
-    posterior: str,
-    size_policy: str | None,
-    decoder_steps: int | None,
-    guidance: float | None,
+    variant: Variant,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -293,14 +301,7 @@ def reconstruct(
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
-    chosen = deviate(
-        chosen,
-        split,
-        posterior=posterior,
-        size_policy=size_policy,
-        decoder_steps=decoder_steps,
-        guidance=guidance,
-    )
+    chosen = deviate(chosen, split, variant)
 
     from vtbench.progress import silence_libraries
     from vtbench.sheet import reconstruct_pictures
@@ -375,10 +376,7 @@ def show(
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @click.option("--random-weights", is_flag=True, help="The architecture alone, without its weights.")
-@posterior_option
-@size_policy_option
-@decoder_steps_option
-@guidance_option
+@variant_options
 @registry_option
 @weights_option
 def check(
@@ -386,10 +384,7 @@ def check(
     device: str,
     dtype: str,
     random_weights: bool,
-    posterior: str,
-    size_policy: str | None,
-    decoder_steps: int | None,
-    guidance: float | None,
+    variant: Variant,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
@@ -411,14 +406,7 @@ def check(
         chosen = Chosen(choose_architectures(registry, wanted), ())
     else:
         chosen = choose_entries(registry, wanted, (), local)
-    chosen = deviate(
-        chosen,
-        wanted,
-        posterior=posterior,
-        size_policy=size_policy,
-        decoder_steps=decoder_steps,
-        guidance=guidance,
-    )
+    chosen = deviate(chosen, wanted, variant)
 
     from vtbench.errors import ContractError, RegistryError
     from vtbench.progress import silence_libraries

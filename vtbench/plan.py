@@ -125,23 +125,30 @@ def change_entries(
     return Chosen(tuple(entries), (*chosen.skipped, *others))
 
 
-def deviate(
-    chosen: Chosen,
-    named: Collection[str],
-    *,
-    posterior: str,
-    size_policy: str | None,
-    decoder_steps: int | None = None,
-    guidance: float | None = None,
-) -> Chosen:
-    """Return what was chosen as `--posterior`, `--size-policy`, `--decoder-steps` and `--guidance`
-    change it; see `change_entries`."""
-    if posterior == "sample":
+@dataclass(frozen=True)
+class Variant:
+    """What a command line changes of the entries it chose (`--posterior`, `--size-policy`,
+    `--decoder-steps`, `--guidance`); each change makes another row."""
+
+    posterior: str = "mode"
+    size_policy: str | None = None
+    decoder_steps: int | None = None
+    guidance: float | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed."""
+        return self != Variant()
+
+
+def deviate(chosen: Chosen, named: Collection[str], variant: Variant) -> Chosen:
+    """Return what was chosen as the variant changes it; see `change_entries`."""
+    if variant.posterior == "sample":
         chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
-    if size_policy is not None:
-        change = functools.partial(change_size_policy, policy=size_policy)
-        chosen = change_entries(chosen, named, size_policy, change)
-    for key, value in (("steps", decoder_steps), ("guidance", guidance)):
+    if variant.size_policy is not None:
+        change = functools.partial(change_size_policy, policy=variant.size_policy)
+        chosen = change_entries(chosen, named, variant.size_policy, change)
+    for key, value in (("steps", variant.decoder_steps), ("guidance", variant.guidance)):
         if value is not None:
             change = functools.partial(change_decoder, key=key, value=value)
             chosen = change_entries(chosen, named, f"{key}-{value}", change)

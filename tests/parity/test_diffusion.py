@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import math
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from parity.golden import adapt, compare, load_golden, load_tokenizer, write_che
 
 from vtbench.cli import main
 from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.plan import Chosen, deviate
+from vtbench.plan import Chosen, Variant, deviate
 from vtbench.records import SizePolicy
 from vtbench.registry import load_registry
 from vtbench.results import read_run
@@ -264,19 +263,18 @@ def test_other_steps_are_another_name_and_another_key():
     registry = load_registry()
     names = ("jpeg-q50", *NAMES)
     chosen = Chosen(tuple(registry[name] for name in names), ())
-    change = functools.partial(deviate, posterior="mode", size_policy=None)
-    changed = change(chosen, (), decoder_steps=10)
+    changed = deviate(chosen, (), Variant(decoder_steps=10))
     assert [entry.deviations for entry in changed.entries] == [("steps-10",)] * 3
     assert [skipped.name for skipped in changed.skipped] == ["jpeg-q50@steps-10"]
     assert changed.entries[0].sha256 != registry["flowmo-lo"].sha256
     assert changed.entries[2].options["config"] == {"steps": 10}
-    changed = change(chosen, NAMES[:2], decoder_steps=10, guidance=2.0)
+    changed = deviate(chosen, NAMES[:2], Variant(decoder_steps=10, guidance=2.0))
     assert changed.entries[1].deviations == ("steps-10", "guidance-2.0")
     assert [skipped.name for skipped in changed.skipped][1:] == ["d-ar@guidance-2.0"]
     # What an entry has anyway is no deviation.
-    assert change(chosen, (), decoder_steps=25).entries[0] == registry["flowmo-lo"]
+    assert deviate(chosen, (), Variant(decoder_steps=25)).entries[0] == registry["flowmo-lo"]
     with pytest.raises(RegistryError, match=r"d-ar: guidance 2.0: its options.config has none"):
-        change(chosen, ["d-ar"], guidance=2.0)
+        deviate(chosen, ["d-ar"], Variant(guidance=2.0))
 
 
 def test_a_run_with_other_steps_is_another_row(
