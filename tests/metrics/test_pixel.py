@@ -55,6 +55,7 @@ def flat(side: int, level: int) -> Tensor:
 PAIRS = {
     "photo 64": (photo("astronaut", 64, 64, 100), noisy(photo("astronaut", 64, 64, 100), 12)),
     "photo 256": (photo("astronaut", 256, 256), blurred(photo("astronaut", 256, 256))),
+    "photo large": (photo("astronaut", 400, 512), blurred(photo("astronaut", 400, 512))),
     "photo odd": (photo("astronaut", 301, 451), blurred(photo("astronaut", 301, 451))),
     "random 64": (random_image(64, 64, 1), random_image(64, 64, 2)),
     "random 171×200": (random_image(171, 200, 3), noisy(random_image(171, 200, 3), 40)),
@@ -181,6 +182,16 @@ def test_small_images_have_no_ssim() -> None:
     assert pixel.ssim(least, least) is not None
     assert pixel.ms_ssim(random_image(160, 300, 0), random_image(160, 300, 1)) is None
     assert pixel.ms_ssim(random_image(161, 161, 0), random_image(161, 161, 1)) is not None
+
+
+def test_slabs_side_by_side_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = photo("astronaut", 400, 512)
+    assert original[0, 0].numel() > 1.2 * pixel._SEVERAL
+    together = pixel.ssim_and_ms_ssim(original, blurred(original))
+    monkeypatch.setattr(pixel, "_open_pool", None)  # calling it would fail
+    monkeypatch.setattr(pixel, "_SEVERAL", 10**9)
+    alone = pixel.ssim_and_ms_ssim(original, blurred(original))
+    assert [value.tolist() for value in together] == [value.tolist() for value in alone]
 
 
 @pytest.mark.parametrize(
