@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError
 
 from vtbench.errors import OutputError, ResultsError
-from vtbench.files import sha256_bytes, write_atomic
+from vtbench.files import read_bounded, sha256_bytes, write_atomic
 from vtbench.locations import without_paths
 from vtbench.metrics.rate import Histogram, Unit, token_entropy
 from vtbench.records import Kind, State
-from vtbench.registry import Strict
+from vtbench.registry import Name, RunName, Strict
 
 SCHEMA_VERSION = 3
 
@@ -94,7 +95,7 @@ _Model = TypeVar("_Model", bound=Strict)
 class TokenizerRecord(Strict):
     """What was run: the entry's digest and facts, and the hashes of the weights actually loaded."""
 
-    name: str
+    name: Name
     title: str
     family: str
     kind: Kind
@@ -114,7 +115,7 @@ class SuiteRecord(Strict):
     """Which protocol: the suite's name, version and digest, and its manifest's: null where no
     manifest pins the pixels, which then are known by the rows' sha256 alone."""
 
-    name: str
+    name: Name
     version: int
     sha256: str
     manifest_sha256: str | None
@@ -203,7 +204,7 @@ class RunRecord(Strict):
     """run.json. key: digest of everything that changes a number, for reuse of own results."""
 
     schema_version: Literal[3]
-    run: str
+    run: RunName
     key: str
     suite: SuiteRecord
     tokenizer: TokenizerRecord
@@ -228,14 +229,14 @@ class RunRecord(Strict):
 class Skipped(Strict):
     """A registry entry that was not run, and why."""
 
-    name: str
+    name: RunName
     reason: Told
 
 
 class PanelItem(Strict):
     """One picture of the side-by-side panel: originals/<n>.png, <run>/panel/<n>.png."""
 
-    n: int
+    n: Annotated[int, Field(ge=0)]
     id: str
     task: str
     width: int
@@ -246,7 +247,7 @@ class SuiteFolder(Strict):
     """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
 
     schema_version: Literal[3]
-    name: str
+    name: Name
     version: int
     title: str
     description: str
@@ -259,6 +260,12 @@ class SuiteFolder(Strict):
     skipped: tuple[Skipped, ...]
     cut_from: dict[str, str] = Field(default_factory=dict)
     """Images that share a picture file, each with the first of its file: one draw of a bootstrap."""
+
+
+MAX_JSON_BYTES = 16 * 2**20
+MAX_PARQUET_BYTES = 2**30
+MAX_PICTURE_BYTES = 8 * 2**20
+"""Larger files of a results folder are refused unread: they may come from a stranger."""
 
 
 @dataclass(frozen=True)
@@ -350,10 +357,7 @@ def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
     import pyarrow.parquet as parquet
 
     path = folder / CODES
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+    content = _read_parquet_file(path)
     if sha256_bytes(content) != record.sha256:
         raise ResultsError(f"{path}: not the counts that run.json was written with (edited?)")
     try:
@@ -378,6 +382,13 @@ def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
         ):
             raise ResultsError(f"{path}: its counts are not those of the codebooks of run.json")
     return tuple(codes)
+
+
+def _read_parquet_file(path: Path) -> bytes:
+    try:
+        return read_bounded(path, max_bytes=MAX_PARQUET_BYTES, raise_as=ResultsError)
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: cannot be read (no such file)") from None
 
 
 def encode_rows(rows: Sequence[Row]) -> bytes:
@@ -408,10 +419,10 @@ def read_record(folder: Path) -> RunRecord:
 
 def _read_json(path: Path, model: type[_Model]) -> _Model:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=ResultsError))
     except FileNotFoundError:
         raise ResultsError(f"{path} does not exist: not a result folder") from None
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path}: cannot be read ({error})") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
@@ -436,10 +447,7 @@ def read_run(folder: Path) -> Run:
 
     record = read_record(folder)
     path = folder / "images.parquet"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
+    content = _read_parquet_file(path)
     if sha256_bytes(content) != record.rows_sha256:
         raise ResultsError(f"{path}: not the rows that run.json was written with (edited?)")
     try:
@@ -449,6 +457,7 @@ def read_run(folder: Path) -> Run:
     if table.column_names != list(ROW_COLUMNS):
         raise ResultsError(f"{path}: its columns are not those of schema {SCHEMA_VERSION}")
     rows: tuple[Row, ...] = tuple(table.to_pylist())
+    _check_places(path, rows)
     ids = [row["id"] for row in rows]
     if len(set(ids)) != len(ids):
         raise ResultsError(f"{path}: an image appears twice")
@@ -468,6 +477,19 @@ def read_run(folder: Path) -> Run:
     ):
         raise ResultsError(f"{path}: the images' code lengths are not those of {CODES}")
     return Run(record, rows, folder, codes)
+
+
+def _check_places(path: Path, rows: Sequence[Row]) -> None:
+    """Raise ResultsError for a row without id, or whose task or subset is no name."""
+    for row in rows:
+        if not isinstance(row["id"], str):
+            raise ResultsError(f"{path}: a row without an id")
+        for key in ("task", "subset"):
+            if row[key] is not None and not _PLACE.fullmatch(str(row[key])):
+                raise ResultsError(f"{path}: {row['id']!r}: {key} {row[key]!r} is no name")
+
+
+_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -33,7 +33,7 @@ from vtbench.images import (
 from vtbench.locations import data_dir
 from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
 from vtbench.records import Preprocess, Sample
-from vtbench.registry import Strict, describe_invalid, load_yaml
+from vtbench.registry import MAX_NAME, Strict, Subset, describe_invalid, load_yaml
 
 TASKS: dict[str, str] = {
     "reconstruction": "how close is the picture",
@@ -54,7 +54,7 @@ class TaskProtocol(Strict):
 class Cost(Strict):
     """Which images time is taken on, and in what batches."""
 
-    subset: str
+    subset: Subset
     batch_size: Annotated[int, Field(ge=1)]
 
 
@@ -137,7 +137,7 @@ class ManifestRow(Strict):
 
     id: Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$", max_length=255)]
     task: str
-    subset: str
+    subset: Subset
     file: str
     crop: tuple[int, int, int, int] | None
     width: Annotated[int, Field(ge=1)]
@@ -423,7 +423,7 @@ def folder_suite(folder: Path) -> Suite:
     )
     slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     name = f"images-{slug}" if slug else "images"
-    return Suite(name, protocol, tuple(samples), published=False)
+    return Suite(name[:MAX_NAME], protocol, tuple(samples), published=False)
 
 
 def load_pixels(sample: Sample) -> RGB8:

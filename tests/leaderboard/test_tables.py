@@ -227,9 +227,8 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
     folder = write_suite(title=NASTY, skipped=(results.Skipped(name="s", reason=NASTY),))
     own = _failed(rows())
     own[5]["error"] = NASTY
-    name = "a&b_c%<i>|"
-    write_run(folder, name, own, tokenizer__title=NASTY, tokenizer__family=NASTY)
-    write_run(folder, "=cmd", tokenizer__title="=1+1", missing={"cer": NASTY})
+    write_run(folder, "a", own, tokenizer__title=NASTY, tokenizer__family="a&b_c%<i>|")
+    write_run(folder, "cmd", tokenizer__title="=1+1", missing={"cer": NASTY})
     files = {key: value.decode() for key, value in render_board(folder).items()}
     page = _Page(files["leaderboard.html"])
     assert page.tags.count("script") == 1  # the page's own
@@ -238,7 +237,7 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
     markdown = files["leaderboard.md"]
     assert "<" not in markdown
     for line in markdown.splitlines():
-        if line.startswith("| a&amp;b"):
+        if line.startswith("| a |") and "%" in line:
             assert r"a&amp;b\_c%&lt;i&gt;\|" in line
             assert line.replace(r"\|", "").count("|") in (
                 header.count("|")
@@ -248,7 +247,7 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
     latex = files["leaderboard.tex"]
     assert r"a\&b\_c\%\textless{}i\textgreater{}\textbar{}" in latex
     rows_of = list(csv.DictReader(io.StringIO(files["leaderboard.csv"])))
-    assert name in {row["run"] for row in rows_of}
+    assert "a&b_c%<i>|" in {row["family"] for row in rows_of}
     assert next(r for r in rows_of if "cmd" in r["run"])["title"] == "'=1+1"
 
 
