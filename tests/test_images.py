@@ -35,6 +35,34 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert (images.load_rgb8(path) == np.rot90(RGB, k=-1)).all()
 
 
+def test_postscript_is_no_image_and_starts_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = tmp_path / "called"
+    gs = tmp_path / "bin" / "gs"
+    gs.parent.mkdir()
+    gs.write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(gs.parent), prepend=":")
+    path = tmp_path / "holiday.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(file) run\n%%EOF\n"
+    )
+    with pytest.raises(ImageError, match=r"not an image of a format that is read \(AVIF, BMP"):
+        images.load_rgb8(path)
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("format", ["PCX", "TGA", "ICO", "DDS", "SGI", "PDF", "EPS"])
+def test_a_format_that_no_ending_names_is_no_image(tmp_path: Path, format: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, format)
+    path = tmp_path / "a.png"
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(ImageError, match="not an image of a format that is read"):
+        images.load_rgb8(path)
+
+
 def test_alpha_is_composited_over_white(tmp_path: Path) -> None:
     rgba = np.dstack([RGB, np.zeros((20, 30), np.uint8)])
     rgba[:10, :, 3] = 255

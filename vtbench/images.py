@@ -34,10 +34,24 @@ RGB8 = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 """A picture of more pixels is refused before it is decoded (decompression bombs)."""
 
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".gif", ".ppm"}
-)
-"""File endings that `vtbench run --images` takes for pictures."""
+SUFFIXES: dict[str, str] = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".jp2": "JPEG2000",
+    ".avif": "AVIF",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+}
+"""File endings that `vtbench run --images` takes for pictures, with Pillow's name of the format."""
+
+FORMATS = tuple(sorted(set(SUFFIXES.values())))
+"""The formats that are opened, whatever a file's ending says. Pillow knows some thirty more; one of
+them, EPS, is a program that it hands to Ghostscript."""
 
 
 CROPS: dict[str, str] = {
@@ -61,25 +75,30 @@ CROPS: dict[str, str] = {
 
 
 def load_rgb8(
-    source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, upright: bool = True
+    source: Path | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = True,
+    formats: tuple[str, ...] = FORMATS,
 ) -> RGB8:
     """Return the picture in a file, or in an open binary file, as uint8 H×W×3 RGB as it is seen.
 
     EXIF orientation is applied, unless not `upright`: most published evaluations ignore it. Gray is
     replicated to three channels. Palettes are expanded. Alpha is composited over white. 16-bit gray
     is scaled by 255/65535 and rounded half up. CMYK and the other colour modes go through Pillow's
-    conversion; an embedded ICC profile is not applied (the code values are the picture). Raises
-    ImageError for a file that is no image, is truncated, is animated, is larger than `max_pixels`,
-    or has float samples.
+    conversion; an embedded ICC profile is not applied (the code values are the picture). A file of
+    another format than `formats` is no image, whatever its ending. Raises ImageError for a file that
+    is no image, is truncated, is animated, is larger than `max_pixels`, or has float samples.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     path = source if isinstance(source, Path) else getattr(source, "name", "image data")
     try:
         with warnings.catch_warnings():
-            # The size is checked below, before any pixel is decoded, and refused in our words.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            # Of damaged EXIF and of large pictures; the size is checked below, before any pixel is
+            # decoded, and refused in our words.
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=formats) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
                         f"{path}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
@@ -87,9 +106,10 @@ def load_rgb8(
                 if (frames := getattr(image, "n_frames", 1)) > 1:
                     raise ImageError(f"{path}: animated ({frames} frames); save the one you mean")
                 image.load()
-                return _as_rgb8(ImageOps.exif_transpose(image) if upright else image, path)
+                return _as_rgb8(_turn_upright(image) if upright else image, path)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image that Pillow can read") from error
+        known = ", ".join(formats)
+        raise ImageError(f"{path}: not an image of a format that is read ({known})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: more than {max_pixels:,} pixels") from error
     except FileNotFoundError as error:
@@ -97,6 +117,31 @@ def load_rgb8(
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's decoders raise all of these for damaged files.
         raise ImageError(f"{path}: cannot be decoded ({error})") from error
+
+
+def _turn_upright(image: Any) -> Any:
+    """Return the picture turned as its EXIF orientation says; as it is where that cannot be read.
+
+    Pillow's `exif_transpose` writes all tags anew as well and fails on one that has nothing to do
+    with pixels.
+    """
+    from PIL import ExifTags, Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # a damaged EXIF block raises what it likes; the samples are whole
+        return image
+    turn = turns.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _as_rgb8(image: Any, path: object) -> RGB8:
