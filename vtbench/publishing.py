@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtbench.errors import ResultsError
-from vtbench.files import write_atomic
+from vtbench.files import resolve_below, write_atomic
 from vtbench.leaderboard.tables import render_board, write_board
 from vtbench.locations import published_dir
-from vtbench.results import RunRecord, read_runs, read_suite_folder
+from vtbench.results import (
+    RunRecord,
+    list_run_files,
+    list_suite_files,
+    read_known_files,
+    read_runs,
+    read_suite_folder,
+)
 
 
 def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
     """Copy a folder's runs to the published one, render its board, and say what was done.
 
     Every run must be complete, without failures, of the suite's own protocol, with pinned weights,
-    and made by committed code. Raises ResultsError naming the first run that is not; then nothing
-    is copied.
+    and made by committed code. Only the files that a run has are copied: regular files of bounded
+    size, pictures that decode. Raises ResultsError naming the first run or file that is not so; then
+    nothing is copied.
     """
     suite = read_suite_folder(folder)
     if not suite.pinned:
@@ -37,14 +45,19 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
             raise ResultsError(
                 f"{run.folder}: of another version of {suite.name}; measure it again"
             )
+    # Every file is read and checked before the first is written: all of it is published or nothing.
+    files = {
+        run.record.run: read_known_files(run.folder, list_run_files(run.record, suite))
+        for run in runs
+    }
+    originals = read_known_files(folder, list_suite_files(suite))
     target = target or published_dir(suite.name)
     for run in runs:
-        for source in sorted(run.folder.rglob("*")):
-            if source.is_file():
-                write_atomic(target / source.relative_to(folder), source.read_bytes())
+        for name, content in files[run.record.run].items():
+            write_atomic(resolve_below(target, f"{run.record.run}/{name}"), content)
         yield f"{run.record.run}: {run.record.n_done} images"
-    for source in [folder / "suite.json", *sorted((folder / "originals").glob("*.png"))]:
-        write_atomic(target / source.relative_to(folder), source.read_bytes())
+    for name, content in originals.items():
+        write_atomic(resolve_below(target, name), content)
     write_board(target, render_board(target))
     yield f"published {len(runs)} runs in {target}"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.errors import ResultsError
-from vtbench.files import write_atomic
+from vtbench.files import resolve_below, write_atomic
 from vtbench.leaderboard.aggregate import INCOMPLETE, read_board, suite_label
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line, Table
 from vtbench.leaderboard.footnotes import (
@@ -28,6 +28,7 @@ from vtbench.leaderboard.footnotes import (
 )
 from vtbench.locations import published_dir
 from vtbench.metrics.catalogue import SET_METRICS
+from vtbench.results import MAX_PICTURE_BYTES, read_known_files, read_suite_folder
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -81,11 +82,20 @@ def write_board(folder: Path, files: Mapping[str, bytes], *, pictures: Path | No
     pictures that the page shows are copied, so that the board can be carried away.
     """
     if pictures is not None and pictures.resolve() != folder.resolve():
-        for pattern in ("originals/*.png", "*/panel/*.png"):
-            for source in sorted(pictures.glob(pattern)):
-                write_atomic(folder / source.relative_to(pictures), source.read_bytes())
+        for name, content in _read_pictures(pictures).items():
+            write_atomic(resolve_below(folder, name), content)
     for name, content in files.items():
         write_atomic(folder / name, content)
+
+
+def _read_pictures(folder: Path) -> dict[str, bytes]:
+    """Return the pictures that a page shows, by name below the folder of results."""
+    suite = read_suite_folder(folder)
+    runs = [path.parent.name for path in sorted(folder.glob("*/run.json"))]
+    places = ["originals", *(f"{run}/panel" for run in runs)]
+    ends = (".png", ".error.png")
+    names = (f"{place}/{item.n}{end}" for place in places for item in suite.panel for end in ends)
+    return read_known_files(folder, dict.fromkeys(names, MAX_PICTURE_BYTES))
 
 
 def check_board(folder: Path, *, published: Path | None = None) -> None:
