@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vtbench import images
 from vtbench.errors import ImageError
@@ -33,6 +34,30 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: rotate 90° clockwise to see it upright
     path = _save(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
     assert (images.load_rgb8(path) == np.rot90(RGB, k=-1)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_that_of_pillow(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _save(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert (images.load_rgb8(path) == expected).all()
+
+
+def test_damaged_exif_does_not_cost_the_pixels(tmp_path: Path) -> None:
+    # A rational −1/0 and a text where numbers belong: rewriting these tags raises struct.error.
+    for exif in (
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x05\x92\x0a\0\x01\0\0\0\x1a\0\0\0\0\0\0\0"
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abcd\0\0\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+    ):
+        plain = Image.fromarray(RGB)
+        path = _save(tmp_path / "a.jpg", plain, exif=exif, quality=95)
+        expected = images.load_rgb8(_save(tmp_path / "b.jpg", plain, quality=95))
+        assert (images.load_rgb8(path) == expected).all()
 
 
 def test_postscript_is_no_image_and_starts_no_program(
@@ -60,6 +85,36 @@ def test_a_format_that_no_ending_names_is_no_image(tmp_path: Path, format: str) 
     path = tmp_path / "a.png"
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ImageError, match="not an image of a format that is read"):
+        images.load_rgb8(path)
+
+
+@pytest.mark.parametrize("format", sorted(set(images.SUFFIXES.values())))
+def test_a_damaged_file_is_an_image_error_whatever_its_decoder_raises(format: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, format)
+    whole, random = buffer.getvalue(), np.random.default_rng(5)
+    failed = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 6):
+            damaged[place] = random.integers(0, 256)
+        try:
+            images.load_rgb8(io.BytesIO(damaged[: random.integers(8, len(whole) + 1)]))
+        except ImageError:
+            failed += 1
+    assert failed > 0
+
+
+@pytest.mark.parametrize("error", [struct.error, KeyError, ZeroDivisionError, MemoryError])
+def test_what_a_decoder_raises_is_this_images_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[Exception]
+) -> None:
+    def fail(self: object) -> None:
+        raise error("of the decoder")
+
+    path = _save(tmp_path / "a.png", Image.fromarray(RGB))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(ImageError, match=rf"a.png: cannot be decoded \({error.__name__}: "):
         images.load_rgb8(path)
 
 

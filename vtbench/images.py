@@ -114,9 +114,15 @@ def load_rgb8(
         raise ImageError(f"{path}: more than {max_pixels:,} pixels") from error
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow's decoders raise all of these for damaged files.
-        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+    except ImageError:
+        raise
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be decoded ({error.strerror or error})") from error
+    except Exception as error:
+        # Pillow's decoders raise what they like for damaged files: struct.error, KeyError,
+        # ZeroDivisionError, MemoryError of a size that a header claims.
+        why = " ".join(str(error).split()) or "damaged"
+        raise ImageError(f"{path}: cannot be decoded ({type(error).__name__}: {why})") from error
 
 
 def _turn_upright(image: Any) -> Any:
