@@ -13,10 +13,10 @@ import pytest
 from mini_suite import photo
 from PIL import Image
 
-from vtbench import runner
 from vtbench.cli import main
 from vtbench.images import encode_png
-from vtbench.results import read_run, read_suite_folder
+from vtbench.results.folder import read_run, read_suite_folder
+from vtbench.runs import runner
 from vtbench.tokenizers.resample import Resample
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -254,7 +254,7 @@ def test_a_full_disk_leaves_what_was_there(
 
         return Full()
 
-    monkeypatch.setattr("vtbench.files.os.fdopen", full)
+    monkeypatch.setattr("vtbench.base.files.os.fdopen", full)
     arguments = ("run", "--suite", "mini", "--data", str(data), "-t", "identity", "--fresh")
     assert "No space left on device" in refused(capsys, *arguments)
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -337,7 +337,7 @@ def test_check_passes_and_names_a_broken_clause(
 
 INTERRUPTED = """
 import os, signal, sys
-from vtbench import runner
+from vtbench.runs import runner
 from vtbench.cli import main
 
 measure = runner.run_tokenizer
@@ -382,7 +382,7 @@ def test_published_results_of_another_schema_cost_no_board(
     published = tmp_path / "published"
     published.mkdir()
     (published / "suite.json").write_text(json.dumps({"schema_version": 1}))
-    monkeypatch.setattr("vtbench.locations.published_dir", lambda suite: published)
+    monkeypatch.setattr("vtbench.base.locations.published_dir", lambda suite: published)
     assert run_mini(data, "-t", "identity") == 0
     said = capsys.readouterr().err
     assert "published results are not shown beside" in said and "schema version 1" in said

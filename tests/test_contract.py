@@ -10,8 +10,8 @@ import torch
 from mini_suite import photo
 from torch import Tensor
 
-from vtbench.errors import ContractError
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import ContractError
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.contract import check_contract
 

@@ -14,10 +14,10 @@ from PIL import Image
 from torchvision import transforms
 
 from vtbench import images
-from vtbench.errors import ImageError
+from vtbench.base.errors import ImageError
+from vtbench.base.locations import data_dir
+from vtbench.base.records import Preprocess
 from vtbench.images import RGB8, load_rgb8, preprocess_rgb8
-from vtbench.locations import data_dir
-from vtbench.records import Preprocess
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "adm_crop.json").read_text())
 FILTERS = {

@@ -23,9 +23,18 @@ import pytest
 from mini_suite import photo
 from PIL import Image
 
-from vtbench import batches, datasets
+from vtbench.base.errors import DataMissing, ImageError, SuiteError
+from vtbench.base.records import Preprocess, Sample
 from vtbench.cli import main
-from vtbench.datasets import (
+from vtbench.images import encode_png, pixel_sha256
+from vtbench.registry.entries import load_registry
+from vtbench.results.folder import read_run
+from vtbench.results.rows import Row
+from vtbench.runs.request import Request
+from vtbench.runs.runner import run_suite
+from vtbench.suites import batches
+from vtbench.suites import copies as datasets
+from vtbench.suites.copies import (
     HubFiles,
     Source,
     locate_source,
@@ -34,14 +43,7 @@ from vtbench.datasets import (
     parse_sources,
     sort_for_reading,
 )
-from vtbench.errors import DataMissing, ImageError, SuiteError
-from vtbench.images import encode_png, pixel_sha256
-from vtbench.plan import Request
-from vtbench.records import Preprocess, Sample
-from vtbench.registry import load_registry
-from vtbench.results import Row, read_run
-from vtbench.runner import run_suite
-from vtbench.suites import attach_data, load_pixels, load_suite
+from vtbench.suites.suites import attach_data, load_pixels, load_suite
 
 SUITE = """\
 title: Small photographs
@@ -620,11 +622,11 @@ import gc
 import sys
 from pathlib import Path
 import torch
-from vtbench import batches
-from vtbench.plan import Request
-from vtbench.registry import load_registry
-from vtbench.runner import run_suite
-from vtbench.suites import attach_data, load_suite
+from vtbench.suites import batches
+from vtbench.runs.request import Request
+from vtbench.registry.entries import load_registry
+from vtbench.runs.runner import run_suite
+from vtbench.suites.suites import attach_data, load_suite
 
 def resident():
     # What is free but not given back to the system is no growth.

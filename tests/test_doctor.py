@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from vtbench.cli import main
-from vtbench.doctor import examine_weights, switched_off
-from vtbench.fetching import choose_weights, suite_weights
-from vtbench.metric_weights import MetricWeights, metric_weights
+from vtbench.commands.doctor import examine_weights, switched_off
+from vtbench.commands.fetch import choose_weights, suite_weights
 from vtbench.metrics.catalogue import METRICS
-from vtbench.suites import load_suite
+from vtbench.suites.suites import load_suite
+from vtbench.weights.metrics import MetricWeights, metric_weights
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_the_embedded_suite_lacks_lpips_and_one_fetch_brings_it(
 
 def test_what_is_off_is_what_a_run_then_misses(data: Path) -> None:
     """The mutant: a suite whose weights the doctor forgets would show the metric as missing."""
-    from vtbench.measure import Meter
+    from vtbench.runs.meter import Meter
 
     suite = load_suite("mini", [data])
     off = switched_off(suite, examine_weights(metric_weights().values(), verify=False))
@@ -79,11 +79,11 @@ def test_a_wheel_that_is_not_here_is_pips_to_bring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: elsewhere)
+    monkeypatch.setattr("vtbench.weights.metrics.find_spec", lambda _: elsewhere)
     said = report(capsys, "--suite", "embedded")
     assert "off: lpips_alex, lpips_vgg, dists, cer, wer, ned" in said
     assert '`pip install --force-reinstall "rapidocr==3.10.*"` brings rapidocr' in said
-    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: None)
+    monkeypatch.setattr("vtbench.weights.metrics.find_spec", lambda _: None)
     assert re.search(r"rapidocr +missing", report(capsys, "--suite", "embedded"))
 
 

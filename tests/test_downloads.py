@@ -15,18 +15,20 @@ from types import MappingProxyType
 import pytest
 from hub_server import COMMIT, HubServer
 
-from vtbench import downloads, fetching, metric_weights
+from vtbench.base.errors import OutputError, WeightsMismatch, WeightsMissing
 from vtbench.cli import main
-from vtbench.downloads import fetch_metric_weights
-from vtbench.errors import OutputError, WeightsMismatch, WeightsMissing
-from vtbench.metric_weights import (
+from vtbench.commands import fetch as fetching
+from vtbench.registry.entries import load_entry
+from vtbench.weights import downloads
+from vtbench.weights import metrics as metric_weights
+from vtbench.weights.downloads import fetch_metric_weights
+from vtbench.weights.entries import check_hashes, find_weights
+from vtbench.weights.metrics import (
     MetricWeights,
     check_metric_weights,
     find_metric_weights,
     needed_weights,
 )
-from vtbench.registry import load_entry
-from vtbench.weights import check_hashes, find_weights
 
 CONTENT = bytes(range(256)) * 5000
 HUB_FILES = {"config.json": b'{"a": 1}', "model.safetensors": CONTENT[:3000]}
@@ -177,7 +179,7 @@ def test_no_server_and_no_room(hub: HubServer, monkeypatch: pytest.MonkeyPatch) 
     hub.files["net.pth"] = CONTENT
     catalogue_of(monkeypatch, net=at(f"{hub.url}/net.pth", CONTENT))
     usage = shutil.disk_usage(Path.cwd())._replace(free=1000)
-    monkeypatch.setattr("vtbench.downloads.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("vtbench.weights.downloads.shutil.disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match="1280000 bytes to come, 1000 free"):
         fetch_metric_weights(entry("net"))
 
@@ -420,7 +422,7 @@ def test_the_shipped_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_malformed_catalogue_names_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
 ) -> None:
-    from vtbench.errors import RegistryError
+    from vtbench.base.errors import RegistryError
 
     (tmp_path / "metric_weights.yaml").write_text(text)
     monkeypatch.setattr(metric_weights, "data_dir", lambda: tmp_path)
@@ -429,7 +431,7 @@ def test_a_malformed_catalogue_names_the_line(
 
 
 def test_a_hub_file_that_leaves_its_repository_is_refused(tmp_path: Path) -> None:
-    from vtbench.errors import RegistryError
+    from vtbench.base.errors import RegistryError
 
     text = ENTRY.format(name="one").replace("config.json,", "../../config.json,")
     (tmp_path / "one.yaml").write_text(text)
@@ -438,7 +440,7 @@ def test_a_hub_file_that_leaves_its_repository_is_refused(tmp_path: Path) -> Non
 
 
 def test_links_where_they_can_be(tmp_path: Path) -> None:
-    from vtbench.weights_folder import pack_weights
+    from vtbench.weights.folder import pack_weights
 
     source = tmp_path / "source"
     source.write_bytes(CONTENT)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 
 from vtbench import images
-from vtbench.errors import ImageError
-from vtbench.records import SizePolicy
+from vtbench.base.errors import ImageError
+from vtbench.base.records import SizePolicy
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,42 +14,32 @@ import vtbench
 
 PACKAGE = Path(vtbench.__file__).parent
 
-LAYERS = [
-    {"errors", "records", "locations", "files", "statistics"},
+FLOORS = [
+    {"base"},
     {"images"},
     {"registry"},
-    {"weights", "metrics", "metric_weights", "weights_folder", "datasets", "suites", "results"},
-    {"downloads", "pickles"},
-    {"tokenizers", "leaderboard", "sets", "measure", "environment", "memory"},
-    {"batches", "plan"},
-    {"panel", "provenance"},
-    {"runner", "sheet", "listing", "validation", "publishing", "training"},
-    {
-        "comparison",
-        "manifests",
-        "fetching",
-        "pins",
-        "quarantine",
-        "conversion",
-        "doctor",
-        "reproduction",
-    },
-    {"progress"},
+    {"weights"},
+    {"metrics", "tokenizers"},
+    {"suites", "results"},
+    {"runs", "leaderboard", "training"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
-"""From the bottom up: a module imports from its own layer or from one below."""
+"""From the bottom up: a room imports from its own floor or from one below."""
 
 FORBIDDEN = {
-    "metrics": {"tokenizers", "results", "suites", "registry"},
-    "tokenizers": {"results", "leaderboard", "metrics", "measure", "suites"},
-    "leaderboard": {"tokenizers", "measure", "runner", "weights"},
-    "results": {"suites", "weights"},
-    "training": {"suites", "metrics", "measure", "results"},
+    "metrics": {"tokenizers"},
+    "tokenizers": {"metrics"},
+    "results": {"suites"},
+    "suites": {"results"},
+    "leaderboard": {"runs", "training"},
+    "runs": {"leaderboard", "training"},
+    "training": {"suites", "metrics", "runs", "results"},
 }
-"""Beyond the layers: rooms that must not know of each other."""
+"""Beyond the floors: rooms that must not know of each other."""
 
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 
 
 def _modules() -> list[Path]:
@@ -72,8 +63,8 @@ def _imported(path: Path) -> set[str]:
     return rooms
 
 
-def test_every_room_has_a_layer() -> None:
-    assert {_room(path) for path in _modules()} - {"__init__"} <= set(RANK)
+def test_every_room_has_a_floor() -> None:
+    assert {_room(path) for path in _modules()} - {"__init__"} <= set(FLOOR)
 
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -82,8 +73,29 @@ def test_imports_point_down(path: Path) -> None:
     if room == "__init__":  # the package's front door: `load` reaches for what it needs when called
         return
     for imported in _imported(path) - {room}:
-        assert RANK[imported] <= RANK[room], f"{room} imports {imported}, which is above it"
+        assert FLOOR[imported] <= FLOOR[room], f"{room} imports {imported}, which is above it"
         assert imported not in FORBIDDEN.get(room, set()), f"{room} must not know {imported}"
+
+
+def _imported_modules(path: Path) -> set[Path]:
+    """Return the files of the package that a file imports, also within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vtbench"):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("vtbench")]
+        for name in names:
+            place = PACKAGE.parent.joinpath(*name.split("."))
+            found |= {p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()}
+    return found - {path, PACKAGE / "__init__.py"}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {path: _imported_modules(path) for path in _modules()}
+    order = graphlib.TopologicalSorter(graph)
+    order.prepare()  # raises CycleError with the files of the circle
 
 
 @pytest.mark.parametrize(

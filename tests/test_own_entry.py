@@ -13,10 +13,10 @@ import torch
 import yaml
 from mini_suite import photo
 
+from vtbench.base.locations import registry_dir
 from vtbench.cli import main
 from vtbench.images import encode_png, to_float, to_rgb8, to_uint8
-from vtbench.locations import registry_dir
-from vtbench.results import read_run
+from vtbench.results.folder import read_run
 
 TINY = {
     "block_out_channels": [32, 64],
@@ -155,7 +155,7 @@ def test_a_network_of_one_size_sees_tiles_if_asked(
 def test_a_run_of_unpinned_weights_is_not_published(
     own: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vtbench.environment.commit", lambda: ("0" * 40, False))
+    monkeypatch.setattr("vtbench.runs.environment.commit", lambda: ("0" * 40, False))
     suite = ["run", "--suite", "mini", "--data", str(data), "--registry", str(own / "registry")]
     for name, out in (("identity", "pinned"), ("my-vae", "unpinned")):
         assert main([*suite, "-t", name, "--out", out, "--device", "cpu"]) == 0

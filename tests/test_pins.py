@@ -10,11 +10,11 @@ import pytest
 import yaml
 from hub_server import COMMIT, HubServer
 
+from vtbench.base.errors import RegistryError
 from vtbench.cli import main
-from vtbench.errors import RegistryError
-from vtbench.pins import write_pin
-from vtbench.registry import load_entry
-from vtbench.weights import is_pinned
+from vtbench.commands.pin import write_pin
+from vtbench.registry.entries import load_entry
+from vtbench.weights.entries import is_pinned
 
 FILES = {"vae/config.json": b'{"a": 1}', "vae/model.safetensors": b"large", "README.md": b"x"}
 HASHES = {
@@ -161,17 +161,17 @@ def test_what_cannot_be_edited_is_refused_and_left(tmp_path: Path) -> None:
 def test_the_catalogue_of_the_metrics_can_be_pinned(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vtbench import metric_weights
+    from vtbench.weights import metrics as metric_weights
 
     shipped = metric_weights.catalogue_path().read_text(encoding="utf-8")
     catalogue = tmp_path / "metric_weights.yaml"
     catalogue.write_text(shipped.replace("google/siglip-so400m-patch14-384", "some-lab/one"))
     hub.repositories["some-lab/one"] = {"config.json": b"{}", "model.safetensors": b"w"}
-    monkeypatch.setattr("vtbench.pins.catalogue_path", lambda: catalogue)
+    monkeypatch.setattr("vtbench.commands.pin.catalogue_path", lambda: catalogue)
     entry = metric_weights.metric_weights()["siglip-so400m"]
     weights = entry.weights.model_copy(update={"repo": "some-lab/one"})
     changed = {"siglip-so400m": entry.model_copy(update={"weights": weights})}
-    monkeypatch.setattr("vtbench.pins.metric_weights", lambda: changed)
+    monkeypatch.setattr("vtbench.commands.pin.metric_weights", lambda: changed)
     assert main(["pin", "siglip-so400m", "--update"]) == 0
     after = yaml.safe_load(catalogue.read_text())
     assert after["siglip-so400m"]["weights"]["revision"] == COMMIT

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
-from vtbench.leaderboard.tables import CHECKED, format_cell, render_board, usual_n
-from vtbench.locations import published_dir
-from vtbench.registry import load_registry
-from vtbench.suites import load_suite
+from vtbench.leaderboard.footnotes import usual_n
+from vtbench.leaderboard.tables import CHECKED, render_board
+from vtbench.leaderboard.words import format_cell
+from vtbench.registry.entries import load_registry
+from vtbench.suites.suites import load_suite
 
 FOLDER = published_dir("embedded")
 QUALITY = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from vtbench.base.locations import data_dir, published_dir
 from vtbench.cli import main
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
-from vtbench.locations import data_dir, published_dir
-from vtbench.registry import load_registry
+from vtbench.registry.entries import load_registry
 from vtbench.training.trainer import read_log
 
 REFERENCES = {name: e for name, e in load_registry().items() if e.family == "reference"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.cli import main
-from vtbench.errors import NotReleased, RegistryError, UnknownName
-from vtbench.registry import load_entry, load_registry, load_unreleased
+from vtbench.registry.entries import load_entry, load_registry, load_unreleased
 
 GOOD = """\
 title: A thing

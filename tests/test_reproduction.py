@@ -9,19 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from vtbench.base.errors import RegistryError
 from vtbench.cli import main
-from vtbench.errors import RegistryError
+from vtbench.commands.reproduce import MEASURED_AS, Measured, compare, resolve_protocol
 from vtbench.leaderboard.board import Cell
 from vtbench.metrics.catalogue import METRICS
-from vtbench.registry import (
-    Entry,
-    PublishedProtocol,
-    Reported,
-    load_entry,
-    load_registry,
-    published_protocols,
-)
-from vtbench.reproduction import MEASURED_AS, Measured, compare, resolve_protocol
+from vtbench.registry.entries import Entry, load_entry, load_registry
+from vtbench.registry.published_protocols import PublishedProtocol, Reported, published_protocols
 
 PROTOCOL: dict[str, Any] = {
     "source": "A paper, Table 1",

@@ -10,26 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtbench import results
-from vtbench.errors import OutputError, ResultsError
-from vtbench.files import sha256_bytes, write_atomic
+from vtbench.base.errors import OutputError, ResultsError
+from vtbench.base.files import sha256_bytes, write_atomic
 from vtbench.metrics.rate import Histogram, add_histograms, code_length, count_tokens
-from vtbench.results import (
-    ROW_COLUMNS,
+from vtbench.results.codes import encode_codes
+from vtbench.results.folder import read_run, read_runs, write_run
+from vtbench.results.partial import PartialRows
+from vtbench.results.rows import ROW_COLUMNS, Row, encode_rows
+from vtbench.results.schema import (
     Environment,
     Failure,
     MetricRecord,
-    PartialRows,
     Protocol,
-    Row,
     RunRecord,
     SuiteRecord,
     TokenizerRecord,
-    encode_codes,
-    encode_rows,
-    read_run,
-    read_runs,
-    write_run,
 )
 
 
@@ -296,7 +291,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_no_path_of_the_machine_is_written(tmp_path: Path) -> None:
     reason = "lpips-alex needs a.pth in /home/somebody/.cache/torch: run `vtbench fetch lpips-alex`"
-    told = results.MetricRecord(version=1, state="missing", reason=reason)
+    told = MetricRecord(version=1, state="missing", reason=reason)
     assert told.reason == "lpips-alex needs a.pth in …/torch: run `vtbench fetch lpips-alex`"
-    failure = results.Failure(id="a", error="/home/somebody/a.png: not an image")
+    failure = Failure(id="a", error="/home/somebody/a.png: not an image")
     assert "somebody" not in failure.error and "a.png" in failure.error

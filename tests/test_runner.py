@@ -17,16 +17,25 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vtbench import measure, runner
-from vtbench.errors import RegistryError, SuiteError
+from vtbench.base.errors import RegistryError, SuiteError
+from vtbench.base.locations import data_dir
+from vtbench.base.records import Spec
 from vtbench.images import encode_png, pixel_sha256, to_uint8
-from vtbench.locations import data_dir
-from vtbench.plan import Chosen, Request, change_entries, change_size_policy, sample_posterior
-from vtbench.records import Spec
-from vtbench.registry import load_registry
-from vtbench.results import Row, read_run, read_suite_folder
-from vtbench.runner import Outcome, run_suite
-from vtbench.suites import folder_suite, load_suite
+from vtbench.registry.entries import load_registry
+from vtbench.results.folder import read_run, read_suite_folder
+from vtbench.results.rows import Row
+from vtbench.runs import meter as measure
+from vtbench.runs import runner
+from vtbench.runs.request import (
+    Chosen,
+    Request,
+    change_entries,
+    change_size_policy,
+    sample_posterior,
+)
+from vtbench.runs.runner import Outcome, run_suite
+from vtbench.suites.image_folder import folder_suite
+from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.resample import Resample

@@ -14,25 +14,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtbench import metric_weights, sets
-from vtbench.errors import SuiteError
-from vtbench.files import sha256_file
+from vtbench.base.errors import SuiteError
+from vtbench.base.files import sha256_file
+from vtbench.base.locations import cache_dir
 from vtbench.images import encode_png, to_float, to_uint8
 from vtbench.leaderboard.aggregate import read_board
-from vtbench.leaderboard.tables import render_csv, render_markdown
-from vtbench.locations import cache_dir
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.markdown import render_markdown
 from vtbench.metrics.distribution import Moments, frechet_distance, kernel_distance
 from vtbench.metrics.features import VITS, cosine_similarity
 from vtbench.metrics.inception import FidInceptionV3
 from vtbench.metrics.vit import Shape, VisionTransformer
-from vtbench.plan import Request
-from vtbench.registry import load_registry
-from vtbench.results import RunRecord, read_run
-from vtbench.runner import Outcome, run_suite
-from vtbench.sets import FeatureSets, SetRun
-from vtbench.suites import change_crop, load_pixels, load_suite, parse_crop
+from vtbench.registry.entries import load_registry
+from vtbench.results.folder import read_run
+from vtbench.results.schema import RunRecord
+from vtbench.runs import set_features as sets
+from vtbench.runs.request import Request
+from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.set_features import FeatureSets, SetRun
+from vtbench.suites.crops import change_crop, parse_crop
+from vtbench.suites.suites import load_pixels, load_suite
 from vtbench.tokenizers import build_tokenizer
-from vtbench.weights import WeightFiles
+from vtbench.weights import metrics as metric_weights
+from vtbench.weights.entries import WeightFiles
 
 DIM = 2
 KEYS = ("rfid", "kid", "rfid@clean-fid", "inception_score", "dinov2_cos")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vtbench.statistics import (
+from vtbench.base.statistics import (
     EXACT_UNITS,
     RESAMPLES,
     Bootstrap,

@@ -13,10 +13,11 @@ import pytest
 from mini_suite import photo, write_suite
 from PIL import Image
 
-from vtbench.errors import ImageError, SuiteError, UnknownName
+from vtbench.base.errors import ImageError, SuiteError, UnknownName
+from vtbench.commands.show import write_protocol
 from vtbench.images import encode_png
-from vtbench.listing import write_protocol
-from vtbench.suites import Suite, folder_suite, load_pixels, load_suite, suite_paths
+from vtbench.suites.image_folder import folder_suite
+from vtbench.suites.suites import Suite, load_pixels, load_suite, suite_paths
 
 
 def test_embedded_suite_is_what_it_says() -> None:

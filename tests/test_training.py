@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vtbench import images as pixels
+from vtbench.base.errors import OutputError, RegistryError
 from vtbench.cli import main
-from vtbench.errors import OutputError, RegistryError
-from vtbench.registry import Entry, Training, load_entry
-from vtbench.suites import load_pixels, load_suite
+from vtbench.registry.entries import Entry, load_entry
+from vtbench.registry.recipe import Training
+from vtbench.suites.suites import load_pixels, load_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
 from vtbench.training import data, steps, trainer

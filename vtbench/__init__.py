@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vtbench.base.version import __version__
+
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
@@ -30,7 +31,7 @@ def load(
     """
     from pathlib import Path
 
-    from vtbench.registry import load_registry
+    from vtbench.registry.entries import load_registry
     from vtbench.tokenizers import build_tokenizer
 
     entries = load_registry([Path(registry)] if registry else [])

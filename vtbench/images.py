@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.errors import ImageError
-from vtbench.records import Preprocess, SizePolicy
+from vtbench.base.errors import ImageError
+from vtbench.base.records import Preprocess, SizePolicy
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from vtbench import results
 from vtbench.metrics.rate import Histogram
-from vtbench.results import ROW_COLUMNS, Row
+from vtbench.results import folder as result_folder
+from vtbench.results.rows import ROW_COLUMNS, Row
+from vtbench.results.schema import Failure, RunRecord, SuiteFolder
 
 DIGEST = "5" * 64
 METRICS = ("psnr_db", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg", "contrast_transfer")
@@ -81,7 +82,7 @@ def write_suite(tmp_path: Path) -> Callable[..., Path]:
     """Return a writer of suite.json into a new folder below tmp_path."""
 
     def write(name: str = "suite", **changes: Any) -> Path:
-        suite = results.SuiteFolder(
+        suite = SuiteFolder(
             schema_version=3,
             name="tiny",
             version=1,
@@ -94,7 +95,7 @@ def write_suite(tmp_path: Path) -> Callable[..., Path]:
             panel=(),
             skipped=(),
         )
-        results.write_suite_folder(tmp_path / name, suite.model_copy(update=changes))
+        result_folder.write_suite_folder(tmp_path / name, suite.model_copy(update=changes))
         return tmp_path / name
 
     return write
@@ -114,7 +115,7 @@ def write_run() -> Callable[..., Path]:
         **changes: Any,
     ) -> Path:
         rows = make_rows() if rows is None else rows
-        failures = [results.Failure(id=r["id"], error=r["error"]) for r in rows if r["error"]]
+        failures = [Failure(id=r["id"], error=r["error"]) for r in rows if r["error"]]
         reasons = missing or {}
         record: dict[str, Any] = {
             "schema_version": 3,
@@ -183,9 +184,7 @@ def write_run() -> Callable[..., Path]:
             for parent in parents:
                 target = target[parent]
             target[last] = value
-        results.write_run(
-            folder / name, results.RunRecord.model_validate(record), rows, codes=codes
-        )
+        result_folder.write_run(folder / name, RunRecord.model_validate(record), rows, codes=codes)
         return folder / name
 
     return write

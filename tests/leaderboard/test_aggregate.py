@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from vtbench.errors import ResultsError
+from vtbench.base.errors import ResultsError
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Cell
 from vtbench.metrics.rate import add_histograms, code_length, count_tokens

@@ -10,11 +10,11 @@ import sys
 import pytest
 from scipy import stats
 
+from vtbench.base.errors import ResultsError, UnknownName, VtbenchError
+from vtbench.base.locations import published_dir
 from vtbench.cli import main
-from vtbench.comparison import compare_runs, describe_comparison
-from vtbench.errors import ResultsError, UnknownName, VtbenchError
-from vtbench.locations import published_dir
-from vtbench.results import read_run
+from vtbench.leaderboard.comparison import compare_runs, describe_comparison
+from vtbench.results.folder import read_run
 
 PUBLISHED = published_dir("embedded")
 QUALITY = {

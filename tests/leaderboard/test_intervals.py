@@ -11,12 +11,15 @@ import re
 import numpy as np
 import pytest
 
-from vtbench import results
-from vtbench.errors import ResultsError
+from vtbench.base.errors import ResultsError
+from vtbench.base.statistics import Bootstrap, find_intervals, seed_of
 from vtbench.leaderboard import tables
 from vtbench.leaderboard.aggregate import aggregate, read_board
-from vtbench.leaderboard.tables import find_front, render_board, render_csv, render_markdown
-from vtbench.statistics import Bootstrap, find_intervals, seed_of
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.markdown import render_markdown
+from vtbench.leaderboard.tables import render_board
+from vtbench.leaderboard.words import find_front
+from vtbench.results.folder import Run, read_runs
 
 IMAGES = {"reconstruction": 12, "detail": 9, "text": 10}
 NOISE = np.random.default_rng(5).gamma(2.0, 1.0, (12,)).round(3)
@@ -168,10 +171,7 @@ def test_a_board_of_few_images_has_no_intervals(write_suite, write_run):
 
 def test_bytes_do_not_follow_the_order_of_rows_and_runs(folder):
     board = read_board(folder)
-    backwards = [
-        results.Run(run.record, run.rows[::-1], run.folder)
-        for run in reversed(results.read_runs(folder))
-    ]
+    backwards = [Run(run.record, run.rows[::-1], run.folder) for run in reversed(read_runs(folder))]
     again = aggregate(board.suite, backwards)
     assert render_csv(again, None) == render_csv(board, None)
     assert render_markdown(again, None) == render_markdown(board, None)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtbench import results
 from vtbench.cli import main
 from vtbench.images import encode_png
+from vtbench.results.schema import PanelItem
 
 PNG = encode_png(np.zeros((8, 8, 3), np.uint8))
-PANEL = (results.PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8),)
+PANEL = (PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8),)
 PICTURES = ("originals/0.png", "good/panel/0.png", "good/panel/0.error.png")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from vtbench.leaderboard import tables
 from vtbench.leaderboard.aggregate import read_board
-from vtbench.leaderboard.tables import render_csv, render_markdown
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.markdown import render_markdown
 
 SHIFTS = {0: 0.0, 1: 0.5, 2: -0.2}
 

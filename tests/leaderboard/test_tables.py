@@ -11,22 +11,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from vtbench import results
-from vtbench.errors import ResultsError
+from vtbench.base.errors import ResultsError
 from vtbench.leaderboard import tables
 from vtbench.leaderboard.aggregate import aggregate, read_board
-from vtbench.leaderboard.tables import (
-    CHECKED,
-    check_board,
-    find_front,
-    render_board,
-    render_csv,
-    render_latex,
-    render_markdown,
-    terminal_table,
-    write_board,
-)
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.latex import render_latex
+from vtbench.leaderboard.markdown import render_markdown
+from vtbench.leaderboard.tables import CHECKED, check_board, render_board, write_board
+from vtbench.leaderboard.terminal import terminal_table
+from vtbench.leaderboard.words import find_front
 from vtbench.metrics.rate import count_tokens
+from vtbench.results.folder import Run, read_runs
+from vtbench.results.schema import PanelItem, Skipped
 
 NASTY = "<script>alert(1)</script> a|b_c & 50% `x` $y$"
 DOTS = "LPIPS (vgg) needs vgg.pth in /home/someone/.cache: run `vtbench fetch lpips-vgg`"
@@ -56,9 +52,9 @@ def folder(write_suite, write_run, rows):
     """Return two tokenizers, a codec, a sanity row, a failed and a limited run."""
     folder = write_suite(
         skipped=(
-            results.Skipped(name="x", reason="not here: run `vtbench fetch x`"),
-            results.Skipped(name="y", reason="not here: run `vtbench fetch y`"),
-            results.Skipped(name="z", reason="gated"),
+            Skipped(name="x", reason="not here: run `vtbench fetch x`"),
+            Skipped(name="y", reason="not here: run `vtbench fetch y`"),
+            Skipped(name="z", reason="gated"),
         )
     )
     write_run(folder, "vq", missing={"lpips_alex": "gone", "lpips_vgg": DOTS})
@@ -224,7 +220,7 @@ class _Page(HTMLParser):
 
 
 def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows):
-    folder = write_suite(title=NASTY, skipped=(results.Skipped(name="s", reason=NASTY),))
+    folder = write_suite(title=NASTY, skipped=(Skipped(name="s", reason=NASTY),))
     own = _failed(rows())
     own[5]["error"] = NASTY
     write_run(folder, "a", own, tokenizer__title=NASTY, tokenizer__family="a&b_c%<i>|")
@@ -256,17 +252,14 @@ def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
     assert first == render_board(folder)
     assert {*CHECKED, "leaderboard-rate-psnr.svg"} <= set(first)
     board = read_board(folder)
-    backwards = [
-        results.Run(run.record, run.rows[::-1], run.folder)
-        for run in reversed(results.read_runs(folder))
-    ]
+    backwards = [Run(run.record, run.rows[::-1], run.folder) for run in reversed(read_runs(folder))]
     again = aggregate(board.suite, backwards)
     for render in (render_markdown, render_csv, render_latex):
         assert render(again, None) == render(board, None)
 
 
 def test_the_page_fetches_nothing_and_shows_the_panel(write_suite, write_run):
-    item = results.PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8)
+    item = PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8)
     folder = write_suite(panel=(item,))
     write_run(folder, "a")
     write_run(folder, "b")

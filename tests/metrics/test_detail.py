@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from vtbench import images
-from vtbench.errors import ImageError
+from vtbench.base.errors import ImageError
 from vtbench.metrics.detail import contrast_transfer, mtf50, transfer_curve
 
 SIDE = 96

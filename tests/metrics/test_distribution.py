@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vtbench.errors import TooFewImages
+from vtbench.base.errors import TooFewImages
 from vtbench.metrics import distribution
 from vtbench.metrics.distribution import (
     Moments,

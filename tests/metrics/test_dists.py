@@ -14,8 +14,8 @@ import torchvision
 from torch import Tensor
 from torchmetrics.functional.image import dists as torchmetrics_dists
 
-from vtbench.errors import WeightsMismatch, WeightsMissing
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
 from vtbench.metrics.dists import CHANNELS, MIN_SIDE, STAGES, Dists
 
 # float32 features and, in the others, float32 moments: E[xy] − E[x]·E[y] cancels.

@@ -12,8 +12,8 @@ from mini_suite import photo
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from vtbench.errors import VtbenchError, WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import VtbenchError, WeightsMismatch
+from vtbench.base.files import sha256_file
 from vtbench.metrics.faces import FaceFeatures, show
 
 MATRIX = np.random.default_rng(0).standard_normal((3 * 14 * 14, 512)).astype(np.float32) / 24

@@ -27,8 +27,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from vtbench.errors import WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.files import sha256_file
 from vtbench.metrics.features import VITS, VitFeatures, VitRecipe, cosine_similarity, show
 from vtbench.metrics.vit import (
     CLIP_L14_336,

@@ -12,8 +12,8 @@ import torch
 from mini_suite import photo
 from torch import Tensor, nn
 
-from vtbench.errors import WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.files import sha256_file
 from vtbench.metrics import inception
 from vtbench.metrics.inception import (
     FidInceptionV3,

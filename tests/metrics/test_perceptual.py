@@ -14,11 +14,11 @@ import torch
 import torchvision
 from torch import Tensor
 
-from vtbench.errors import WeightsMismatch, WeightsMissing
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
 from vtbench.images import to_float, to_rgb8
-from vtbench.metric_weights import UrlWeights, get_metric_weights
 from vtbench.metrics.perceptual import MIN_SIDE, Lpips, check_backbone
+from vtbench.weights.metrics import UrlWeights, get_metric_weights
 
 # float32 sums over the feature maps; both run the same code on the same machine.
 TOLERANCE = 1e-6
@@ -192,6 +192,6 @@ def test_heads_that_the_package_would_leave_random_are_noticed(
     for name in ("alex.pth", "vgg.pth"):
         (other / name).write_bytes(b"other")
     elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: elsewhere)
+    monkeypatch.setattr("vtbench.weights.metrics.find_spec", lambda _: elsewhere)
     with pytest.raises(WeightsMismatch, match="pip install lpips"):
         open_lpips("alex", backbones["alex"])

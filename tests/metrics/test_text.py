@@ -12,17 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from vtbench.errors import UnknownName, WeightsMismatch, WeightsMissing
+from vtbench.base.errors import UnknownName, WeightsMismatch, WeightsMissing
 from vtbench.images import RGB8
-from vtbench.metric_weights import file_names, get_metric_weights
 from vtbench.metrics import text
-from vtbench.metrics.text import (
-    RapidOcrReader,
-    crop_line,
-    normalize_text,
-    open_reader,
-    score_lines,
-)
+from vtbench.metrics.text import RapidOcrReader, crop_line, normalize_text, open_reader, score_lines
+from vtbench.weights.metrics import file_names, get_metric_weights
 
 TRUTH = ["The quick brown fox", "jumps over the lazy dog.", "Sphinx of black quartz", "ok"]
 
@@ -259,7 +253,7 @@ def test_a_missing_or_other_model_is_never_downloaded(
     page, _ = render(LINES[:1], 28)
     assert RapidOcrReader().read_page(page) == LINES[:1]
     elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr("vtbench.metric_weights.find_spec", lambda _: elsewhere)
+    monkeypatch.setattr("vtbench.weights.metrics.find_spec", lambda _: elsewhere)
     with pytest.raises(WeightsMissing, match="pip install"):
         RapidOcrReader()
     (tmp_path / "models").mkdir()

@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parity.derive import (
-    derive_images,
-    derive_noise,
-    derive_tensor,
-    digest_indices,
-    sample_values,
-)
+from parity.derive import derive_images, derive_noise, derive_tensor, digest_indices, sample_values
 
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.network import NetworkTokenizer
 
 FOLDER = Path(__file__).parent / "goldens"

@@ -17,8 +17,8 @@ from parity.golden import (
     write_checkpoint,
 )
 
-from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.records import SizePolicy
+from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.records import SizePolicy
 
 MUTANTS = {
     "levels halved in the wrong order": ("cosmos-ci8x8", {"steps": 2, "haar": 1}, None),

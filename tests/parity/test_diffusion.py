@@ -15,12 +15,12 @@ import yaml
 from mini_suite import photo
 from parity.golden import adapt, compare, load_golden, load_tokenizer, write_checkpoint
 
+from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.records import SizePolicy
 from vtbench.cli import main
-from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.plan import Chosen, Variant, deviate
-from vtbench.records import SizePolicy
-from vtbench.registry import load_registry
-from vtbench.results import read_run
+from vtbench.registry.entries import load_registry
+from vtbench.results.folder import read_run
+from vtbench.runs.request import Chosen, Variant, deviate
 from vtbench.tokenizers import d_ar, flowmo
 from vtbench.tokenizers.contract import OF_TRAINED, check_contract
 from vtbench.tokenizers.nn import vit

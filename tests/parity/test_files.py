@@ -22,8 +22,8 @@ from parity.derive import derive_images, derive_tensor, digest_indices, sample_v
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers import rae
 
 GOLDENS = {

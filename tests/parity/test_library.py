@@ -18,17 +18,11 @@ from typing import Any
 
 import pytest
 import torch
-from parity.derive import (
-    derive_images,
-    derive_tensor,
-    digest_indices,
-    digest_shapes,
-    sample_values,
-)
+from parity.derive import derive_images, derive_tensor, digest_indices, digest_shapes, sample_values
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.records import SizePolicy, Spec
 
 GOLDENS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))

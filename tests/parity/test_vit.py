@@ -17,8 +17,8 @@ from parity.golden import (
     write_checkpoint,
 )
 
-from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.records import SizePolicy
+from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.records import SizePolicy
 from vtbench.tokenizers import gigatok, mae, titok
 from vtbench.tokenizers.nn import vit
 

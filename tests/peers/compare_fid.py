@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from vtbench.files import sha256_file
+from vtbench.base.files import sha256_file
 from vtbench.metrics import distribution
 from vtbench.metrics.distribution import Moments, kernel_distances
 from vtbench.metrics.inception import Inception

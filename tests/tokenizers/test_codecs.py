@@ -12,8 +12,8 @@ from PIL import __version__ as pillow_version
 from skimage import data
 
 from vtbench import images as pixels
-from vtbench.errors import ImageError, RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import ImageError, RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.codecs import PillowCodec
 
 SPEC = Spec("codec-under-test", "codec", "codec", "none")

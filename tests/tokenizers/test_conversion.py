@@ -18,14 +18,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vtbench import conversion
+from vtbench.base.errors import OutputError, WeightsError, WeightsMismatch, WeightsMissing
 from vtbench.cli import main
-from vtbench.errors import OutputError, WeightsError, WeightsMismatch, WeightsMissing
-from vtbench.pickles import PickledFile, name_tensors
-from vtbench.quarantine import extract_tensors
-from vtbench.registry import Entry, load_entry
-from vtbench.tokenizers.loading import load_state
-from vtbench.weights import CONVERTED, WeightFiles, check_hashes, find_origin
+from vtbench.commands import convert as conversion
+from vtbench.registry.entries import Entry, load_entry
+from vtbench.weights.entries import CONVERTED, WeightFiles, check_hashes, find_origin
+from vtbench.weights.pickles import PickledFile, name_tensors
+from vtbench.weights.quarantine import extract_tensors
+from vtbench.weights.states import load_state
 
 ENTRY = """\
 title: Mine
@@ -284,7 +284,7 @@ def test_places_that_cannot_be(entry: Entry, tmp_path: Path) -> None:
 
 WALLS = """
 import socket, subprocess, sys
-from vtbench.quarantine import isolate
+from vtbench.weights.quarantine import isolate
 allowed = sys.argv[1] == "open"
 if not allowed:
     isolate(1000)
@@ -317,7 +317,7 @@ def test_the_walls_hold() -> None:
 def test_without_walls_nothing_is_read(
     entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vtbench import quarantine
+    from vtbench.weights import quarantine
 
     monkeypatch.setattr(quarantine.platform, "machine", lambda: "riscv64")
     with pytest.raises(WeightsError, match="cannot be kept from the network"):

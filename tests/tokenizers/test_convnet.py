@@ -12,10 +12,10 @@ import torch
 import yaml
 from skimage import data as pictures
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.listing import weights_state
-from vtbench.plan import sample_posterior
-from vtbench.registry import Entry, load_entry, load_registry
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.commands.list import weights_state
+from vtbench.registry.entries import Entry, load_entry, load_registry
+from vtbench.runs.request import sample_posterior
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code
 from vtbench.tokenizers.contract import CLAUSES, check_contract

@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
+from vtbench.base.errors import RegistryError
 from vtbench.cli import main
-from vtbench.errors import RegistryError
-from vtbench.plan import change_decoder
-from vtbench.registry import Entry, Gmac, load_registry
+from vtbench.registry.entries import Entry, Gmac, load_registry
+from vtbench.runs.request import change_decoder
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.cost import Cost, measure_cost
 

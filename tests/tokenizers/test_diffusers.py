@@ -24,10 +24,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from vtbench.base.errors import RegistryError, VtbenchError, WeightsMismatch, WeightsMissing
 from vtbench.cli import main
-from vtbench.errors import RegistryError, VtbenchError, WeightsMismatch, WeightsMissing
-from vtbench.registry import load_registry
-from vtbench.results import read_run
+from vtbench.registry.entries import load_registry
+from vtbench.results.folder import read_run
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.diffusers_vae import (
@@ -38,7 +38,7 @@ from vtbench.tokenizers.diffusers_vae import (
     DiffusersVae,
     check_entry,
 )
-from vtbench.weights import find_weights
+from vtbench.weights.entries import find_weights
 
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vtbench.errors import RegistryError, VtbenchError, WeightsMismatch
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import RegistryError, VtbenchError, WeightsMismatch
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.diffusers_vae import CONFIG, WEIGHTS
 from vtbench.tokenizers.diffusers_video import WIRINGS, DiffusersVideoVae
 

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vtbench.errors import VtbenchError, WeightsMismatch, WeightsMissing
-from vtbench.tokenizers.loading import assign_state, is_torchscript, load_state, restore_dots
+from vtbench.base.errors import VtbenchError, WeightsMismatch, WeightsMissing
+from vtbench.weights.states import assign_state, is_torchscript, load_state, restore_dots
 
 
 def network(seed: int = 0) -> nn.Module:

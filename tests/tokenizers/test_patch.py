@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from skimage import data
 
 from vtbench import images as pixels
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers import patch
 from vtbench.tokenizers.nn import quantize
 from vtbench.tokenizers.patch import PatchPca, PatchVq

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtbench.errors import RegistryError
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.nn.diffusion import TimeEmbedding, draw_noise
 from vtbench.tokenizers.reference import SmallDito, SmallRae
 

@@ -11,8 +11,8 @@ from PIL import Image
 from skimage import data
 
 from vtbench import images as pixels
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.resample import Resample
 
 SPEC = Spec("resample-under-test", "sanity", "pixels", "none")

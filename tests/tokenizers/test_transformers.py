@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import SizePolicy, Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.transformers_vq import (
     CODEBOOK,
     OFFICIAL_NAMES,

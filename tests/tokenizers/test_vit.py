@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from skimage import data as pictures
 from torch import nn
 
-from vtbench.plan import sample_posterior
-from vtbench.registry import Entry, load_entry, load_registry
+from vtbench.registry.entries import Entry, load_entry, load_registry
+from vtbench.runs.request import sample_posterior
 from vtbench.tokenizers import build_tokenizer, gigatok
 from vtbench.tokenizers.contract import CLAUSES, OF_TRAINED, check_contract
 from vtbench.tokenizers.nn import vit

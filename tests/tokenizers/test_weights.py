@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from vtbench.downloads import fetch_weights
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.registry import Entry, load_entry
-from vtbench.weights import check_hashes, find_weights, is_pinned
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.registry.entries import Entry, load_entry
+from vtbench.weights.downloads import fetch_weights
+from vtbench.weights.entries import check_hashes, find_weights, is_pinned
 
 REVISION, OTHER = "a" * 40, "b" * 40
 FILES = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": b"weights"}
@@ -173,7 +173,7 @@ def test_local_path_starts_at_the_entry(tmp_path: Path) -> None:
 
 
 def test_package_file_is_below_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vtbench.weights.data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr("vtbench.weights.entries.data_dir", lambda: tmp_path / "data")
     weights = {"source": "package", "file": "w/x.npz", "sha256": sha256(b"x"), "licence": "MIT"}
     entry = entry_with(tmp_path, weights)
     with pytest.raises(WeightsMissing, match="should have come with vtbench"):
@@ -324,9 +324,9 @@ def test_files_that_lie_beside_are_needed_and_hashed(tmp_path: Path) -> None:
 def test_finding_weights_imports_neither_torch_nor_a_network_client() -> None:
     program = (
         "import sys\n"
-        "from vtbench.errors import WeightsMissing\n"
-        "from vtbench.registry import load_registry\n"
-        "from vtbench.weights import find_weights\n"
+        "from vtbench.base.errors import WeightsMissing\n"
+        "from vtbench.registry.entries import load_registry\n"
+        "from vtbench.weights.entries import find_weights\n"
         "for entry in load_registry().values():\n"
         "    try:\n"
         "        find_weights(entry)\n"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vtbench.errors import ResultsError
+from vtbench.base.errors import ResultsError
 from vtbench.leaderboard import intervals
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
 from vtbench.leaderboard.columns import (
@@ -47,15 +47,9 @@ from vtbench.leaderboard.pools import (
 from vtbench.leaderboard.seeds import merge_seeds
 from vtbench.metrics.catalogue import SET_TASK
 from vtbench.metrics.rate import codebook_usage, token_entropy
-from vtbench.results import (
-    ROW_COLUMNS,
-    Row,
-    Run,
-    SuiteFolder,
-    SuiteRecord,
-    read_runs,
-    read_suite_folder,
-)
+from vtbench.results.folder import Run, read_runs, read_suite_folder
+from vtbench.results.rows import ROW_COLUMNS, Row
+from vtbench.results.schema import SuiteFolder, SuiteRecord
 
 INCOMPLETE = "incomplete run"
 ORIGINALS = "originals (OCR alone)"

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vtbench.records import Kind, Metric, State
-from vtbench.results import Run, RunRecord, SuiteFolder
+from vtbench.base.records import Kind, Metric, State
+from vtbench.results.folder import Run
+from vtbench.results.schema import RunRecord, SuiteFolder
 
 Bound = Literal["=", ">=", "<"]
 Block = Literal["tokenizers", "codecs", "sanity", "incomplete", "originals"]

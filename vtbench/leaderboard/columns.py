@@ -14,7 +14,7 @@ from vtbench.metrics.catalogue import (
     SET_METRICS,
     SET_TASK,
 )
-from vtbench.results import Run
+from vtbench.results.folder import Run
 
 SUBSETS = ("plain", "photo", "low-contrast", "rotated", "chinese")
 """The order in which known subsets are shown; others follow by name."""

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vtbench.base.locations import without_paths
+from vtbench.base.statistics import LEVEL, MANY_UNITS, MIN_UNITS, RESAMPLES, RESAMPLES_OF_MANY
 from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
 from vtbench.leaderboard.board import Board, Cell, Column, Line
 from vtbench.leaderboard.pools import PSNR_CAP_DB
-from vtbench.locations import without_paths
-from vtbench.results import RunRecord
-from vtbench.statistics import LEVEL, MANY_UNITS, MIN_UNITS, RESAMPLES, RESAMPLES_OF_MANY
+from vtbench.results.schema import RunRecord
 
 _ValueOf = Callable[[RunRecord], str]
 

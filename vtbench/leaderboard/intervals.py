@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vtbench.leaderboard.board import Cell, Line, Shares
-from vtbench.metrics.catalogue import METRICS
-from vtbench.results import SuiteFolder
-from vtbench.statistics import (
+from vtbench.base.statistics import (
     MIN_UNITS,
     Bootstrap,
     Floats,
@@ -18,6 +15,9 @@ from vtbench.statistics import (
     find_rank_intervals,
     seed_of,
 )
+from vtbench.leaderboard.board import Cell, Line, Shares
+from vtbench.metrics.catalogue import METRICS
+from vtbench.results.schema import SuiteFolder
 
 RANKED = ("reconstruction.psnr_db", "reconstruction.ssim", "text.cer")
 """The columns by which tokenizers and codecs are ranked together, whatever their rate."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vtbench.leaderboard.board import Bound, Shares
 from vtbench.metrics.detail import mtf50, transfer_curve
-from vtbench.results import Row
+from vtbench.results.rows import Row
 
 PSNR_CAP_DB = 100.0
 """The PSNR of an identical image; such values are in the mean, and counted."""

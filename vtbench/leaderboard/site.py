@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from vtbench.base.locations import without_paths
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column, Line, Table
 from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
 from vtbench.leaderboard.intervals import RANKED
 from vtbench.leaderboard.plots import plan_plots
-from vtbench.leaderboard.tables import (
+from vtbench.leaderboard.words import (
     GROUP_TITLES,
     blocks,
     describe_column,
@@ -32,8 +33,8 @@ from vtbench.leaderboard.tables import (
     overview_columns,
     split_code,
 )
-from vtbench.locations import without_paths
-from vtbench.results import PanelItem, Row
+from vtbench.results.rows import Row
+from vtbench.results.schema import PanelItem
 
 if TYPE_CHECKING:
     from jinja2 import Template

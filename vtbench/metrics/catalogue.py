@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from vtbench.records import Metric
+from vtbench.base.records import Metric
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
 
@@ -600,7 +600,7 @@ _ALL = (
         version=1,
         pooled="images over the sum of their seconds",
         definition="Images over wall-clock seconds in encode, device synchronized, after warm-up.",
-        source="vtbench.runner",
+        source="vtbench.runs.runner",
         decimals=2,
     ),
     Metric(
@@ -611,7 +611,7 @@ _ALL = (
         version=1,
         pooled="images over the sum of their seconds",
         definition="Images over wall-clock seconds in decode, device synchronized, after warm-up.",
-        source="vtbench.runner",
+        source="vtbench.runs.runner",
         decimals=2,
     ),
     Metric(

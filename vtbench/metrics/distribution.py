@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.errors import TooFewImages
+from vtbench.base.errors import TooFewImages
 
 Array = NDArray[np.float64]
 Features = NDArray[np.float32] | NDArray[np.float64]

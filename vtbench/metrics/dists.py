@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from vtbench.errors import WeightsMismatch, WeightsMissing
-from vtbench.files import sha256_file
-from vtbench.metric_weights import file_names, get_metric_weights, stated_digests
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
 from vtbench.metrics.perceptual import check_backbone
 from vtbench.metrics.pixel import require_pair
+from vtbench.weights.metrics import file_names, get_metric_weights, stated_digests
 
 MIN_SIDE = 17
 """Below it the last feature map is a single position, which has no variance to compare."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from vtbench.errors import VtbenchError, WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import VtbenchError, WeightsMismatch
+from vtbench.base.files import sha256_file
 
 PORTRAIT, SIDE, WIDTH = 256, 112, 512
 """Side of the portrait that is cropped, of the network's input, width of an embedding."""

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtbench.errors import WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.files import sha256_file
 from vtbench.metrics.inception import CLASSES, FEATURES, Inception, split_chunks
 from vtbench.metrics.vit import (
     CLIP_L14_336,

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from vtbench.errors import WeightsMismatch
-from vtbench.files import sha256_file
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.files import sha256_file
 
 SIDE = 299
 """The network's input, pixels a side."""

@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vtbench.errors import WeightsMismatch, WeightsMissing
-from vtbench.files import sha256_file
-from vtbench.metric_weights import (
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
+from vtbench.metrics.pixel import require_pair
+from vtbench.weights.metrics import (
     check_metric_weights,
     file_names,
     find_metric_weights,
     get_metric_weights,
     stated_digests,
 )
-from vtbench.metrics.pixel import require_pair
 
 MIN_SIDE = {"alex": 31, "vgg": 16}
 """Below it the backbone's last feature map is empty."""

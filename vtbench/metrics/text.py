@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vtbench.errors import UnknownName, WeightsMismatch, WeightsMissing
-from vtbench.files import sha256_file
+from vtbench.base.errors import UnknownName, WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
 from vtbench.images import RGB8
-from vtbench.metric_weights import check_metric_weights, find_metric_weights
+from vtbench.weights.metrics import check_metric_weights, find_metric_weights
 
 Box = Sequence[Sequence[float]]
 """Four (x, y) corners, clockwise from the top left of the text as it is read; the pixel in column i

@@ -8,9 +8,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtbench.errors import RegistryError, UnknownName
-from vtbench.registry import Entry, HubWeights, PageWeights
-from vtbench.weights import check_hashes, find_weights
+from vtbench.base.errors import RegistryError, UnknownName
+from vtbench.registry.entries import Entry
+from vtbench.registry.sources import HubWeights, PageWeights
+from vtbench.weights.entries import check_hashes, find_weights
 
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vtbench import images as pixels
-from vtbench.errors import RegistryError
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.images import Fit
-from vtbench.records import Spec
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """The names that the command line and result files use."""

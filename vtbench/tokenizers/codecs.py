@@ -16,8 +16,8 @@ from PIL import AvifImagePlugin, Image, features
 from torch import Tensor
 
 from vtbench import images as pixels
-from vtbench.errors import ImageError, RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import ImageError, RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 
 MAX_SIDE = {"jpeg": 65500, "webp": 16383, "jpeg2000": 2**31 - 1, "avif": 32768}

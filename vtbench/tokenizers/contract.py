@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vtbench.errors import ContractError
+from vtbench.base.errors import ContractError
 from vtbench.images import RGB8, to_float
 from vtbench.tokenizers.base import Code, Tokenizer
 

@@ -12,16 +12,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import ConvPlan, Decoder, Encoder
-from vtbench.tokenizers.nn.quantize import (
-    BinaryCode,
-    Codebook,
-    MultiScale,
-    ScalarCode,
-)
+from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
 
 Quantizer = Codebook | BinaryCode | ScalarCode | MultiScale
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import ConvTokenizer
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import ScalarCode

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vtbench.errors import RegistryError
-from vtbench.registry import Entry
+from vtbench.base.errors import RegistryError
+from vtbench.registry.entries import Entry
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
 

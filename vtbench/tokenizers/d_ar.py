@@ -11,9 +11,9 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.diffusion import DiffusionNetwork, DiffusionTokenizer
 from vtbench.tokenizers.network import check_facts
 from vtbench.tokenizers.nn.conv import Count

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.registry import Strict
-from vtbench.tokenizers.loading import load_state
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
+from vtbench.weights.states import load_state
 
 GROUPS, BLOCKS = 4, 2
 

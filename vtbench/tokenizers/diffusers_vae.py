@@ -26,10 +26,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
-from vtbench.tokenizers.loading import build_network, load_state
+from vtbench.weights.states import build_network, load_state
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -10,8 +10,8 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, Plan
 from vtbench.tokenizers.nn.diffusion import draw_noise

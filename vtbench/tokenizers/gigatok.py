@@ -12,9 +12,9 @@ import torch.nn.functional as functional
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn import conv
 from vtbench.tokenizers.nn.conv import ConvPlan, Count

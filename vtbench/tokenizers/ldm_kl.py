@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vtbench.records import Spec
+from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import ConvTokenizer
 from vtbench.tokenizers.nn.conv import ConvPlan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vtbench.records import Spec
+from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan

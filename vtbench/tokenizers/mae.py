@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn import vit
 from vtbench.tokenizers.nn.conv import Count

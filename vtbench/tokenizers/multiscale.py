@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.tokenizers.convnet import (
-    LDM_NAMES,
-    ConvTokenizer,
-    check_power,
-    resolve_side,
-)
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power, resolve_side
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale
 

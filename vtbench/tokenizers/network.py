@@ -17,12 +17,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
-from vtbench.tokenizers.loading import build_network, load_state, restore_dots
 from vtbench.tokenizers.nn.quantize import MAX_INDEX_BITS
+from vtbench.weights.states import build_network, load_state, restore_dots
 
 Names = tuple[tuple[str, str], ...]
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.nn.quantize import nearest_codewords
 

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.diffusion import DiffusionNetwork, DiffusionTokenizer
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import ConvPlan, Count, Decoder, Encoder, join_bands, split_bands

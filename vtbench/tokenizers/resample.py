@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vtbench import images as pixels
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.diffusers_vae import Wiring, check_config, check_entry, halvings
-from vtbench.tokenizers.loading import build_network, load_state
+from vtbench.weights.states import build_network, load_state
 
 WEIGHTS = "model.safetensors"
 

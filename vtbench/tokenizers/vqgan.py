@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vtbench.errors import RegistryError, WeightsMismatch
-from vtbench.records import Spec
+from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, Quantizer
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan

@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
 from vtbench import images as pixels
-from vtbench.errors import DataMissing
+from vtbench.base.errors import DataMissing
 from vtbench.images import RGB8
-from vtbench.registry import Training
+from vtbench.registry.recipe import Training
 
 HELD_OUT = 256
 """Side of the square at the bottom right of each photograph that no training crop overlaps."""

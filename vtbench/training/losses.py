@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as functional
 from torch import Tensor
 
-from vtbench.registry import Training
+from vtbench.registry.recipe import Training
 
 EDGE_SCALES = 3
 """Resolutions at which gradients are compared: whole, half and a quarter."""

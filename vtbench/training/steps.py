@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vtbench.errors import RegistryError
-from vtbench.registry import Training
+from vtbench.base.errors import RegistryError
+from vtbench.registry.recipe import Training
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.convnet import ConvNetwork
 from vtbench.tokenizers.diffusers_vae import WIRINGS, DiffusersVae

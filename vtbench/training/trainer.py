@@ -22,9 +22,10 @@ from safetensors.torch import save
 from torch import nn
 
 from vtbench import images as pixels
-from vtbench.errors import OutputError, RegistryError
-from vtbench.files import write_atomic
-from vtbench.registry import Entry, Training
+from vtbench.base.errors import OutputError, RegistryError
+from vtbench.base.files import write_atomic
+from vtbench.registry.entries import Entry
+from vtbench.registry.recipe import Training
 from vtbench.tokenizers import build_tokenizer, load_adapter
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.network import NetworkTokenizer

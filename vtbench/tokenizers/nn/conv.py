@@ -18,7 +18,7 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.registry import Strict
+from vtbench.base.schema import Strict
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vtbench.registry import Strict
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import rotate
 

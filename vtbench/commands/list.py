@@ -1,0 +1,119 @@
+"""What there is, in words: tokenizers, suites, metrics, tasks. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from vtbench.base.errors import UnknownName, WeightsMissing
+from vtbench.base.text_table import Rows, format_table
+from vtbench.commands.options import data_option, registry_option
+from vtbench.metrics.catalogue import METRICS
+from vtbench.registry.entries import Entry, load_registry
+from vtbench.suites.suite_file import TASKS
+from vtbench.suites.suites import load_suite, suite_paths
+from vtbench.weights.entries import find_weights, is_pinned
+
+
+def list_tokenizers(registries: Sequence[Path]) -> Rows:
+    """Return a header and one row a tokenizer, with whether its weights are here."""
+    rows = [("name", "family", "kind", "f", "codebook/channels", "weights", "title")]
+    for entry in load_registry(registries).values():
+        size = entry.codebook_size or entry.latent_channels
+        rows.append(
+            (
+                entry.name,
+                entry.family,
+                entry.kind,
+                str(entry.downsample or "-"),
+                str(size or "-"),
+                weights_state(entry),
+                entry.title,
+            )
+        )
+    return rows
+
+
+def list_unreleased(registries: Sequence[Path]) -> Rows:
+    """Return a header and one row for each tokenizer that is known and cannot be run."""
+    rows = [("unreleased", "family", "title", "why it cannot be run")]
+    for entry in load_registry(registries).unreleased.values():
+        rows.append((entry.name, entry.family, entry.title, " ".join(entry.why.split())))
+    return rows
+
+
+def weights_state(entry: Entry) -> str:
+    """Return "none needed", "here", or "missing" with what brings the weights; and whether they are
+    gated, and pinned by revision and sha256."""
+    if entry.weights is None:
+        return "none needed"
+    unpinned = () if is_pinned(entry) else ("unpinned",)
+    try:
+        find_weights(entry)
+    except WeightsMissing:
+        weights = entry.weights
+        brings = {
+            "hub": f": vtbench fetch {entry.name}",
+            "page": f": {getattr(weights, 'url', '')}",
+        }
+        gated = ("gated",) if getattr(weights, "gated", False) else ()
+        notes = ", ".join((*gated, *unpinned))
+        return "missing" + brings.get(weights.source, "") + (f" ({notes})" if notes else "")
+    return ", ".join(("here", *unpinned))
+
+
+def list_suites(folders: Sequence[Path]) -> Rows:
+    """Return a header and one row a suite."""
+    rows = [("name", "version", "images", "pinned", "title")]
+    for name in suite_paths(folders):
+        suite = load_suite(name, folders)
+        counts = ", ".join(f"{n} {task}" for task, n in suite.images_per_task().items())
+        pinned = "yes" if suite.pinned else "no"
+        rows.append((name, str(suite.protocol.version), counts, pinned, suite.protocol.title))
+    return rows
+
+
+def list_metrics() -> Rows:
+    """Return a header and one row a metric."""
+    arrows = {"higher": "↑", "lower": "↓", None: ""}
+    rows = [("key", "label", "unit", "better", "definition")]
+    for metric in METRICS.values():
+        better = arrows[metric.better]
+        rows.append((metric.key, metric.label, metric.unit, better, metric.definition))
+    return rows
+
+
+def list_tasks() -> Rows:
+    """Return a header and one row a task."""
+    return [("name", "asks"), *TASKS.items()]
+
+
+@click.command("list")
+@click.argument("what", default="tokenizers")
+@click.option("--all", "everything", is_flag=True, help="Also tokenizers that cannot be run.")
+@registry_option
+@data_option
+def list_command(
+    what: str, everything: bool, registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+) -> None:
+    """List tokenizers (default), suites, metrics or tasks.
+
+    --all adds those that are known and not runnable as published, in a table of their own.
+    """
+    tables = {
+        "tokenizers": lambda: list_tokenizers(registries),
+        "suites": lambda: list_suites(data_folders),
+        "metrics": list_metrics,
+        "tasks": list_tasks,
+    }
+    if what not in tables:
+        raise UnknownName("list", what, list(tables))
+    click.echo(format_table(tables[what]()))
+    if what == "tokenizers" and (unreleased := list_unreleased(registries))[1:]:
+        if everything:
+            click.echo(f"\n{format_table(unreleased)}")
+        else:
+            names = f"{len(unreleased) - 1} more are known and cannot be run"
+            click.echo(f"\n{names}: `vtbench list --all`")

@@ -1,0 +1,177 @@
+"""`vtbench pin`: look up an entry's commit and digests on the hub and write them into its YAML file,
+where its comments, order and everything else stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from vtbench.base.errors import RegistryError, UnknownName, WeightsError, WeightsMissing
+from vtbench.base.files import sha256_file, write_atomic
+from vtbench.commands.complaints import complain
+from vtbench.commands.options import registry_option
+from vtbench.registry.entries import load_registry
+from vtbench.registry.sources import HubWeights
+from vtbench.weights.downloads import fetch_hub_file, hub_endpoint, hub_errors
+from vtbench.weights.metrics import catalogue_path, metric_weights
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be pinned. within: the keys that lead to its weights in the YAML file `path`."""
+
+    name: str
+    weights: HubWeights | None
+    path: Path
+    within: tuple[str, ...]
+
+
+def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[Subject]:
+    """Return the named tokenizers and entries of the metrics' catalogue. Raises UnknownName."""
+    registry, catalogue = load_registry(registries), metric_weights()
+    subjects = []
+    for name in dict.fromkeys(names):
+        if name in catalogue:
+            weights, path, within = catalogue[name].weights, catalogue_path(), (name, "weights")
+            subjects.append(Subject(name, _of_hub(weights), path, within))
+        elif name in registry or name in registry.unreleased:
+            entry = registry[name]
+            subjects.append(Subject(name, _of_hub(entry.weights), entry.path, ("weights",)))
+        else:
+            raise UnknownName("tokenizer", name, [*registry, *catalogue])
+    return subjects
+
+
+def _of_hub(weights: object) -> HubWeights | None:
+    return weights if isinstance(weights, HubWeights) else None
+
+
+def pin_entry(subject: Subject, *, update: bool) -> str:
+    """Pin one subject in its file and return what was done, in a line. update: take the commit of the
+    main branch even where one is pinned. Raises WeightsMissing, RegistryError, OutputError."""
+    weights = subject.weights
+    if weights is None:
+        return f"{subject.name}: nothing to pin, its weights are not on the hub"
+    if weights.revision is not None and weights.sha256 is not None and not update:
+        return f"{subject.name}: pinned already to {weights.revision[:12]}; --update looks again"
+    if update:
+        weights = weights.model_copy(update={"revision": None})
+    revision, hashes = look_up(subject.name, weights)
+    write_pin(subject.path, subject.within, revision, hashes)
+    return f"{subject.name}: {revision[:12]}, {len(hashes)} files, in {subject.path}"
+
+
+def look_up(name: str, weights: HubWeights) -> tuple[str, dict[str, str]]:
+    """Return the commit and the sha256 of each of the entry's files at that commit.
+
+    The commit is the entry's own where it has one, else that of the main branch. The hub states the
+    sha256 of what it keeps as large files; the small others are downloaded and hashed. Raises
+    WeightsMissing with the hub's reason, or for a file that the repository does not have.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(f"{name}: {weights.repo} could not be looked up", weights):
+        facts = HfApi(endpoint=hub_endpoint()).model_info(
+            weights.repo, revision=weights.revision, files_metadata=True
+        )
+    revision = weights.revision or facts.sha
+    if revision is None:
+        raise WeightsMissing(f"{name}: the hub states no commit of {weights.repo}")
+    stated = {file.rfilename: file for file in facts.siblings or []}
+    hashes = {}
+    for file in weights.files:
+        path = f"{weights.subfolder}/{file}" if weights.subfolder else file
+        if path not in stated:
+            raise WeightsMissing(f"{name}: {weights.repo} has no {path} at {revision[:12]}")
+        large = stated[path].lfs
+        if large is not None:
+            hashes[file] = large.sha256
+        else:
+            hashes[file] = sha256_file(fetch_hub_file(name, weights, file, revision=revision))
+    return revision, hashes
+
+
+def write_pin(path: Path, within: tuple[str, ...], revision: str, hashes: dict[str, str]) -> None:
+    """Write `revision` and `sha256` into the mapping at `within` (keys from the root) of a YAML file.
+
+    Only these two values change; a key that is not there is added after `repo`. Raises RegistryError
+    for a file in which the mapping cannot be edited (it stands on one line), and when reading the
+    result back gives anything but the two new values.
+    """
+    before = path.read_text(encoding="utf-8")
+    text = before
+    # From the back, so that the places found first stay true.
+    for key, value in (("sha256", hashes), ("revision", revision)):
+        text = _put(path, text, within, key, value)
+    expected = yaml.safe_load(before)
+    mapping = expected
+    for key in within:
+        mapping = mapping[key]
+    mapping |= {"revision": revision, "sha256": hashes}
+    if yaml.safe_load(text) != expected:
+        raise RegistryError(f"{path}: {'.'.join(within)} cannot be edited in place; pin it by hand")
+    write_atomic(path, text.encode())
+
+
+def _put(path: Path, text: str, within: tuple[str, ...], key: str, value: Any) -> str:
+    """Return the text with `key: value` in the block mapping at `within`."""
+    mapping = yaml.compose(text, Loader=yaml.SafeLoader)
+    for name in within:
+        mapping = next((v for k, v in _pairs(path, mapping) if k.value == name), None)
+    pairs = _pairs(path, mapping)
+    column = pairs[0][0].start_mark.column
+    if isinstance(value, str):
+        written = f' "{value}"'  # quoted: a digest without letters would be read as a number
+    else:
+        indent = "\n" + " " * (column + 2)
+        written = "".join(f'{indent}{name}: "{digest}"' for name, digest in value.items())
+    old = next(((k, v) for k, v in pairs if k.value == key), None)
+    if old is not None:
+        start = old[0].end_mark.index + text[old[0].end_mark.index :].index(":") + 1
+        return text[:start] + written + text[max(start, _end(old[1])) :]
+    after = next((pair for pair in pairs if pair[0].value == "repo"), pairs[0])
+    end = text.find("\n", _end(after[1]))
+    end = len(text) if end < 0 else end
+    return text[:end] + "\n" + " " * column + f"{key}:" + written + text[end:]
+
+
+def _pairs(path: Path, node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
+        raise RegistryError(f"{path}: the weights' keys do not stand on lines of their own")
+    return list(node.value)
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where the last scalar of a value ends: a block's own end is past the lines after it."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _end(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
+        return _end(node.value[-1])
+    return node.end_mark.index
+
+
+@click.command("pin")
+@click.argument("names", nargs=-1, required=True, metavar="NAME ...")
+@click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
+@registry_option
+def pin_command(names: tuple[str, ...], update: bool, registries: tuple[Path, ...]) -> None:
+    """Look up revision and sha256 on the hub and write them into the entry's YAML file.
+
+    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those).
+    """
+
+    failed = 0
+    for subject in choose_pins(names, registries):
+        try:
+            click.echo(pin_entry(subject, update=update))
+        except WeightsError as error:
+            complain(str(error))
+            failed += 1
+    if failed:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,31 @@
+"""Which published results stand beside a user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vtbench.base import locations
+from vtbench.base.errors import ResultsError
+from vtbench.commands.complaints import complain
+from vtbench.results.folder import read_suite_folder
+
+
+def has_runs(folder: Path) -> bool:
+    """Return whether a folder is one of a suite's results."""
+    return (folder / "suite.json").is_file()
+
+
+def find_published(suite: str, folder: Path) -> Path | None:
+    """Return the published results to show beside those of a folder, or None.
+
+    Results that cannot be read are said on standard error: they cost nobody the table of a run.
+    """
+    published = locations.published_dir(suite)
+    if not has_runs(published) or published.resolve() == folder.resolve():
+        return None
+    try:
+        read_suite_folder(published)
+    except ResultsError as error:
+        complain(f"published results are not shown beside: {error}")
+        return None
+    return published

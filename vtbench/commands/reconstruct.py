@@ -1,0 +1,174 @@
+"""Pictures to look at: reconstructions of one's own images, error maps, and a side-by-side sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from PIL import Image, ImageDraw, ImageFont
+
+from vtbench.base.errors import ImageError
+from vtbench.base.files import write_atomic
+from vtbench.commands.complaints import complain
+from vtbench.commands.options import (
+    FILE_OR_FOLDER,
+    FOLDER,
+    device_option,
+    registry_option,
+    variant_options,
+    weights_option,
+)
+from vtbench.images import RGB8, encode_png, error_map, load_rgb8, to_float, to_rgb8, to_uint8
+from vtbench.metrics.pixel import psnr_db
+from vtbench.registry.entries import Entry
+from vtbench.runs.request import Variant
+from vtbench.tokenizers import build_tokenizer
+
+CELL_SIDE = 384
+"""Longest side of a picture on the sheet; larger ones are shown smaller there, whole on disk."""
+
+ERROR_GAIN = 4
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where the sheet is, and what could not be done."""
+
+    sheet: Path
+    failures: tuple[str, ...]
+
+
+def reconstruct_pictures(
+    paths: Sequence[Path],
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    device: str,
+    dtype: str,
+    weights: Mapping[str, Path],
+    report: Callable[[str], None],
+) -> Sheet:
+    """Write OUT/<picture>.<tokenizer>.png and .error.png for each pair, and OUT/sheet.png.
+
+    The sheet has a row a picture: the original, then each tokenizer's reconstruction over its error
+    map (largest channel × 4), with bits per pixel and PSNR under it. `report` hears a line a
+    picture. A picture that cannot be read is a failure, the others go on.
+    """
+    failures: list[str] = []
+    pictures: dict[str, RGB8] = {}
+    for path in paths:
+        name = path.stem
+        while name in pictures:
+            name += "_"
+        try:
+            pictures[name] = load_rgb8(path)
+        except ImageError as error:
+            failures.append(str(error))
+    if not pictures:
+        raise ImageError(failures[0])
+    cells: dict[tuple[str, str], tuple[RGB8, RGB8, str]] = {}
+    shown = {entry.row: entry for entry in entries}
+    for row, entry in shown.items():
+        tokenizer = build_tokenizer(
+            entry, device=device, dtype=dtype, weights=weights.get(entry.name)
+        )
+        for name, picture in pictures.items():
+            original = to_float([picture], tokenizer.device)
+            code = tokenizer.encode(original)
+            image8 = to_uint8(tokenizer.decode(code))
+            psnr = float(psnr_db(to_uint8(original), image8)[0])
+            bpp = code.bits[0] / (picture.shape[0] * picture.shape[1])
+            image = to_rgb8(image8)[0]
+            difference = error_map(picture, image, gain=ERROR_GAIN)
+            write_atomic(out / f"{name}.{row}.png", encode_png(image))
+            write_atomic(out / f"{name}.{row}.error.png", encode_png(difference))
+            caption = f"{bpp:.3f} bpp · {psnr:.2f} dB"
+            cells[name, row] = (image, difference, caption)
+            report(f"{name}  {row}  {caption}")
+    sheet = out / "sheet.png"
+    write_atomic(sheet, encode_png(_draw(pictures, list(shown), cells)))
+    return Sheet(sheet, tuple(failures))
+
+
+def _draw(
+    pictures: Mapping[str, RGB8],
+    names: Sequence[str],
+    cells: Mapping[tuple[str, str], tuple[RGB8, RGB8, str]],
+) -> RGB8:
+    import numpy as np
+
+    font = ImageFont.load_default(14)
+    gap, text = 8, 20
+    shown = {name: _shrink(picture) for name, picture in pictures.items()}
+    width = max(image.width for image in shown.values())
+    heights = [2 * (image.height + gap) + 2 * text for image in shown.values()]
+    canvas = Image.new("RGB", ((len(names) + 1) * (width + gap) + gap, sum(heights) + gap), "white")
+    draw = ImageDraw.Draw(canvas)
+    top = gap
+    for (picture, image), height in zip(shown.items(), heights, strict=True):
+        draw.text((gap, top), picture, fill="black", font=font)
+        canvas.paste(image, (gap, top + text))
+        draw.text((gap, top + text + image.height), "original", fill="black", font=font)
+        for column, name in enumerate(names, start=1):
+            left = gap + column * (width + gap)
+            reconstruction, error, caption = cells[picture, name]
+            draw.text((left, top), name, fill="black", font=font)
+            canvas.paste(_shrink(reconstruction), (left, top + text))
+            draw.text((left, top + text + image.height), caption, fill="black", font=font)
+            canvas.paste(_shrink(error), (left, top + 2 * text + image.height))
+        top += height
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def _shrink(pixels: RGB8) -> Image.Image:
+    image = Image.fromarray(pixels).convert("RGB")
+    if max(image.size) > CELL_SIDE:
+        image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+@click.command("reconstruct")
+@click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
+@click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
+@click.option("--out", type=FOLDER, required=True, metavar="DIR")
+@device_option
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@variant_options
+@registry_option
+@weights_option
+def reconstruct_command(
+    pictures: tuple[Path, ...],
+    names: tuple[str, ...],
+    out: Path,
+    device: str,
+    dtype: str,
+    variant: Variant,
+    registries: tuple[Path, ...],
+    weights: tuple[str, ...],
+) -> None:
+    """Write reconstructions, error maps and one side-by-side sheet of your own pictures.
+
+    --tokenizer takes several names, each with its own flag or separated by commas.
+    """
+    from vtbench.registry.entries import load_registry
+    from vtbench.runs.request import choose_entries, deviate, parse_weights
+
+    registry = load_registry(registries)
+    local = parse_weights(weights, registry)
+    split = tuple(part for name in names for part in name.split(",") if part)
+    chosen = choose_entries(registry, split, (), local)
+    chosen = deviate(chosen, split, variant)
+
+    from vtbench.commands.progress import silence_libraries
+
+    silence_libraries()
+    done = reconstruct_pictures(
+        pictures, chosen.entries, out, device=device, dtype=dtype, weights=local, report=click.echo
+    )
+    click.echo(f"{done.sheet}")
+    for failure in done.failures:
+        complain(failure)
+    if done.failures:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,54 @@
+"""`vtbench train-reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vtbench.base import locations
+from vtbench.commands.options import FOLDER, device_option, registry_option
+
+
+@click.command("train-reference")
+@click.argument("name")
+@click.option("--steps", type=click.IntRange(min=1), help="Default: the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Default: the recipe's.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/scratch/training/NAME.")
+@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint, if it has one.")
+@device_option
+@registry_option
+def train_reference_command(
+    name: str,
+    steps: int | None,
+    seed: int | None,
+    out: Path | None,
+    resume: bool,
+    device: str,
+    registries: tuple[Path, ...],
+) -> None:
+    """Train a reference tokenizer by the recipe in its entry, on pictures that are made or here.
+
+    Writes NAME.safetensors, log.jsonl, curve.svg and a checkpoint every few minutes. The weights are
+    usable from the first checkpoint on: `vtbench run --weights NAME=DIR/NAME.safetensors`.
+    """
+    from vtbench.commands.progress import Steps, silence_libraries
+    from vtbench.registry.entries import load_registry
+
+    entry = load_registry(registries)[name]
+    folder = out or locations.scratch_dir("training") / name
+    silence_libraries()
+
+    from vtbench.training.trainer import train_reference as train
+
+    with Steps(name, "steps") as progress:
+        weights = train(
+            entry,
+            folder,
+            steps=steps,
+            seed=seed,
+            device=device,
+            resume=resume,
+            report=progress.report,
+        )
+    click.echo(f"{weights} (log.jsonl and curve.svg beside it)")

@@ -1,0 +1,117 @@
+"""Is this file or folder what it says it is? Entries, suites with their pixels, results, boards.
+
+Imports no torch; `vtbench validate` runs in CI and before a submission.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vtbench.base.errors import DataMissing, ResultsError, SuiteError, VtbenchError
+from vtbench.base.locations import data_dir
+from vtbench.commands.complaints import complain
+from vtbench.commands.options import FILE_OR_FOLDER
+from vtbench.leaderboard.tables import check_board
+from vtbench.registry.entries import UNRELEASED, load_entry, load_unreleased
+from vtbench.registry.published_protocols import published_protocols
+from vtbench.results.folder import read_run, read_runs, read_suite_folder
+from vtbench.suites.suites import attach_data, load_pixels, load_suite
+from vtbench.weights.folder import MANIFEST, check_folder
+from vtbench.weights.metrics import metric_weights
+
+
+def validate_path(path: Path) -> str:
+    """Return what the path is and how much of it was checked; raise the VtbenchError that says why
+    it is not that.
+
+    A registry entry (NAME.yaml) or a folder of them, with those of unreleased/; a suite's YAML below
+    suites/ or its data folder, with every image that is here decoded and its pixels compared with the
+    manifest; a folder of weights, every file hashed; one run's folder; a suite's results folder,
+    whose tables must be the ones that its rows give.
+    """
+    if not path.exists():
+        raise VtbenchError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix != ".yaml":
+            raise VtbenchError(f"{path}: expected an entry or suite (.yaml), or a folder")
+        if path.parent.name == "suites":
+            return _validate_suite(path)
+        if path.parent.name == UNRELEASED:
+            load_unreleased(path)
+            return "unreleased tokenizer"
+        load_entry(path)
+        return "registry entry"
+    if (path / "suite.json").is_file():
+        return _validate_results(path)
+    if (path / MANIFEST).is_file():
+        return f"{check_folder(path)} weight files"
+    if (path / "run.json").is_file():
+        return f"run of {len(read_run(path).rows)} rows"
+    if (path / "suites").is_dir():
+        checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("*.yaml"))]
+        if path.resolve() == data_dir().resolve():
+            checked.append(f"{len(metric_weights())} metrics' weights")
+            checked.append(f"{len(published_protocols())} published protocols")
+        return "; ".join(checked) or "data folder without suites"
+    below = path if path.name == UNRELEASED else path / UNRELEASED
+    unreleased = sorted(below.glob("*.yaml"))
+    entries = sorted(path.glob("*.yaml")) if below != path else []
+    if not entries and not unreleased:
+        raise VtbenchError(f"{path}: neither results, nor a data folder, nor registry entries")
+    for entry in entries:
+        load_entry(entry)
+    for record in unreleased:
+        load_unreleased(record)
+    others = f", {len(unreleased)} unreleased tokenizers" if unreleased else ""
+    return f"{len(entries)} registry entries{others}"
+
+
+def _validate_suite(path: Path) -> str:
+    root = path.resolve().parent.parent
+    folders = [] if root == data_dir().resolve() else [root]
+    suite = load_suite(path.stem, folders)
+    title = f"suite {suite.name}@{suite.protocol.version}"
+    if (source := suite.protocol.source) is not None:
+        pinned = "pinned" if suite.pinned else "unpinned"
+        try:
+            suite = attach_data(suite)
+        except DataMissing:
+            return f"{title}, {source.n} images, {pinned}, data set not here"
+        if not suite.pinned:
+            return f"{title}, {source.n} images, {pinned}"
+    for sample in suite.samples:
+        pixels = load_pixels(sample)
+        if pixels.shape[:2] != (sample.height, sample.width):
+            raise SuiteError(
+                f"image {sample.id} is {pixels.shape[1]}×{pixels.shape[0]}, the manifest says "
+                f"{sample.width}×{sample.height}"
+            )
+    return f"{title}, {len(suite.samples)} images"
+
+
+def _validate_results(path: Path) -> str:
+    suite = read_suite_folder(path)
+    runs = read_runs(path)
+    for run in runs:
+        if run.record.suite.name != suite.name:
+            raise ResultsError(f"{run.folder}: a run of {run.record.suite.name} in {suite.name}")
+    check_board(path)
+    return f"{len(runs)} runs of {suite.name}@{suite.version}"
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="PATH ...")
+def validate_command(paths: tuple[Path, ...]) -> None:
+    """Check registry entries, suites, data folders and result folders without running anything."""
+
+    bad = 0
+    for path in paths:
+        try:
+            click.echo(f"{path}: ok ({validate_path(path)})")
+        except VtbenchError as error:
+            complain(str(error))
+            bad += 1
+    if bad:
+        raise click.exceptions.Exit(2)

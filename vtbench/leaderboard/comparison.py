@@ -1,0 +1,344 @@
+"""Which of two runs is better, on what, and whether that can be told: `vtbench compare A B`.
+
+Runs of one suite had the same images, so they are compared image by image: what an image is worth
+drops out, and a difference is seen that the intervals of the two numbers would hide. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vtbench.base.errors import ResultsError, UnknownName, VtbenchError
+from vtbench.base.locations import without_paths
+from vtbench.base.statistics import (
+    LEVEL,
+    MIN_UNITS,
+    Bootstrap,
+    adjust_holm,
+    find_intervals,
+    seed_of,
+    sign_flip_p,
+    standardize_difference,
+)
+from vtbench.leaderboard.aggregate import read_lines, suite_label
+from vtbench.leaderboard.board import Cell, Column, Line, Shares
+from vtbench.leaderboard.columns import OVERVIEW_MEANS
+from vtbench.leaderboard.intervals import Units, find_units, sum_by_unit
+from vtbench.leaderboard.words import GROUP_TITLES, describe_column
+from vtbench.results.folder import Run, read_run, read_suite_folder
+from vtbench.results.schema import SuiteFolder
+
+Verdict = Literal["first", "second", "equal", "unclear"]
+"""Which run is better; equal: on every picture the same; unclear: it cannot be told."""
+
+MAX_NAMED = 8
+"""A list of images longer than this is cut and counted."""
+
+_READ = ("cer", "wer", "ned")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of two runs.
+
+    difference: first − second, with its 95 % interval (None below `MIN_UNITS` pictures). effect:
+    Cohen's d_z, None where the pictures' differences do not vary. wins: on how many of `pictures`
+    each is better. p: two-sided, adjusted for all differences of the comparison.
+    """
+
+    column: Column
+    first: str
+    second: str
+    values: tuple[float, float]
+    difference: float
+    interval: tuple[float, float] | None
+    effect: float | None
+    wins: tuple[int, int]
+    pictures: int
+    p: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Uncompared:
+    """A number that was not compared, and why."""
+
+    column: Column
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of the runs, in the order in which they were named."""
+
+    suite: SuiteFolder
+    runs: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    uncompared: tuple[Uncompared, ...]
+
+    @property
+    def pairs(self) -> Iterator[tuple[str, str, list[Difference]]]:
+        """Each pair with its differences."""
+        for first, second in combinations(self.runs, 2):
+            own = [d for d in self.differences if (d.first, d.second) == (first, second)]
+            yield first, second, own
+
+
+def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -> Comparison:
+    """Return the paired differences of runs of a suite's folder.
+
+    keys: columns ("text.cer") or metrics of every task ("psnr_db"); none: quality and rate of the
+    overview. Raises UnknownName for a key that is not there, ResultsError for a run that is not, for
+    runs of different suites, incomplete ones, ones without the same images, and for a key that is no
+    mean over images.
+    """
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise VtbenchError(f"compare needs two different runs or more, not {' '.join(names)!r}")
+    suite = read_suite_folder(folder)
+    known = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    for name in names:
+        if name not in known:
+            raise ResultsError(f"{folder} has no run named {name!r}; it has {', '.join(known)}")
+    runs = [read_run(folder / name) for name in names]
+    _require_same_images(runs)
+    lines, columns = read_lines(suite, runs)
+    by_name = {line.name: line for line in lines}
+    ordered = [by_name[name] for name in names]
+    for line in ordered:
+        if line.problem is not None:
+            raise ResultsError(f"{folder / line.name}: not compared: {line.problem}")
+    differences: list[Difference] = []
+    uncompared: list[Uncompared] = []
+    asked: dict[Units, list[tuple[Column, Line, Line]]] = {}
+    for column in _choose_columns(columns, keys):
+        if not keys and all(x.cells[column.key].state == "not-applicable" for x in ordered):
+            continue
+        if reason := _refuse(column, ordered):
+            uncompared.append(Uncompared(column, reason))
+            continue
+        of_column = find_units(_shares(ordered[0].cells[column.key]))
+        for first, second in combinations(ordered, 2):
+            asked.setdefault(of_column, []).append((column, first, second))
+    tests = sum(map(len, asked.values()))
+    for units, triples in asked.items():
+        differences += _test(units, triples, seed=seed_of(suite.sha256), tests=tests)
+    place = {(d.column.key, d.first, d.second): d for d in _adjust(differences)}
+    in_order = [
+        place[column.key, first, second]
+        for first, second in combinations(names, 2)
+        for column in columns
+        if (column.key, first, second) in place
+    ]
+    return Comparison(suite, tuple(names), tuple(in_order), tuple(uncompared))
+
+
+def _require_same_images(runs: Sequence[Run]) -> None:
+    first, *others = runs
+    pixels = {row["id"]: row["sha256"] for row in first.rows}
+    for other in others:
+        if other.record.suite.sha256 != first.record.suite.sha256:
+            raise ResultsError(
+                f"{first.record.run} was measured under {suite_label(first.record.suite)}, "
+                f"{other.record.run} under {suite_label(other.record.suite)}: not comparable"
+            )
+        own = {row["id"]: row["sha256"] for row in other.rows}
+        for lacking, ids in (
+            (other.record.run, pixels.keys() - own.keys()),
+            (first.record.run, own.keys() - pixels.keys()),
+        ):
+            if ids:
+                raise ResultsError(f"{lacking} lacks {_name_some(ids)}: not comparable")
+        if changed := {name for name, sha256 in own.items() if sha256 != pixels[name]}:
+            raise ResultsError(
+                f"{first.record.run} and {other.record.run} had other pixels as "
+                f"{_name_some(changed)}: not comparable"
+            )
+
+
+def _name_some(ids: Iterable[str]) -> str:
+    named = sorted(ids)
+    more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    return ", ".join(named[:MAX_NAMED]) + more
+
+
+def _choose_columns(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:
+    overview = [c for c in columns if c.key.count(".") == 1 and c.group not in ("rate", "cost")]
+    if not keys:
+        return [c for c in overview if c.metric.key in OVERVIEW_MEANS]
+    chosen: dict[str, Column] = {}
+    for key in keys:
+        found = [c for c in columns if c.key == key] or [c for c in overview if c.metric.key == key]
+        if not found:
+            metrics = {column.metric.key for column in overview}
+            raise UnknownName("metric", key, sorted({c.key for c in columns} | metrics))
+        chosen |= {column.key: column for column in found}
+    return [column for column in columns if column.key in chosen]
+
+
+def _refuse(column: Column, lines: Sequence[Line]) -> str | None:
+    """Return why a column of these runs cannot be compared, or None."""
+    cells = [line.cells[column.key] for line in lines]
+    for line, cell in zip(lines, cells, strict=True):
+        if cell.state != "measured":
+            why = f": {cell.reason}" if cell.reason else ""
+            return f"{cell.state} in {line.name}{why}"
+    if any(cell.shares is None for cell in cells):
+        raise ResultsError(
+            f"{column.key} cannot be tested: it is no mean over a sample of images (charts are a "
+            "fixed set; time and memory vary with the machine)"
+        )
+    versions = {
+        record.version
+        for line in lines
+        if (record := line.record.protocol.metrics.get(column.metric.key)) is not None
+    }
+    if len(versions) > 1:
+        return f"measured by versions {', '.join(map(str, sorted(versions)))} of the metric"
+    if column.metric.key in _READ:
+        engines = {tuple(sorted(line.record.protocol.ocr.items())) for line in lines}
+        if len(engines) > 1:
+            return "read by different OCR engines"
+    first, *others = cells
+    for line, other in zip(lines[1:], others, strict=True):
+        if apart := set(_shares(first).ids) ^ set(_shares(other).ids):
+            return f"{lines[0].name} and {line.name} do not both have it for {_name_some(apart)}"
+        if _shares(first).bottoms != _shares(other).bottoms:
+            return f"{lines[0].name} and {line.name} count it over different amounts"
+    return None
+
+
+def _test(
+    units: Units, triples: Sequence[tuple[Column, Line, Line]], *, seed: int, tests: int
+) -> Iterator[Difference]:
+    """Yield the differences of columns that share their units; p is not adjusted yet."""
+    pairs = [(_shares(a.cells[c.key]), _shares(b.cells[c.key])) for c, a, b in triples]
+    tops = np.stack([sum_by_unit(a, np.subtract(a.tops, b.tops)) for a, b in pairs], axis=1)
+    bottoms = np.stack([sum_by_unit(a, np.array(a.bottoms)) for a, _ in pairs], axis=1)
+    ps = sign_flip_p(tops, seed=seed, tests=tests)
+    intervals: list[tuple[float, float] | None] = [None] * len(triples)
+    if len(units.names) >= MIN_UNITS:
+        ends = find_intervals(Bootstrap(units.strata, seed=seed), tops, bottoms)
+        intervals = [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
+    for place, (column, first, second) in enumerate(triples):
+        own, other = pairs[place]
+        top, bottom = tops[:, place].tolist(), bottoms[:, place].tolist()
+        sign = 1 if column.metric.better == "higher" else -1
+        yield Difference(
+            column=column,
+            first=first.name,
+            second=second.name,
+            values=(_value(first.cells[column.key]), _value(second.cells[column.key])),
+            difference=math.fsum(top) / math.fsum(bottom),
+            interval=intervals[place],
+            effect=standardize_difference(top, bottom),
+            wins=(sum(sign * x > 0 for x in top), sum(sign * x < 0 for x in top)),
+            pictures=sum(x > 0 for x in bottom),
+            p=float(ps[place]),
+            verdict="equal" if own.tops == other.tops else "unclear",
+        )
+
+
+def _shares(cell: Cell) -> Shares:
+    assert cell.shares is not None
+    return cell.shares
+
+
+def _value(cell: Cell) -> float:
+    assert cell.value is not None
+    return cell.value
+
+
+def _adjust(differences: Sequence[Difference]) -> Iterator[Difference]:
+    """Yield the differences with p adjusted for all of them, and with their verdicts."""
+    for own, p in zip(differences, adjust_holm([d.p for d in differences]), strict=True):
+        verdict = own.verdict
+        if verdict == "unclear" and p < 1 - LEVEL and own.difference != 0:
+            higher = own.column.metric.better == "higher"
+            verdict = "first" if (own.difference > 0) == higher else "second"
+        yield replace(own, p=p, verdict=verdict)
+
+
+def describe_comparison(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines to print: for each pair a table and what it says in words; how it was tested."""
+    from vtbench.base.text_table import format_table
+
+    yield f"{suite_label(comparison.suite)}, the same images pair by pair"
+    for first, second, differences in comparison.pairs:
+        if not differences:
+            continue
+        yield ""
+        head = ("", first, second, "difference", "95 % interval", "d_z", "wins", "p", "")
+        rows = [head, *(_row(own, first, second) for own in differences)]
+        yield format_table(rows)
+        yield ""
+        yield from _words(first, second, differences)
+    yield ""
+    reasons: dict[str, list[str]] = {}
+    for left in comparison.uncompared:
+        reasons.setdefault(without_paths(left.reason).rstrip("."), []).append(_label(left.column))
+    for reason, labels in reasons.items():
+        yield f"Not compared: {', '.join(labels)}: {reason}."
+    tests = len(comparison.differences)
+    # Of all ways to flip n signs two are as clear as can be.
+    few = {
+        d.pictures for d in comparison.differences if tests * 2.0 ** (1 - d.pictures) >= 1 - LEVEL
+    }
+    for pictures in sorted(few):
+        yield (
+            f"{pictures} pictures cannot tell anything among {tests} tests: name fewer runs, or "
+            "--metric."
+        )
+    if comparison.differences:
+        yield (
+            "difference: first − second. d_z: the same over its standard deviation, picture by "
+            "picture. wins: pictures on which each is better. p: two-sided sign-flip test over "
+            f"pictures, Holm-adjusted for {tests} tests; below "
+            f"{1 - LEVEL:.2f} it can be told. Parts of one picture count once."
+        )
+
+
+def _row(own: Difference, first: str, second: str) -> tuple[str, ...]:
+    digits = own.column.metric.decimals
+    low, high = own.interval or (None, None)
+    verdicts = {
+        "first": f"{first} better",
+        "second": f"{second} better",
+        "equal": "equal on every picture",
+        "unclear": "cannot be told",
+    }
+    return (
+        describe_column(replace(own.column, label=_label(own.column))),
+        *(f"{value:.{digits}f}" for value in own.values),
+        f"{own.difference:+.{digits}f}",
+        "-" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}",
+        "-" if own.effect is None else f"{own.effect:+.2f}",
+        f"{own.wins[0]}:{own.wins[1]} of {own.pictures}",
+        f"{own.p:.4f}" if own.p >= 0.0001 else "<0.0001",
+        verdicts[own.verdict],
+    )
+
+
+def _label(column: Column) -> str:
+    return f"{GROUP_TITLES.get(column.group, column.group)} {column.label}"
+
+
+def _words(first: str, second: str, differences: Sequence[Difference]) -> Iterator[str]:
+    """Yield who is better on what, and what cannot be told."""
+    for name, verdict in ((first, "first"), (second, "second")):
+        won = [own.column for own in differences if own.verdict == verdict]
+        quality = [_label(column) for column in won if column.metric.key != "bpp"]
+        rate = [GROUP_TITLES[column.group] for column in won if column.metric.key == "bpp"]
+        if quality:
+            yield f"{name} is better on {', '.join(quality)}."
+        if rate:
+            yield f"{name} needs fewer bits ({', '.join(rate)})."
+    for verdict, told in (("equal", "They are equal on"), ("unclear", "It cannot be told on")):
+        if labels := [_label(own.column) for own in differences if own.verdict == verdict]:
+            yield f"{told} {', '.join(labels)}."

@@ -1,0 +1,120 @@
+"""A board as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vtbench.leaderboard.board import Board, Column, Line
+from vtbench.leaderboard.footnotes import describe_commit
+from vtbench.metrics.catalogue import SET_METRICS
+
+if TYPE_CHECKING:
+    pass
+
+
+# CSV
+
+
+def render_csv(board: Board, published: Board | None) -> str:
+    """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n, state
+    and, where images are drawn again, the ends of its interval and rank, the standard deviation over
+    seeds where there are several. An empty cell beside
+    `measured` does not exist; MTF50 has a column with its bound."""
+    columns = board.columns
+    if published is not None:
+        known = {column.key for column in columns}
+        columns += tuple(c for c in published.columns if c.key not in known)
+    lines = [line for b in (board, published) if b for line in (*b.lines, *b.originals)]
+    extra = {
+        column.key: _Extra(
+            interval=any(cell.shares for line in lines if (cell := line.cells.get(column.key))),
+            rank=any(column.key in line.ranks for line in lines),
+            spread=any(
+                cell.spread is not None for line in lines if (cell := line.cells.get(column.key))
+            ),
+        )
+        for column in columns
+    }
+    head = ["source", "run", "title", "family", "kind", "quantizer", "block", "problem"]
+    for column in columns:
+        key = column.key
+        head += [key, f"{key}.n", f"{key}.state"]
+        head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
+        head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
+        head += [f"{key}.sd"] if extra[key].spread else []
+        head += [f"{key}.bound"] if column.metric.key == "mtf50_cpp" else []
+        head += [f"{key}.se"] if column.metric.key in SET_METRICS else []
+    head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
+    head += ["processor", "threads", "vtbench", "commit"]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for source, of_source in (("local", board), ("published", published)):
+        for line in of_source.lines if of_source else ():
+            writer.writerow(
+                [*_csv_facts(source, line), *_csv_cells(line, columns, extra), *_csv_run(line)]
+            )
+        for line in of_source.originals if of_source else ():
+            writer.writerow(
+                [source, line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns, extra)]
+            )
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """Which more a column of numbers has."""
+
+    interval: bool
+    rank: bool
+    spread: bool
+
+
+def _csv_facts(source: str, line: Line) -> list[str]:
+    quantizer = line.record.tokenizer.quantizer
+    texts = [line.name, line.title, line.family, line.kind, quantizer]
+    # A spreadsheet runs what begins like a formula.
+    safe = [f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text for text in texts]
+    return [source, *safe, line.block, line.problem or ""]
+
+
+def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra]) -> Iterator[str]:
+    for column in columns:
+        cell = line.cells.get(column.key)
+        yield "" if cell is None or cell.value is None else f"{cell.value:.10g}"
+        yield "" if cell is None else str(cell.n)
+        yield "" if cell is None else cell.state
+        if extra[column.key].interval:
+            for end in (None, None) if cell is None else (cell.low, cell.high):
+                yield "" if end is None else f"{end:.10g}"
+        if extra[column.key].rank:
+            yield from map(str, line.ranks.get(column.key, ("", "")))
+        if extra[column.key].spread:
+            spread = None if cell is None else cell.spread
+            yield "" if spread is None else f"{spread:.10g}"
+        if column.metric.key == "mtf50_cpp":
+            yield "" if cell is None or cell.value is None else cell.bound
+        if column.metric.key in SET_METRICS:
+            error = None if cell is None else cell.standard_error
+            yield "" if error is None else f"{error:.10g}"
+
+
+def _csv_run(line: Line) -> list[str]:
+    record, here = line.record, line.record.environment
+    return [
+        str(line.capped),
+        record.suite.name,
+        str(record.suite.version),
+        record.suite.sha256,
+        record.key,
+        record.protocol.dtype,
+        here.device,
+        here.processor,
+        str(here.threads),
+        here.vtbench,
+        describe_commit(record),
+    ]

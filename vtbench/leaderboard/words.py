@@ -1,0 +1,161 @@
+"""What the formats share: titles, and how cells, columns and lines are said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
+from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
+from vtbench.leaderboard.footnotes import describe_machine
+
+if TYPE_CHECKING:
+    pass
+
+
+BLOCK_TITLES: Mapping[Block, str] = {
+    "tokenizers": "Tokenizers",
+    "codecs": "Codecs",
+    "sanity": "Sanity rows",
+    "incomplete": "Incomplete runs",
+}
+
+
+GROUP_TITLES = {
+    "rate": "code",
+    "reconstruction": "recon.",
+    "detail": "detail",
+    "text": "text",
+    "cost": "cost",
+}
+
+
+INTERVALS = (
+    "reconstruction.psnr_db",
+    "reconstruction.ssim",
+    "reconstruction.lpips_alex",
+    "reconstruction.lpips_vgg",
+    "detail.psnr_db",
+    "text.cer",
+    "text.wer",
+)
+"""The columns whose intervals Markdown shows; page and CSV have them all."""
+
+
+# What the formats share
+
+
+def overview_columns(board: Board, published: Board | None) -> tuple[Column, ...]:
+    """Return the overview's columns: those that say something in either board."""
+    keys = {c.key for b in (board, published) if b for c in b.tables[0].columns}
+    return tuple(column for column in board.columns if column.key in keys)
+
+
+def blocks(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Yield each block's title and lines, without the empty ones."""
+    for block in BLOCKS:
+        if of_block := [line for line in lines if line.block == block]:
+            yield BLOCK_TITLES[block], of_block
+
+
+def format_cell(cell: Cell, column: Column, usual: int) -> str:
+    """Return what a cell says. usual: the n that need not be told."""
+    if cell.value is not None:
+        bound = {"=": "", ">=": "≥", "<": "<"}[cell.bound]
+        told = "" if cell.n == usual or column.group in ("rate", "cost") else f" (n={cell.n})"
+        error = cell.standard_error if cell.spread is None else cell.spread
+        spread = "" if error is None else f" ± {error:.{column.metric.decimals}f}"
+        return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{told}"
+    if cell.state == "failed":
+        return (
+            f"failed ({cell.reason})"
+            if re.fullmatch(r"\d+ of \d+", cell.reason or "")
+            else "failed"
+        )
+    if cell.reason == INCOMPLETE:
+        return "–"
+    return "n/a" if cell.state == "not-applicable" else "missing"
+
+
+def format_interval(cell: Cell, column: Column) -> str:
+    """Return the ends of a cell's interval, "" where it has none or all images agree."""
+    if cell.low is None or cell.high is None or cell.low == cell.high:
+        return ""
+    return f"{cell.low:.{column.metric.decimals}f}–{cell.high:.{column.metric.decimals}f}"
+
+
+def format_rank(line: Line, column: Column) -> str:
+    """Return between which ranks a line stands by a column, "" where it is not ranked."""
+    low, high = line.ranks.get(column.key, (0, 0))
+    return "" if not low else str(low) if low == high else f"{low}–{high}"
+
+
+def interval_columns(board: Board, keys: Iterable[str]) -> tuple[Column, ...]:
+    """Return those of the columns that have an interval in the board's overview."""
+    shown = {column.key: column for column in board.tables[0].columns}
+    return tuple(
+        shown[key]
+        for key in keys
+        if key in shown and any(line.cells[key].low is not None for line in board.lines)
+    )
+
+
+def describe_column(column: Column) -> str:
+    """Return a column's label with its direction and unit."""
+    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.metric.better]
+    label, unit = column.label, column.metric.unit
+    counted, _, per = unit.partition("/")
+    if f"{counted}s" == label.lower():  # "Tokens" of unit "token/image"
+        return f"{label}/{per}{arrow}"
+    return f"{label}{arrow}" + (f" ({unit})" if unit and label != "bpp" else "")
+
+
+def describe_line(line: Line) -> str:
+    """Return a line's name, with what is wrong with it."""
+    if line.problem is not None:
+        return f"{line.name} (incomplete: {line.problem})"
+    return f"{line.name} ({len(line.records)} seeds)" if line.other_seeds else line.name
+
+
+def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
+    """Return the names of the lines that no other beats in this column at their rate or less.
+
+    Best at any rate would only name the highest rate. Sanity rows and incomplete runs take no part.
+    """
+    rate, better = column.rate, column.metric.better
+    if rate is None or better is None:
+        return frozenset()
+    sign = 1.0 if better == "higher" else -1.0
+    points = [
+        (line.name, bits.value, sign * cell.value)
+        for line in lines
+        if line.block in ("tokenizers", "codecs")
+        and (cell := line.cells[column.key]).value is not None
+        and cell.bound != "<"  # below what was measured: no best of anything
+        and (bits := line.cells[rate]).value is not None
+    ]
+    return frozenset(
+        name
+        for name, bits, value in points
+        if not any(b <= bits and v >= value and (b < bits or v > value) for _, b, v in points)
+    )
+
+
+def describe_published(board: Board, published: Board) -> tuple[str, ...]:
+    """Return what must be said above published results."""
+    told = ["Measured elsewhere, shown beside and merged with nothing."]
+    if published.suite.sha256 != board.suite.sha256:
+        told.append(
+            f"Another protocol: these are of {suite_label(published.suite)}, the tables above of "
+            f"{suite_label(board.suite)}. Do not compare them."
+        )
+    return (*told, *describe_machine(published.lines))
+
+
+def split_code(text: str) -> list[tuple[bool, str]]:
+    """Return the parts of a sentence, True for those between backticks."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0 or "" in parts[1::2]:
+        return [(False, text)]
+    return [(bool(i % 2), part) for i, part in enumerate(parts) if part]

@@ -1,0 +1,262 @@
+"""YAML files → validated entries. Imports no torch and no adapter.
+
+One file a tokenizer; its stem is the name. The schema is `Entry`: unknown keys, wrong types, a name
+that exists twice, and a repeated key are errors that name the file and the line. What is known and
+cannot be run has files of its own, in the folder `unreleased/`, of the schema `Unreleased`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from vtbench.base.errors import NotReleased, RegistryError, UnknownName
+from vtbench.base.locations import registry_dir
+from vtbench.base.names import check_name
+from vtbench.base.records import Kind, SizePolicy, Spec
+from vtbench.base.schema import Lines, Strict, describe_invalid, load_yaml
+from vtbench.registry.published_protocols import Reported, protocols_path, published_protocols
+from vtbench.registry.recipe import Training
+from vtbench.registry.sources import Weights
+
+UNRELEASED = "unreleased"
+"""The folder, below one of entries, of what is known and cannot be run."""
+
+
+class Gmac(Strict):
+    """10⁹ multiply-accumulates for one 256×256 image; `vtbench show NAME --measure` counts them."""
+
+    encode: Annotated[float, Field(gt=0)] | None = None
+    decode: Annotated[float, Field(gt=0)] | None = None
+
+
+class Size(Strict):
+    """See `records.SizePolicy`."""
+
+    multiple: Annotated[int, Field(ge=1, le=4096)] = 1
+    fixed: tuple[int, int] | None = None
+    policy: Literal["pad", "resize", "tile"] = "pad"
+
+    @model_validator(mode="after")
+    def _fixed_sizes_have_a_policy(self) -> Size:
+        if self.fixed is not None and self.policy == "pad":
+            raise ValueError("a network of fixed size needs policy: resize or tile")
+        if self.fixed is None and self.policy == "tile":
+            raise ValueError("policy: tile needs a fixed size, that of a tile")
+        return self
+
+
+class Entry(Strict):
+    """One tokenizer of the registry.
+
+    adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
+    arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
+    `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
+    trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
+    of the code; weights carry their own. reported: published numbers, never mixed with measured ones.
+    """
+
+    title: str
+    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    adapter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    options: dict[str, Any] = Field(default_factory=dict)
+    kind: Kind
+    quantizer: str
+    downsample: Annotated[int, Field(ge=1)] | None = None
+    codebook_size: Annotated[int, Field(ge=2)] | None = None
+    latent_channels: Annotated[int, Field(ge=1)] | None = None
+    input_range: tuple[float, float] = (0.0, 1.0)
+    size: Size = Size()
+    stochastic: bool = False
+    parameters: Annotated[int, Field(ge=0)] | None = None
+    gmac: Gmac | None = None
+    trained_on: str | None = None
+    training: Training | None = None
+    licence: str
+    weights: Weights | None = None
+    paper: str | None = None
+    description: str
+    reported: tuple[Reported, ...] = ()
+
+    # Set by the loader, not by the file.
+    name: str = ""
+    path: Path = Path()
+    deviations: tuple[str, ...] = ()
+    """What the command line changed in the entry, as a run's name says it."""
+
+    @model_validator(mode="after")
+    def _kind_matches_shape(self) -> Entry:
+        if (self.kind == "discrete") != (self.codebook_size is not None):
+            raise ValueError("codebook_size belongs to kind: discrete, and to it alone")
+        if (self.kind == "continuous") != (self.latent_channels is not None):
+            raise ValueError("latent_channels belongs to kind: continuous, and to it alone")
+        if self.input_range[0] >= self.input_range[1]:
+            raise ValueError("input_range must be [low, high] with low < high")
+        return self
+
+    @property
+    def row(self) -> str:
+        """The name, with what the command line changed after an @."""
+        return self.name + ("@" + "+".join(self.deviations) if self.deviations else "")
+
+    @property
+    def posterior(self) -> Literal["mode", "sample"] | None:
+        """Which point of a Gaussian posterior is the latent; None without one."""
+        if self.quantizer != "kl":
+            return None
+        return "sample" if self.options.get("posterior") == "sample" else "mode"
+
+    @property
+    def spec(self) -> Spec:
+        """What the built tokenizer declares."""
+        return Spec(
+            name=self.name,
+            family=self.family,
+            kind=self.kind,
+            quantizer=self.quantizer,
+            downsample=self.downsample,
+            codebook_size=self.codebook_size,
+            latent_channels=self.latent_channels,
+            input_range=self.input_range,
+            size=SizePolicy(self.size.multiple, self.size.fixed, self.size.policy),
+            stochastic=self.stochastic,
+        )
+
+    @property
+    def sha256(self) -> str:
+        """The digest of everything in the entry that can change a number: not of its prose."""
+        prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
+        prose |= {"gmac", "trained_on", "deviations", "training"}
+        content = self.model_dump(
+            mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
+        )
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Unreleased(Strict):
+    """A published tokenizer that cannot be run as it was published.
+
+    why: what is not there. needed: what would make it an `Entry`. code: its repository, and licence
+    that of the code, where there is one.
+    """
+
+    state: Literal["unreleased"]
+    title: str
+    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    why: str
+    needed: str
+    paper: Annotated[str, Field(pattern=r"^https://\S+$")]
+    code: Annotated[str, Field(pattern=r"^https://\S+$")] | None = None
+    licence: str | None = None
+    description: str
+
+    # Set by the loader, not by the file.
+    name: str = ""
+    path: Path = Path()
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by name; an unknown name raises UnknownName with the nearest ones.
+
+    unreleased: what is known and cannot be run. It is not among the entries, so that nothing that
+    goes through them can run or rank it; asked for by name, it raises NotReleased.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Entry], unreleased: Mapping[str, Unreleased] | None = None
+    ) -> None:
+        self._entries = dict(sorted(entries.items()))
+        self.unreleased = MappingProxyType(dict(sorted((unreleased or {}).items())))
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self._entries:
+            return self._entries[name]
+        if name in self.unreleased:
+            why = self.unreleased[name].why
+            raise NotReleased(f"{name} is unreleased: {why}; `vtbench show {name}` has the rest")
+        raise UnknownName("tokenizer", name, [*self._entries, *self.unreleased])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def load_registry(folders: Iterable[Path] = ()) -> Registry:
+    """Return the shipped entries and those of the user's folders.
+
+    Raises RegistryError for a folder that is none, a malformed entry, or a name that exists twice.
+    """
+    entries: dict[str, Entry] = {}
+    unreleased: dict[str, Unreleased] = {}
+    places: dict[str, Path] = {}
+    for folder in (registry_dir(), *folders):
+        if not folder.is_dir():
+            raise RegistryError(f"registry folder {folder} is not a folder")
+        for path in (*sorted(folder.glob("*.y*ml")), *sorted((folder / UNRELEASED).glob("*.y*ml"))):
+            entry = _load_any(path)
+            if entry.name in places:
+                raise RegistryError(
+                    f"{path}:1: tokenizer {entry.name!r} exists already in {places[entry.name]}; "
+                    "rename one file"
+                )
+            places[entry.name] = path
+            if isinstance(entry, Unreleased):
+                unreleased[entry.name] = entry
+            else:
+                entries[entry.name] = entry
+    return Registry(entries, unreleased)
+
+
+def _load_any(path: Path) -> Entry | Unreleased:
+    return load_unreleased(path) if path.parent.name == UNRELEASED else load_entry(path)
+
+
+def load_entry(path: Path) -> Entry:
+    """Return the entry of one YAML file. Raises RegistryError naming file and line."""
+    entry, lines = _read_record(path, Entry)
+    for index, reported in enumerate(entry.reported):
+        if isinstance(reported.protocol, str) and reported.protocol not in published_protocols():
+            raise RegistryError(
+                f"{path}:{lines[('reported', index)]}: reported.{index}.protocol: no protocol named "
+                f"{reported.protocol!r} in {protocols_path()}"
+            )
+    return entry
+
+
+def load_unreleased(path: Path) -> Unreleased:
+    """Return the record of one file of `unreleased/`. Raises RegistryError naming file and line."""
+    return _read_record(path, Unreleased)[0]
+
+
+Record = TypeVar("Record", Entry, Unreleased)
+
+
+def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
+    try:
+        if path.suffix != ".yaml":
+            raise ValueError("NAME is lower case and the ending .yaml")
+        check_name(path.stem)
+    except ValueError as error:
+        raise RegistryError(f"{path}: a file name must be NAME.yaml: {error}") from None
+    data, lines = load_yaml(path, RegistryError)
+    for loader_key in ("name", "path", "deviations"):
+        if loader_key in data:
+            raise RegistryError(
+                f"{path}:{lines[(loader_key,)]}: {loader_key}: unknown key (the file's stem is the "
+                "name)"
+            )
+    try:
+        return schema.model_validate({**data, "name": path.stem, "path": path}), lines
+    except ValidationError as error:
+        raise RegistryError(describe_invalid(path, error, lines)) from None

@@ -1,0 +1,1 @@
+"""Result files: their schema, written whole, read within limits."""

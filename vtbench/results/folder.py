@@ -1,0 +1,181 @@
+"""Result files: `run.json` (everything that changes a number), `images.parquet` (a row an image).
+
+    results/local/<suite>/suite.json                    what the suite is, what was skipped and why
+                         /originals/<n>.png             the panel's originals
+                         /<run name>/run.json
+                                    /images.parquet
+                                    /codes.parquet         how often each codeword was seen (discrete)
+                                    /panel/<n>.png, <n>.error.png
+                         /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
+                         /.<run name>.features/         likewise, where the suite has set metrics
+                         /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
+
+Rows are the evidence; every aggregate is computed from them (`leaderboard.aggregate`). Writing is
+atomic. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from vtbench.base.errors import ResultsError
+from vtbench.base.files import read_bounded, sha256_bytes, write_atomic
+from vtbench.base.locations import without_paths
+from vtbench.base.schema import Strict
+from vtbench.metrics.rate import Histogram, token_entropy
+from vtbench.results.codes import CODES, encode_codes, read_codes
+from vtbench.results.known_files import MAX_JSON_BYTES
+from vtbench.results.rows import ROW_COLUMNS, Row, _check_places, _read_parquet_file, encode_rows
+from vtbench.results.schema import (
+    SCHEMA_VERSION,
+    CodebookRecord,
+    CodesRecord,
+    RunRecord,
+    SuiteFolder,
+)
+
+_Model = TypeVar("_Model", bound=Strict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its folder."""
+
+    record: RunRecord
+    rows: tuple[Row, ...]
+    folder: Path
+    codes: tuple[Histogram, ...] = ()
+
+
+def write_suite_folder(folder: Path, suite: SuiteFolder) -> None:
+    """Write suite.json."""
+    content = json.dumps(suite.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(folder / "suite.json", (content + "\n").encode())
+
+
+def read_suite_folder(folder: Path) -> SuiteFolder:
+    """Return a folder's suite.json. Raises ResultsError naming the file and what is wrong."""
+    return _read_json(folder / "suite.json", SuiteFolder)
+
+
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    rows: Sequence[Row],
+    *,
+    codes: Sequence[Histogram] = (),
+) -> RunRecord:
+    """Write images.parquet, codes.parquet where there are histograms, then run.json, each whole or
+    not at all; return the record as written.
+
+    run.json is last and holds the others' digests, so a folder is complete exactly when it validates.
+    """
+    parquet = encode_rows(
+        [{**row, "error": without_paths(row["error"])} if row.get("error") else row for row in rows]
+    )
+    update: dict[str, Any] = {"rows_sha256": sha256_bytes(parquet), "codes": None}
+    write_atomic(folder / "images.parquet", parquet)
+    if codes:
+        content = encode_codes(codes)
+        books = (CodebookRecord(size=c.size, unit=c.unit, tokens=c.tokens) for c in codes)
+        update["codes"] = CodesRecord(
+            sha256=sha256_bytes(content),
+            images=sum(row.get("entropy_bits") is not None for row in rows),
+            codebooks=tuple(books),
+        )
+        write_atomic(folder / CODES, content)
+    else:
+        (folder / CODES).unlink(missing_ok=True)  # of an earlier run
+    record = record.model_copy(update=update)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomic(folder / "run.json", (text + "\n").encode())
+    return record
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Return a folder's run.json. Raises ResultsError naming the file and what is wrong."""
+    return _read_json(folder / "run.json", RunRecord)
+
+
+def _read_json(path: Path, model: type[_Model]) -> _Model:
+    try:
+        data = json.loads(read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=ResultsError))
+    except FileNotFoundError:
+        raise ResultsError(f"{path} does not exist: not a result folder") from None
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"{path}: cannot be read ({error})") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        advice = "update vtbench" if newer else "measure it again"
+        raise ResultsError(f"{path}: schema version {version}, this is {SCHEMA_VERSION}: {advice}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(f"{path}: {key}: {first['msg']}") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run with its rows; the rows must be the ones that run.json was written with.
+
+    Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    record = read_record(folder)
+    path = folder / "images.parquet"
+    content = _read_parquet_file(path)
+    if sha256_bytes(content) != record.rows_sha256:
+        raise ResultsError(f"{path}: not the rows that run.json was written with (edited?)")
+    try:
+        table = parquet.read_table(io.BytesIO(content))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ResultsError(f"{path}: not a Parquet file ({error})") from None
+    if table.column_names != list(ROW_COLUMNS):
+        raise ResultsError(f"{path}: its columns are not those of schema {SCHEMA_VERSION}")
+    rows: tuple[Row, ...] = tuple(table.to_pylist())
+    _check_places(path, rows)
+    ids = [row["id"] for row in rows]
+    if len(set(ids)) != len(ids):
+        raise ResultsError(f"{path}: an image appears twice")
+    failed = {row["id"] for row in rows if row["error"] is not None}
+    if len(rows) != record.n_expected or len(rows) - len(failed) != record.n_done:
+        raise ResultsError(
+            f"{path}: {len(rows)} rows, {len(failed)} failed; run.json says {record.n_done} of "
+            f"{record.n_expected} done"
+        )
+    if failed != {failure.id for failure in record.failures}:
+        raise ResultsError(f"{path}: failed rows differ from run.json's failures")
+    codes = read_codes(folder, record.codes) if record.codes is not None else ()
+    lengths = [row["entropy_bits"] for row in rows if row["entropy_bits"] is not None]
+    total = math.fsum(token_entropy(histogram) * histogram.tokens for histogram in codes)
+    if not math.isclose(math.fsum(lengths), total, rel_tol=1e-9, abs_tol=1e-6) or len(lengths) != (
+        record.codes.images if record.codes else 0
+    ):
+        raise ResultsError(f"{path}: the images' code lengths are not those of {CODES}")
+    return Run(record, rows, folder, codes)
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Return every run below a suite's folder, sorted by run name.
+
+    A folder's name must be its run's name. Raises ResultsError for the first malformed one.
+    """
+    runs = []
+    for path in sorted(folder.glob("*/run.json")):
+        run = read_run(path.parent)
+        if run.record.run != path.parent.name:
+            raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
+        runs.append(run)
+    return runs

@@ -1,0 +1,185 @@
+"""The records of `run.json` and `suite.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from vtbench.base.locations import without_paths
+from vtbench.base.names import Name, RunName
+from vtbench.base.records import Kind, State
+from vtbench.base.schema import Strict
+from vtbench.metrics.rate import Unit
+
+SCHEMA_VERSION = 3
+
+
+class TokenizerRecord(Strict):
+    """What was run: the entry's digest and facts, and the hashes of the weights actually loaded."""
+
+    name: Name
+    title: str
+    family: str
+    kind: Kind
+    quantizer: str
+    downsample: int | None
+    codebook_size: int | None
+    latent_channels: int | None
+    parameters: int | None
+    stochastic: bool
+    entry_sha256: str
+    weights: dict[str, str]
+    pinned: bool
+    libraries: dict[str, str]
+
+
+class SuiteRecord(Strict):
+    """Which protocol: the suite's name, version and digest, and its manifest's: null where no
+    manifest pins the pixels, which then are known by the rows' sha256 alone."""
+
+    name: Name
+    version: int
+    sha256: str
+    manifest_sha256: str | None
+    published: bool
+
+
+Told = Annotated[str, AfterValidator(without_paths)]
+"""What a result file says of a failure: no path of the machine that it failed on."""
+
+
+class MetricRecord(Strict):
+    """Whether a metric was measured in this run, by which version, and if not, why."""
+
+    version: int
+    state: State
+    reason: Told | None = None
+
+
+class Protocol(Strict):
+    """The choices of this run. A deviation from the suite's own is part of the run's name."""
+
+    dtype: str
+    seed: int
+    tasks: tuple[str, ...]
+    metrics: dict[str, MetricRecord]
+    ocr: dict[str, str]
+    limit: int | None
+    crop: str | None = None  # instead of the suite's
+    posterior: Literal["mode", "sample"] | None = None  # None: the tokenizer has none
+    networks: dict[str, str] = Field(default_factory=dict)
+    """sha256 of the weights behind the metrics of deep features, by file name."""
+
+
+class SetRecord(Strict):
+    """A number of all images of a task together, or why there is none."""
+
+    value: float | None = None
+    standard_error: float | None = None
+    n: int = 0
+    state: State
+    reason: Told | None = None
+    warning: str | None = None
+    version: int
+    weights: dict[str, str] = Field(default_factory=dict)
+
+
+class Environment(Strict):
+    """Where it ran. No host names, user names or paths."""
+
+    device: str
+    processor: str
+    threads: int
+    platform: str
+    python: str
+    versions: dict[str, str]
+    vtbench: str
+    code_sha256: str
+    commit: str | None
+    dirty: bool | None
+
+
+class Failure(Strict):
+    """One image that has no numbers."""
+
+    id: str
+    error: Told
+
+
+class CodebookRecord(Strict):
+    """One codebook of codes.parquet: its words, what was counted, and over how many tokens."""
+
+    size: Annotated[int, Field(ge=1)]
+    unit: Unit
+    tokens: int
+
+
+class CodesRecord(Strict):
+    """codes.parquet: its digest, its codebooks, and the images that the tokens are of."""
+
+    sha256: str
+    images: int
+    codebooks: tuple[CodebookRecord, ...]
+
+
+class RunRecord(Strict):
+    """run.json. key: digest of everything that changes a number, for reuse of own results."""
+
+    schema_version: Literal[3]
+    run: RunName
+    key: str
+    suite: SuiteRecord
+    tokenizer: TokenizerRecord
+    protocol: Protocol
+    environment: Environment
+    n_expected: int
+    n_done: int
+    failures: tuple[Failure, ...]
+    started: str
+    seconds: float
+    rows_sha256: str
+    codes: CodesRecord | None = None
+    sets: dict[str, SetRecord] = Field(default_factory=dict)
+    """The set metrics, by `<task>.<metric>`."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the whole suite has its numbers."""
+        return self.n_done == self.n_expected and self.protocol.limit is None
+
+
+class Skipped(Strict):
+    """A registry entry that was not run, and why."""
+
+    name: RunName
+    reason: Told
+
+
+class PanelItem(Strict):
+    """One picture of the side-by-side panel: originals/<n>.png, <run>/panel/<n>.png."""
+
+    n: Annotated[int, Field(ge=0)]
+    id: str
+    task: str
+    width: int
+    height: int
+
+
+class SuiteFolder(Strict):
+    """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
+
+    schema_version: Literal[3]
+    name: Name
+    version: int
+    title: str
+    description: str
+    sha256: str
+    published: bool
+    pinned: bool = True
+    images: dict[str, int]
+    cost_subset: str | None
+    panel: tuple[PanelItem, ...]
+    skipped: tuple[Skipped, ...]
+    cut_from: dict[str, str] = Field(default_factory=dict)
+    """Images that share a picture file, each with the first of its file: one draw of a bootstrap."""

@@ -1,0 +1,1 @@
+"""From a request to rows: the pass, its meter, its record."""

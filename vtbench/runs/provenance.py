@@ -1,0 +1,106 @@
+"""Everything that changes a number, gathered before the first image: what `run.json` says of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+
+import torch
+
+from vtbench.base.version import __version__
+from vtbench.registry.entries import Entry
+from vtbench.results.schema import Environment, Protocol, RunRecord, SuiteRecord, TokenizerRecord
+from vtbench.runs import environment
+from vtbench.runs.meter import Meter
+from vtbench.runs.request import Request
+from vtbench.tokenizers import load_adapter
+from vtbench.weights.entries import check_hashes, find_origin, find_weights, is_pinned
+
+
+def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> RunRecord:
+    """Return the run's record as far as it is known before the first image. Its `key` is the digest
+    of everything that changes a number: a run with another key is not current.
+
+    Raises WeightsError and RegistryError as `check_hashes` and `load_adapter`."""
+    suite, protocol = request.suite, request.suite.protocol
+    found = find_weights(entry, (request.weights or {}).get(entry.name))
+    hashes = check_hashes(entry, found) if found is not None else {}
+    adapter = load_adapter(entry)
+    tokenizer = TokenizerRecord(
+        name=entry.name,
+        title=entry.title,
+        family=entry.family,
+        kind=entry.kind,
+        quantizer=entry.quantizer,
+        downsample=entry.downsample,
+        codebook_size=entry.codebook_size,
+        latent_channels=entry.latent_channels,
+        parameters=entry.parameters,
+        stochastic=entry.stochastic,
+        entry_sha256=entry.sha256,
+        weights=hashes,
+        pinned=is_pinned(entry)
+        and entry.name not in (request.weights or {})
+        and (found is None or find_origin(found) is None),
+        libraries=adapter.libraries(entry.options),
+    )
+    choices = Protocol(
+        dtype=request.dtype or protocol.dtype,
+        seed=seed,
+        tasks=request.tasks,
+        metrics=meter.states,
+        ocr=meter.ocr,
+        limit=request.limit,
+        crop=request.crop,
+        posterior=entry.posterior,
+        networks=meter.sets.networks,
+    )
+    head, dirty = environment.commit()
+    here = Environment(
+        device=environment.device_name(request.device),
+        processor=environment.processor(),
+        threads=torch.get_num_threads(),
+        platform=environment.platform_name(),
+        python=platform.python_version(),
+        versions=environment.library_versions(),
+        vtbench=__version__,
+        code_sha256=environment.code_sha256(),
+        commit=head,
+        dirty=dirty,
+    )
+    suite_record = SuiteRecord(
+        name=suite.name,
+        version=protocol.version,
+        sha256=suite.sha256,
+        manifest_sha256=protocol.manifest_sha256,
+        published=suite.published,
+    )
+    key = {
+        "suite": suite_record.sha256,
+        "data": suite.fingerprint,
+        "entry": tokenizer.entry_sha256,
+        "weights": tokenizer.weights,
+        "libraries": tokenizer.libraries,
+        "protocol": choices.model_dump(mode="json"),
+        "batch_size": request.batch_size,
+        "device": here.device,
+        "threads": here.threads,
+        "versions": here.versions,
+        "code": here.code_sha256,
+    }
+    return RunRecord(
+        schema_version=3,
+        run=request.run_name(entry, seed),
+        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        suite=suite_record,
+        tokenizer=tokenizer,
+        protocol=choices,
+        environment=here,
+        n_expected=len(request.samples()),
+        n_done=0,
+        failures=(),
+        started="",
+        seconds=0.0,
+        rows_sha256="",
+    )

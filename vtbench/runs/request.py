@@ -1,0 +1,246 @@
+"""What a command line asks for, resolved against the registry before anything is loaded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
+from vtbench.base.records import Sample
+from vtbench.registry.entries import Entry, Registry
+from vtbench.results.schema import Skipped
+from vtbench.suites.suites import Suite
+from vtbench.weights.entries import find_weights
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The entries to run, and those that were left out for want of weights."""
+
+    entries: tuple[Entry, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def choose_entries(
+    registry: Registry,
+    names: Sequence[str],
+    families: Sequence[str],
+    weights: Mapping[str, Path],
+) -> Chosen:
+    """Return the entries of these names and families; with neither, every one that can run here.
+
+    A named entry without weights raises WeightsMissing, whose message has the command that fetches
+    them; one that was not named is skipped with that reason.
+    """
+    known = {entry.family for entry in registry.values()}
+    for family in families:
+        if family not in known:
+            raise UnknownName("family", family, sorted(known))
+    named = [registry[name] for name in dict.fromkeys(names)]
+    for entry in named:
+        find_weights(entry, weights.get(entry.name))
+    if named and not families:
+        return Chosen(tuple(named), ())
+    entries, skipped = list(named), []
+    for entry in registry.values():
+        if entry in named or (families and entry.family not in families):
+            continue
+        try:
+            find_weights(entry, weights.get(entry.name))
+        except WeightsMissing as error:
+            skipped.append(Skipped(name=entry.name, reason=str(error)))
+        else:
+            entries.append(entry)
+    if not entries:
+        raise WeightsMissing(skipped[0].reason if skipped else "the registry has no such entry")
+    return Chosen(tuple(entries), tuple(skipped))
+
+
+def sample_posterior(entry: Entry) -> Entry:
+    """Return the entry with a seeded sample of its posterior as latent, in place of the mode.
+
+    Raises RegistryError for an entry without a posterior, or that is of a sample already."""
+    if entry.posterior != "mode":
+        why = "has no posterior" if entry.posterior is None else "takes a sample already"
+        raise RegistryError(f"{entry.name}: --posterior sample: it {why}")
+    changes = {
+        "options": {**entry.options, "posterior": "sample"},
+        "stochastic": True,
+        "deviations": (*entry.deviations, "posterior-sample"),
+    }
+    return entry.model_copy(update=changes)
+
+
+def change_size_policy(entry: Entry, policy: str) -> Entry:
+    """Return the entry of a fixed-size network with the other of its two policies, or as it is where
+    that is its own. Raises RegistryError for a network that takes other sizes."""
+    if entry.size.fixed is None:
+        raise RegistryError(f"{entry.name}: --size-policy {policy}: it takes images of any size")
+    if entry.size.policy == policy:
+        return entry
+    size = entry.size.model_copy(update={"policy": policy})
+    return entry.model_copy(update={"size": size, "deviations": (*entry.deviations, policy)})
+
+
+def change_decoder(entry: Entry, key: str, value: float) -> Entry:
+    """Return the entry whose diffusion decoder has another number of `steps` or another `guidance`
+    (of options.config), or as it is where the value is its own. Raises RegistryError for one whose
+    decoder has no such number."""
+    config = entry.options.get("config") or {}
+    if key not in config:
+        raise RegistryError(f"{entry.name}: {key} {value}: its options.config has none to change")
+    if config[key] == value:
+        return entry
+    changes = {
+        "options": {**entry.options, "config": {**config, key: value}},
+        "deviations": (*entry.deviations, f"{key}-{value}"),
+    }
+    return entry.model_copy(update=changes)
+
+
+def change_entries(
+    chosen: Chosen, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
+) -> Chosen:
+    """Return what was chosen with each entry changed. Of an entry that cannot be, raises the reason if
+    it was asked for by name, or if there is no other; else the row of that deviation is skipped with
+    the reason."""
+    entries, skipped = [], []
+    for entry in chosen.entries:
+        try:
+            entries.append(change(entry))
+        except RegistryError as error:
+            if entry.name in named or len(chosen.entries) == 1:
+                raise
+            skipped.append((entry, error))
+    if not entries:
+        raise skipped[0][1]
+    names = {entry.name for entry in entries}
+    others = [
+        Skipped(name=f"{entry.name}@{deviation}", reason=str(error).partition(": ")[2])
+        for entry, error in skipped
+        if entry.name not in names
+    ]
+    return Chosen(tuple(entries), (*chosen.skipped, *others))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a command line changes of the entries it chose (`--posterior`, `--size-policy`,
+    `--decoder-steps`, `--guidance`); each change makes another row."""
+
+    posterior: str = "mode"
+    size_policy: str | None = None
+    decoder_steps: int | None = None
+    guidance: float | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed."""
+        return self != Variant()
+
+
+def deviate(chosen: Chosen, named: Collection[str], variant: Variant) -> Chosen:
+    """Return what was chosen as the variant changes it; see `change_entries`."""
+    if variant.posterior == "sample":
+        chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
+    if variant.size_policy is not None:
+        change = functools.partial(change_size_policy, policy=variant.size_policy)
+        chosen = change_entries(chosen, named, variant.size_policy, change)
+    for key, value in (("steps", variant.decoder_steps), ("guidance", variant.guidance)):
+        if value is not None:
+            change = functools.partial(change_decoder, key=key, value=value)
+            chosen = change_entries(chosen, named, f"{key}-{value}", change)
+    return chosen
+
+
+def choose_architectures(registry: Registry, names: Sequence[str]) -> tuple[Entry, ...]:
+    """Return the entries of these names; without names, every one whose architecture is in it
+    (options.config), which can be built without its weights."""
+    if names:
+        return tuple(registry[name] for name in dict.fromkeys(names))
+    return tuple(entry for entry in registry.values() if "config" in entry.options)
+
+
+def parse_weights(pairs: Sequence[str], registry: Registry) -> dict[str, Path]:
+    """Return `NAME=PATH` options as a mapping; the names must exist."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not path:
+            raise RegistryError(f"--weights {pair}: expected NAME=PATH")
+        parsed[registry[name].name] = Path(path)
+    return parsed
+
+
+def parse_batch_size(value: str) -> int | None:
+    """Return a positive batch size, or None for "auto" (the suite's own)."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise VtbenchError(f"--batch-size {value}: expected auto or a positive number")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
+    request with a limit or without all tasks is partial and never reaches a board. ocr, dtype and
+    crop that differ from the suite's become part of the run's name; crop names the one that the
+    suite's samples carry already (`suites.change_crop`), None for the suite's own. skipped: what was
+    left out for want of weights; selective: only some names or families were asked for, so what an
+    earlier run of the folder skipped still stands."""
+
+    suite: Suite
+    entries: tuple[Entry, ...]
+    out: Path
+    tasks: tuple[str, ...]
+    device: str = "auto"
+    dtype: str | None = None
+    ocr: str | None = None
+    crop: str | None = None
+    batch_size: int | None = None
+    limit: int | None = None
+    fresh: bool = False
+    weights: Mapping[str, Path] | None = None
+    skipped: tuple[Skipped, ...] = ()
+    selective: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """Whether the result cannot stand for the suite."""
+        return self.limit is not None or set(self.tasks) != set(self.suite.protocol.tasks)
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Return the samples to measure, in an order that makes batches of equal shape."""
+        chosen = []
+        for task in self.tasks:
+            of_task = [sample for sample in self.suite.samples if sample.task == task]
+            of_task.sort(key=lambda s: (s.subset, s.height, s.width, s.id))
+            chosen += of_task[: self.limit]
+        return tuple(chosen)
+
+    def cells(self) -> tuple[tuple[Entry, int], ...]:
+        """Return the runs to make: each entry with the suite's seed, and where its decoder is
+        stochastic with each of the suite's seeds."""
+        protocol = self.suite.protocol
+        return tuple(
+            (entry, seed)
+            for entry in self.entries
+            for seed in ((protocol.seeds if entry.stochastic else None) or (protocol.seed,))
+        )
+
+    def run_name(self, entry: Entry, seed: int | None = None) -> str:
+        """Return the entry's name, with what deviates from the suite's protocol after an @."""
+        protocol = self.suite.protocol
+        deviations = list(entry.deviations)
+        if self.crop is not None:
+            deviations.append(self.crop)
+        if self.dtype not in (None, protocol.dtype):
+            deviations.append(str(self.dtype))
+        if self.ocr not in (None, protocol.ocr):
+            deviations.append(str(self.ocr))
+        if seed not in (None, protocol.seed):
+            deviations.append(f"seed{seed}")
+        return entry.name + ("@" + "+".join(deviations) if deviations else "")

@@ -1,0 +1,349 @@
+"""Metrics of whole sets: features are spooled to disk as the pass goes, distances taken at its end.
+
+    batch ─► FeatureSets.encode: each network once a side ─► SetRun.append ─► <run>.features/ on disk
+    end of the run ─► SetRun.finish: originals and reconstructions in the suite's order ─► SetRecord
+
+Memory does not grow with the number of images. The spool holds one row a row of the partial file
+that has no error, in the same order, and is written first: a killed run goes on from both. Features
+of the originals are computed once a suite and network and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtbench import metrics as metric_code
+from vtbench.base.errors import TooFewImages, WeightsError
+from vtbench.base.files import sha256_bytes, sha256_file
+from vtbench.base.locations import cache_dir
+from vtbench.base.records import Sample
+from vtbench.metrics import distribution
+from vtbench.metrics.catalogue import (
+    COSINE_METRICS,
+    FEATURE_SOURCES,
+    METRICS,
+    SET_METRICS,
+    SET_TASK,
+)
+from vtbench.metrics.distribution import Estimate, Features
+from vtbench.metrics.faces import FaceFeatures
+from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, cosine_similarity
+from vtbench.metrics.inception import FEATURES, Inception
+from vtbench.results.rows import Row
+from vtbench.results.schema import MetricRecord, SetRecord
+from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
+from vtbench.suites.suites import Suite
+from vtbench.weights.metrics import (
+    file_names,
+    find_metric_weights,
+    get_metric_weights,
+    stated_digests,
+)
+
+Pair = tuple[Tensor, Tensor]
+"""Features of the originals and of the reconstructions of a batch."""
+
+
+FRECHET_DIM = {"fid-inception": FEATURES, "dinov2-vitl14": 1024}
+"""Features of the networks under a Fréchet distance: so many images are too few."""
+
+
+class FeatureSets:
+    """The feature networks that a suite's metrics need, opened once, shared by all tokenizers.
+
+    A metric whose weights are not here is `missing`, one of a set too small for it, or of a run with
+    a limit, `not-applicable`, each with its reason in `states`. networks: sha256 of what was opened.
+    """
+
+    def __init__(
+        self, suite: Suite, tasks: Sequence[str], *, device: str, limit: int | None
+    ) -> None:
+        self.suite = suite
+        self.states: dict[str, MetricRecord] = {}
+        self.networks: dict[str, str] = {}
+        self._device = device
+        self._encoders: dict[str, Encoder] = {}
+        self._of: dict[str, str] = {}
+        self._inceptions: dict[str, Inception] = {}
+        self._references: dict[str, Reference] = {}
+        counts = suite.images_per_task()
+        wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
+        for key in (key for key in FEATURE_SOURCES if key in wanted):
+            version = METRICS[key].version
+            try:
+                if key in SET_METRICS:
+                    _require_set(key, counts.get(SET_TASK, 0), limit)
+                self._of[key] = self._open(key, with_logits="inception_score" in wanted)
+                record = MetricRecord(version=version, state="measured")
+            except TooFewImages as error:
+                record = MetricRecord(version=version, state="not-applicable", reason=str(error))
+            except WeightsError as error:
+                record = MetricRecord(version=version, state="missing", reason=str(error))
+            self.states[key] = record
+
+    def _open(self, key: str, *, with_logits: bool) -> str:
+        source = FEATURE_SOURCES[key]
+        path = find_metric_weights(source.network).path
+        sha256 = _stated_sha256(source.network)
+        encoder: Encoder
+        if source.network == "fid-inception":
+            if source.dtype not in self._inceptions:
+                dtype = torch.float64 if source.dtype == "float64" else torch.float32
+                self._inceptions[source.dtype] = Inception(
+                    path, device=self._device, dtype=dtype, sha256=sha256
+                )
+            encoder = InceptionFeatures(
+                self._inceptions[source.dtype],
+                source.resizing,
+                with_logits=with_logits and source == FEATURE_SOURCES["inception_score"],
+            )
+        elif source.network in self._encoders:
+            return source.network
+        elif source.network == FaceFeatures.name:
+            encoder = FaceFeatures(path, sha256=sha256)
+        else:
+            encoder = VitFeatures(source.network, path, device=self._device, sha256=sha256)
+        self._encoders.setdefault(encoder.name, encoder)
+        self.networks |= encoder.identity
+        return encoder.name
+
+    def measured(self, task: str, among: Iterable[str]) -> dict[str, str]:
+        """Return the metrics of a task that can be measured, with their encoder."""
+        wanted = self.suite.protocol.tasks[task].metrics
+        return {key: self._of[key] for key in among if key in wanted and key in self._of}
+
+    def set_encoders(self) -> dict[str, Encoder]:
+        """Return the encoders of the set metrics by name."""
+        if SET_TASK not in self.suite.protocol.tasks:
+            return {}
+        names = dict.fromkeys(self.measured(SET_TASK, SET_METRICS).values())
+        return {name: self._encoders[name] for name in names}
+
+    def encode(
+        self, task: str, samples: Sequence[Sample], original: Tensor, image: Tensor
+    ) -> dict[str, Pair]:
+        """Return the features of a batch by encoder. Both sides are uint8 N×3×H×W. Originals whose
+        features are in the cache do not go through the network again."""
+        pairs = {}
+        for name in dict.fromkeys(self.measured(task, FEATURE_SOURCES).values()):
+            encoder = self._encoders[name]
+            kept = self.reference(name) if task == SET_TASK else None
+            known = kept.find(samples) if kept is not None else None
+            reference = encoder(original)[:, : encoder.dim] if known is None else known
+            pairs[name] = (reference, encoder(image))
+        return pairs
+
+    def put_cosines(self, task: str, pairs: Mapping[str, Pair], rows: Sequence[Row]) -> None:
+        """Put the cosine similarities of a batch into its rows."""
+        for key, name in self.measured(task, COSINE_METRICS).items():
+            reference, image = pairs[name]
+            values = cosine_similarity(reference, image[:, : self._encoders[name].dim])
+            for row, value in zip(rows, values, strict=True):
+                row[key] = float(value)
+
+    def reference(self, name: str) -> Reference | None:
+        """Return the cached features of the originals of SET_TASK, None where there are none."""
+        if name not in self._references:
+            if name not in self.set_encoders():
+                return None
+            found = Reference.open(self.reference_path(name))
+            if found is None:
+                return None
+            self._references[name] = found
+        return self._references[name]
+
+    def forget_reference(self, name: str) -> None:
+        """Remove cached features that turned out to be of other pixels."""
+        self._references.pop(name, None)
+        self.reference_path(name).unlink(missing_ok=True)
+
+    @functools.cached_property
+    def _images_sha256(self) -> str:
+        """Which images, and what is cut of them: `--crop` and a user's unpinned copy of a data set
+        are not in the protocol's digest."""
+        images = [
+            (sample.id, sample.sha256, sample.crop, sample.preprocess)
+            for sample in self.suite.samples
+            if sample.task == SET_TASK
+        ]
+        return sha256_bytes(repr((self.suite.fingerprint, images)).encode())
+
+    def reference_path(self, name: str) -> Path:
+        """Return where the originals' features are cached: named by everything that they follow
+        from: the protocol, the images with their crops, the network's weights and code, the device."""
+        encoder = self._encoders[name]
+        folder = Path(metric_code.__file__).parent
+        follows = {
+            "suite": self.suite.sha256,
+            "images": self._images_sha256,
+            "encoder": name,
+            "weights": dict(encoder.identity),
+            "device": self._device.partition(":")[0],
+            "torch": torch.__version__,
+            "code": [
+                sha256_file(folder / f"{m}.py") for m in ("faces", "features", "inception", "vit")
+            ],
+        }
+        digest = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
+        return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"
+
+
+def _stated_sha256(network: str) -> str | None:
+    """Return the sha256 that the catalogue states for a network's file."""
+    entry = get_metric_weights(network)
+    return stated_digests(entry, *file_names(entry))[0]
+
+
+def _require_set(key: str, n: int, limit: int | None) -> None:
+    if limit is not None:
+        raise TooFewImages(f"{key} is of all images: not with --limit")
+    network = FEATURE_SOURCES[key].network
+    if key.startswith(("rfid", "fd_")):
+        distribution.require_images(n, FRECHET_DIM[network], METRICS[key].label)
+
+
+class SetRun:
+    """The features of one tokenizer's run, in a hidden folder until the run is complete."""
+
+    def __init__(self, sets: FeatureSets, folder: Path) -> None:
+        self.sets, self.folder = sets, folder
+        self._encoders = sets.set_encoders()
+        self._images = {
+            name: FeatureSpool(folder / f"{name}.images", encoder.width, encoder.dtype)
+            for name, encoder in self._encoders.items()
+        }
+        self._originals = {
+            name: FeatureSpool(folder / f"{name}.originals", encoder.dim, encoder.dtype)
+            for name, encoder in self._encoders.items()
+            if sets.reference(name) is None
+        }
+        self._ids: list[str] = []
+
+    def resume(self, rows: Sequence[Row]) -> bool:
+        """Go on behind the rows that were kept; False where their features are gone: then the run
+        begins anew and the caller forgets the rows."""
+        kept = [row["id"] for row in rows if row["task"] == SET_TASK]
+        spools = [*self._images.values(), *self._originals.values()]
+        whole = all(len(spool) >= len(kept) for spool in spools)
+        self._ids = kept if whole else []
+        for spool in spools:
+            spool.keep(len(self._ids))
+        return whole
+
+    def append(
+        self, task: str, samples: Sequence[Sample], pairs: Mapping[str, Pair], rows: Sequence[Row]
+    ) -> None:
+        """Spool the features of a batch's images, those without an error alone."""
+        if task != SET_TASK or not self._encoders:
+            return
+        good = [index for index, row in enumerate(rows) if row["error"] is None]
+        for name, spool in self._images.items():
+            spool.append(pairs[name][1][good])
+        for name, spool in self._originals.items():
+            spool.append(pairs[name][0][good])
+        self._ids += [samples[index].id for index in good]
+
+    def finish(self, rows: Sequence[Row]) -> dict[str, SetRecord]:
+        """Return the set metrics of a run by `<task>.<metric>`. rows: in the suite's order."""
+        if SET_TASK not in self.sets.suite.protocol.tasks:
+            return {}
+        wanted = self.sets.suite.protocol.tasks[SET_TASK].metrics
+        keys = [key for key in SET_METRICS if key in wanted and key in self.sets.states]
+        of_task = [row for row in rows if row["task"] == SET_TASK]
+        failed = sum(row["error"] is not None for row in of_task)
+        sides = {} if failed else {name: self._sides(name, of_task) for name in self._encoders}
+        records: dict[str, SetRecord] = {}
+        for key in keys:
+            state = self.sets.states[key]
+            record = SetRecord(version=state.version, state=state.state, reason=state.reason)
+            if state.state == "measured":
+                if failed:
+                    reason = f"{failed} of {len(of_task)} images failed"
+                    record = record.model_copy(update={"state": "failed", "reason": reason})
+                else:
+                    name = self.sets.measured(SET_TASK, [key])[key]
+                    record = _measure_record(key, self._encoders[name], sides[name], record)
+            records[f"{SET_TASK}.{key}"] = record
+        return records
+
+    def _sides(self, name: str, rows: Sequence[Row]) -> tuple[Rows, Rows] | None:
+        """Return the features of originals and reconstructions in the order of the rows, and cache
+        the originals'. None where the cached ones are of other pixels: they are removed."""
+        place = {image: index for index, image in enumerate(self._ids)}
+        order = [place[row["id"]] for row in rows]
+        pixels = {row["id"]: row["sha256"] for row in rows}
+        if name in self._originals:
+            path = self.sets.reference_path(name)
+            kept = Reference.write(path, self._originals[name].read(order), pixels)
+        else:
+            found = self.sets.reference(name)
+            if found is None or dict(found.pixels) != pixels:
+                self.sets.forget_reference(name)
+                return None
+            kept = found
+        return kept.features, self._images[name].read(order)
+
+    def discard(self) -> None:
+        """Remove the spools: the run is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _measure_record(
+    key: str, encoder: Encoder, sides: tuple[Rows, Rows] | None, record: SetRecord
+) -> SetRecord:
+    if sides is None:
+        reason = "cached features of the originals were of other pixels: removed, run again"
+        return record.model_copy(update={"state": "failed", "reason": reason})
+    reference, image = sides
+    try:
+        estimate = measure_set(key, reference, image, encoder.dim)
+    except TooFewImages as error:
+        return record.model_copy(update={"state": "not-applicable", "reason": str(error)})
+    except (np.linalg.LinAlgError, ValueError) as error:
+        return record.model_copy(update={"state": "failed", "reason": str(error)})
+    return record.model_copy(
+        update={
+            "value": estimate.value,
+            "standard_error": estimate.standard_error,
+            "n": len(image),
+            "warning": distribution.warn_few(len(image)) if is_frechet(key) else None,
+            "weights": dict(encoder.identity),
+        }
+    )
+
+
+def is_frechet(key: str) -> bool:
+    """Return whether a set metric is a Fréchet distance of n images, biased where they are few."""
+    return key.startswith(("rfid", "fd_")) and key != "rfid_inf"
+
+
+def measure_set(key: str, reference: Features, image: Features, dim: int) -> Estimate:
+    """Return a set metric of paired features. image: n×width, of which `dim` are features and the
+    others logits. Raises TooFewImages."""
+    label = METRICS[key].label
+    logits, image = image[:, dim:], image[:, :dim]
+    for side in (reference, image):
+        for start in range(0, len(side), distribution.ROWS):
+            if not np.isfinite(side[start : start + distribution.ROWS]).all():
+                raise ValueError("the features have NaN or infinite values")
+    measures: dict[str, Callable[[], Estimate]] = {
+        "rfid": lambda: distribution.frechet_jackknife(reference, image, what=label),
+        "fd_dinov2": lambda: distribution.frechet_jackknife(reference, image, what=label),
+        "rfid_inf": lambda: distribution.extrapolate_frechet(reference, image, what=label),
+        "kid": lambda: distribution.kernel_distance(reference, image),
+        "cmmd": lambda: distribution.clip_mmd(reference, image),
+        "inception_score": lambda: distribution.inception_score(logits),
+    }
+    if key in measures:
+        return measures[key]()
+    sides = (distribution.Moments.of(side) for side in (reference, image))
+    return Estimate(distribution.frechet_distance(*sides, what=label))

@@ -1,0 +1,1 @@
+"""Which images, in which order, from where; batches of them."""

@@ -1,0 +1,425 @@
+"""Data sets that the user has: where the copy is, what form it has, which pictures are in it.
+
+A suite names its data set (`source:`); the copy on this machine is a folder of pictures, a tar or a
+folder of tar shards, or Parquet files as the Hugging Face hub keeps them. The same pictures have the
+same ids and the same order in each form. Nothing is unpacked: the names and places are listed once,
+a few hundred bytes an image, and each picture is read where it lies when its turn comes. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import Field, field_validator
+
+from vtbench.base.errors import DataMissing, ImageError, SuiteError
+from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
+from vtbench.base.schema import Strict
+from vtbench.images import SUFFIXES
+
+DATA_VARIABLE = "VTBENCH_DATA"
+"""The environment variable that names a folder of data sets, each under its own name."""
+
+MAX_ENCODED_BYTES = 2**30
+"""A picture in an archive that claims more bytes than this is not read."""
+
+MAX_ROW_GROUP_BYTES = 4 * 2**30
+"""A Parquet row group is read whole, so a larger one is refused."""
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+
+
+class HubFiles(Strict):
+    """Parquet files of a data set repository of the Hugging Face hub.
+
+    revision: null takes whatever snapshot is in the cache.
+    """
+
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    files: str = "**/*.parquet"
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+
+
+class Source(Strict):
+    """Which data set a suite is about, and what of it.
+
+    name: what `--source NAME=PATH` and VTBENCH_DATA/NAME refer to. n: pictures that it must have.
+    names: a regular expression; its match in a picture's file name is the picture's id, and what
+    does not match is not of this data set. Without it every picture is taken and the id is the file
+    name without its ending. subsets: a regular expression whose match in the picture's path is its
+    subset; without it the subset is the data set's name. column: of the pictures in Parquet files.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    title: str
+    licence: str
+    where: str
+    n: Annotated[int, Field(ge=1)]
+    task: str
+    names: str | None = None
+    subsets: str | None = None
+    column: str = "image"
+    hub: HubFiles | None = None
+
+    @field_validator("names", "subsets")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The pictures of a data set on this machine, sorted by subset and id.
+
+    fingerprint: the digest of the files' names, sizes and times of change. It is the identity of
+    pictures that no manifest pins: a changed copy is another one.
+    """
+
+    samples: tuple[Sample, ...]
+    fingerprint: str
+
+
+def parse_sources(pairs: Sequence[str]) -> dict[str, Path]:
+    """Return `NAME=PATH` options as a mapping. Raises SuiteError for one of another form."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not name or not path:
+            raise SuiteError(f"--source {pair}: expected NAME=PATH")
+        parsed[name] = Path(path)
+    return parsed
+
+
+def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> tuple[Path, ...]:
+    """Return the files of the data set's copy, sorted by path.
+
+    It is looked for where `given` says, in VTBENCH_DATA/NAME, and among the snapshots of the Hugging
+    Face cache; nothing is downloaded. Raises DataMissing, which says where to get it, and
+    SuiteError for a path that was given and is wrong.
+    """
+    if given and source.name in given:
+        root = given[source.name]
+        if not root.exists():
+            raise SuiteError(f"--source {source.name}={root}: no such file or folder")
+        return _list_files(root)
+    looked = []
+    if folder := os.environ.get(DATA_VARIABLE):
+        root = Path(folder) / source.name
+        if root.exists():
+            return _list_files(root)
+        looked.append(str(root))
+    if source.hub is not None:
+        if files := _find_snapshot(source.hub):
+            return files
+        looked.append(f"the Hugging Face cache ({source.hub.repository})")
+    where = source.where
+    if source.hub is not None:
+        where += (
+            f" (`hf download {source.hub.repository} --repo-type dataset --include "
+            f"'{source.hub.files}'`)"
+        )
+    elsewhere = f" (not in {' nor in '.join(looked)})" if looked else ""
+    raise DataMissing(
+        f"data set {source.name} is not on this machine{elsewhere}: {source.title}, from "
+        f"{where}; licence: {source.licence}; point at it with --source {source.name}=PATH "
+        f"or {DATA_VARIABLE}"
+    )
+
+
+def _list_files(root: Path) -> tuple[Path, ...]:
+    """Return a file, or a folder's files at any depth; hidden ones are some system's, not data."""
+    if root.is_file():
+        return (root,)
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return tuple(sorted(found, key=lambda path: path.relative_to(root).parts))
+
+
+def _find_snapshot(hub: HubFiles) -> tuple[Path, ...]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        root = Path(
+            snapshot_download(
+                hub.repository,
+                repo_type="dataset",
+                revision=hub.revision,
+                allow_patterns=hub.files,
+                local_files_only=True,
+            )
+        )
+    except (LocalEntryNotFoundError, OSError):
+        return ()
+    return tuple(sorted(root.glob(hub.files)))
+
+
+def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> DataSet:
+    """Return the pictures in the files, which are of one form: pictures, tars, or Parquet.
+
+    Raises SuiteError for another number of pictures than the data set has, for two of one id, for
+    files of several forms and for an archive that cannot be read. A picture that cannot be decoded,
+    or whose name or size in the archive is absurd, fails when it is read, alone.
+    """
+    root = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    samples: dict[tuple[str, str], Sample] = {}
+    counts: dict[str, int] = {}
+    for path, name, place in _list_pictures(source, files, root):
+        inner = PurePosixPath(name)
+        subset = source.name
+        if source.subsets is not None:
+            match = re.search(source.subsets, f"{path.relative_to(root).as_posix()}/{name}")
+            if match is None:
+                continue
+            subset = _printable(match[0])
+        number = counts[subset] = counts.get(subset, -1) + 1
+        if source.names is None:  # Parquet rows need not have names
+            label = inner.stem if name else f"{number:05d}"
+        elif found := re.search(source.names, inner.name):
+            label = found[0]
+        else:
+            continue
+        identifier = _printable(label if source.subsets is None else f"{subset}-{label}")
+        if (other := samples.get((subset, identifier))) is not None:
+            raise SuiteError(
+                f"{source.name}: two pictures are called {identifier}: {_locate(other)} and "
+                f"{path}{f': {name}' if place else ''}"
+            )
+        samples[subset, identifier] = Sample(
+            identifier, source.task, subset, path, 0, 0, place=place, preprocess=how
+        )
+    if len(samples) != source.n:
+        which = f" whose names match {source.names}" if source.names else ""
+        raise SuiteError(
+            f"data set {source.name} has {source.n:,} pictures; {len(samples):,}{which} are in "
+            f"{root}"
+        )
+    return DataSet(tuple(samples[key] for key in sorted(samples)), _take_fingerprint(files, root))
+
+
+_Found = tuple[Path, str, TarPlace | ParquetPlace | None]
+
+
+def _list_pictures(source: Source, files: Sequence[Path], root: Path) -> Iterator[_Found]:
+    """Yield (file, name of the picture, place in the file), sorted by file and as they lie there."""
+    forms = {
+        "Parquet files": [path for path in files if path.suffix == ".parquet"],
+        "tars": [path for path in files if path.suffix == ".tar"],
+        "pictures": [path for path in files if path.suffix.lower() in SUFFIXES],
+    }
+    present = [form for form, paths in forms.items() if paths]
+    if len(present) > 1:
+        raise SuiteError(f"{root}: holds {' and '.join(present)}; point at one of them")
+    if not present:
+        packed = next((path for path in files if path.name.endswith(COMPRESSED)), None)
+        if packed is not None:
+            raise SuiteError(f"{packed}: compressed archives cannot be read in place; unpack it")
+        raise SuiteError(f"{root}: no pictures, tars or Parquet files of {source.name} in it")
+    for path in forms["pictures"]:
+        yield path, path.name, None
+    for path in forms["tars"]:
+        yield from _list_tar(path)
+    for path in forms["Parquet files"]:
+        yield from _list_parquet(path, source.column)
+
+
+def _list_tar(path: Path) -> Iterator[_Found]:
+    end = 0
+    try:
+        # "r:" refuses a compressed tar, in which nothing can be found without unpacking all of it.
+        with tarfile.open(path, "r:") as tar:
+            while (member := tar.next()) is not None:
+                # It would keep every header, about a kilobyte each.
+                tar.members = []  # type: ignore[attr-defined]
+                if member.size < 0:  # the next header would be this one again, for ever
+                    raise SuiteError(f"{path}: {_printable(member.name)}: of negative size")
+                end = member.offset_data + member.size
+                regular = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+                base = PurePosixPath(member.name).name
+                if regular and not base.startswith(".") and _has_image_ending(base):
+                    place = TarPlace(member.name, member.offset_data, member.size)
+                    yield path, member.name, place
+    except (tarfile.TarError, OSError) as error:
+        # A picture that claims more than the file has fails by its name when it is read.
+        if end <= path.stat().st_size:
+            raise SuiteError(f"{path}: not a tar that can be read in place ({error})") from None
+
+
+def _has_image_ending(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _list_parquet(path: Path, column: str) -> Iterator[_Found]:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            kind = _column_type(path, file.schema_arrow, column)
+            named = (
+                pa.types.is_struct(kind)
+                and kind.get_field_index("path") >= 0
+                and pa.types.is_string(kind.field("path").type)
+            )
+            leaf = f"{column}.bytes" if pa.types.is_struct(kind) else column
+            for group in range(file.num_row_groups):
+                facts = file.metadata.row_group(group)
+                if facts.total_byte_size > MAX_ROW_GROUP_BYTES:
+                    raise SuiteError(
+                        f"{path}: row group {group} has {facts.total_byte_size / 2**30:.1f} GiB; "
+                        f"write the file again with at most {MAX_ROW_GROUP_BYTES >> 30}"
+                    )
+                names: list[Any] = [None] * facts.num_rows
+                if named:
+                    table = file.read_row_group(group, columns=[f"{column}.path"])
+                    names = [row["path"] if row else None for row in table.column(0).to_pylist()]
+                for row, name in enumerate(names):
+                    yield path, name or "", ParquetPlace(name or "", group, row, leaf)
+    except (pa.ArrowException, OSError) as error:
+        raise SuiteError(f"{path}: not a Parquet file ({_first_line(error)})") from None
+
+
+def _column_type(path: Path, schema: Any, column: str) -> Any:
+    import pyarrow as pa
+
+    if column not in schema.names:
+        raise SuiteError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
+    kind = schema.field(column).type
+    inner = kind
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        inner = kind.field("bytes").type
+    if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        raise SuiteError(f"{path}: column {column!r} holds {kind}, not encoded pictures")
+    return kind
+
+
+def _printable(name: str) -> str:
+    """Return the name with what a terminal or a UTF-8 file could not take written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def _locate(sample: Sample) -> str:
+    inner = "" if sample.place is None else f": {sample.place.name or sample.id}"
+    return _printable(f"{sample.path}{inner}")
+
+
+def _take_fingerprint(files: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(os.fsencode(path.relative_to(root)))
+        if path.exists():  # a link to nothing fails when it is read
+            facts = path.stat()
+            digest.update(f"\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def sort_for_reading(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the samples in their order, except that those of a Parquet row group are together.
+
+    A row group is decompressed whole and one is kept; in files that are stored in order of name, as
+    most are, nothing moves.
+    """
+
+    def place_of(sample: Sample) -> tuple[str, int]:
+        if isinstance(sample.place, ParquetPlace):
+            return str(sample.path), sample.place.row_group
+        return "", 0
+
+    return sorted(samples, key=place_of)
+
+
+def open_sample(sample: Sample) -> Path | BinaryIO:
+    """Return the picture's path, or its bytes in the archive as an open file with a name.
+
+    Raises ImageError for bytes that cannot be had.
+    """
+    place = sample.place
+    if place is None:
+        return sample.path
+    label = _locate(sample)
+    if isinstance(place, TarPlace):
+        content: bytes | None = _read_tar(sample.path, place, label)
+    else:
+        content = _ROWS.read(sample)
+    if content is None:
+        raise ImageError(f"{label}: the row has no bytes")
+    if len(content) > MAX_ENCODED_BYTES:
+        raise ImageError(f"{label}: more than {MAX_ENCODED_BYTES >> 30} GiB")
+    return _NamedBytes(content, label)
+
+
+class _NamedBytes(io.BytesIO):
+    """Bytes with the name that messages call them by."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _read_tar(path: Path, place: TarPlace, label: str) -> bytes:
+    inner = PurePosixPath(place.name)
+    if inner.is_absolute() or ".." in inner.parts:  # never unpacked, and still no honest picture
+        raise ImageError(f"{label}: its name leaves the archive")
+    if place.length > MAX_ENCODED_BYTES:
+        raise ImageError(f"{label}: more than {MAX_ENCODED_BYTES >> 30} GiB")
+    try:
+        with path.open("rb") as file:
+            file.seek(place.offset)
+            content = file.read(place.length)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) < place.length:
+        raise ImageError(f"{label}: the archive ends within it")
+    return content
+
+
+class _RowGroup:
+    """The row group that was read last; the next one takes its place."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Path, int, str] | None = None
+        self._pictures: Any = None
+
+    def read(self, sample: Sample) -> bytes | None:
+        """Return the bytes of a sample's row, None where the row has none."""
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        assert isinstance(sample.place, ParquetPlace)
+        key = (sample.path, sample.place.row_group, sample.place.column)
+        if key != self._key:
+            self._key = self._pictures = None  # before the next is read: one at a time
+            try:
+                with parquet.ParquetFile(sample.path) as file:
+                    table = file.read_row_group(key[1], columns=[key[2]])
+            except (pa.ArrowException, OSError) as error:
+                raise ImageError(
+                    f"{sample.path}: row group {key[1]}: cannot be read ({_first_line(error)})"
+                ) from error
+            self._key, self._pictures = key, table.column(0)
+        value = self._pictures[sample.place.row].as_py()
+        found = value.get("bytes") if isinstance(value, dict) else value
+        return found if isinstance(found, bytes) else None
+
+
+_ROWS = _RowGroup()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

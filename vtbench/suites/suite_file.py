@@ -1,0 +1,124 @@
+"""The schema of a suite's YAML file and of its manifest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from vtbench.base.names import Subset
+from vtbench.base.records import Preprocess
+from vtbench.base.schema import Strict
+from vtbench.images import CROPS
+from vtbench.suites.copies import Source
+
+TASKS: dict[str, str] = {
+    "reconstruction": "how close is the picture",
+    "detail": "which fine structure survives",
+    "text": "can it still be read",
+}
+"""The tasks and the question that each asks."""
+
+
+class TaskProtocol(Strict):
+    """Which metrics a task's images are measured with."""
+
+    metrics: tuple[str, ...]
+
+
+class Cost(Strict):
+    """Which images time is taken on, and in what batches."""
+
+    subset: Subset
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+class PanelPick(Strict):
+    """A picture of the board's side-by-side panel: a sample, or a part of one."""
+
+    id: str
+    crop: tuple[int, int, int, int] | None = None
+
+
+class PreprocessFile(Strict):
+    """How an original becomes the picture that is measured: see `images.preprocess_rgb8`.
+
+    orientation: "exif" turns a picture as its EXIF tag says; "stored" leaves it as its samples lie,
+    as the loaders of the field do.
+    """
+
+    crop: str
+    size: Annotated[int, Field(ge=1, le=16384)] | None = None
+    orientation: Literal["exif", "stored"] = "exif"
+
+    @model_validator(mode="after")
+    def _is_a_crop(self) -> PreprocessFile:
+        if self.crop not in CROPS:
+            raise ValueError(f"no crop named {self.crop!r}: {', '.join(CROPS)}")
+        if (self.size is None) != (self.crop == "none"):
+            raise ValueError(f"crop {self.crop!r} {'takes no' if self.size else 'needs a'} size")
+        return self
+
+    def record(self) -> Preprocess:
+        """Return it as the record that samples carry."""
+        return Preprocess(self.crop, self.size, upright=self.orientation == "exif")
+
+
+class SuiteFile(Strict):
+    """The schema of a suite's YAML file.
+
+    source: the data set, null where the images lie beside the manifest. manifest and
+    manifest_sha256: both, or for a data set that nobody has hashed yet neither. seeds: of stochastic
+    decoders, which run once with each; the first is `seed`. posterior, tf32, reference: what every
+    run of vtbench does, written down: latents are the posterior's mode, TF32 is off, and the
+    reference of a set-level metric is the suite's own originals after the same crop.
+    """
+
+    title: str
+    version: Annotated[int, Field(ge=1)]
+    description: str
+    source: Source | None = None
+    preprocess: PreprocessFile | None = None
+    manifest: str | None = None
+    manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    dtype: Literal["fp32", "bf16", "fp16"]
+    tf32: Literal[False] | None = None
+    posterior: Literal["mode"] | None = None
+    seed: int
+    seeds: tuple[int, ...] | None = None
+    ocr: Literal["rapidocr", "easyocr"]
+    reference: Literal["originals"] | None = None
+    tasks: dict[str, TaskProtocol]
+    cost: Cost | None = None
+    panel: tuple[PanelPick, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> SuiteFile:
+        if (self.manifest is None) != (self.manifest_sha256 is None):
+            raise ValueError("manifest and manifest_sha256 belong together")
+        if self.source is None and self.manifest is None:
+            raise ValueError("needs a manifest or a source")
+        if self.source is not None and self.source.task not in self.tasks:
+            raise ValueError(f"source.task {self.source.task!r} is not one of the tasks")
+        if self.seeds is not None and (
+            self.seeds[:1] != (self.seed,) or len(set(self.seeds)) < len(self.seeds)
+        ):
+            raise ValueError("seeds must differ and begin with seed")
+        return self
+
+
+class ManifestRow(Strict):
+    """The schema of one line of a manifest."""
+
+    id: Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$", max_length=255)]
+    task: str
+    subset: Subset
+    file: str
+    crop: tuple[int, int, int, int] | None
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    meta: dict[str, Any]
+
+
+_LATER_KEYS = ("source", "preprocess", "tf32", "posterior", "seeds", "reference")

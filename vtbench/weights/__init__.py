@@ -1,0 +1,1 @@
+"""Where weight files are, how they come here, and how they are read: strictly."""

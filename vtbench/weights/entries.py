@@ -1,0 +1,180 @@
+"""Where weight files come from: the package, a local path, or the hub's cache; and their hashes.
+
+A tokenizer's files; those of metrics are in `metric_weights`, and `downloads` brings both. Finding
+files imports neither torch nor a network client. HF_HOME and HF_HUB_CACHE are respected.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.base.files import sha256_file
+from vtbench.base.locations import data_dir
+from vtbench.registry.entries import Entry
+from vtbench.registry.sources import HubWeights, LocalWeights, PackageWeights, PageWeights, Weights
+
+CONVERTED = "vtbench.converted"
+"""The metadata key of a safetensors file that `vtbench convert` wrote: what it was made of, as JSON.
+Its keys are those of the checkpoint with the wrapper before them, so it is read like the checkpoint."""
+
+MAX_HEADER_BYTES = 100_000_000
+"""Of a safetensors file; the format's own limit."""
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """An entry's weights as found on this machine: a file, or a folder that holds `files`."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+    def digest(self) -> dict[str, str]:
+        """Return each file's name (below `path`) and sha256; reads them all."""
+        folder = self.path.parent if self.files == (self.path,) else self.path
+        return {file.relative_to(folder).as_posix(): sha256_file(file) for file in self.files}
+
+
+def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | None:
+    """Return where the entry's weights are, or None for an entry that needs none.
+
+    Looked for, in this order: `override` (`--weights NAME=PATH`), `$VTBENCH_WEIGHTS/NAME` (a folder,
+    or NAME.safetensors), the entry's own source. Raises WeightsMissing with the places and with the
+    command that brings them. Hashes are not read here; see `check_hashes`.
+    """
+    weights = entry.weights
+    if weights is None:
+        if override is not None:
+            raise WeightsMismatch(f"{entry.name} takes no weights, but was given {override}")
+        return None
+    if override is not None:
+        if not override.exists():
+            raise WeightsMissing(f"weights of {entry.name}: {override} does not exist")
+        return _files_at(override, weights)
+    if root := os.environ.get("VTBENCH_WEIGHTS"):
+        for candidate in (Path(root) / entry.name, Path(root) / f"{entry.name}.safetensors"):
+            if candidate.exists():
+                return _files_at(candidate, weights)
+    if isinstance(weights, PackageWeights):
+        path = data_dir() / weights.file
+        if not path.is_file():
+            raise WeightsMissing(f"weights of {entry.name}: {path} should have come with vtbench")
+        return WeightFiles(path, (path,))
+    if isinstance(weights, LocalWeights):
+        path = entry.path.parent / weights.path
+        if not path.exists():
+            raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
+        return _files_at(path, weights)
+    if isinstance(weights, PageWeights):
+        raise WeightsMissing(
+            f"weights of {entry.name}: {weights.file} is published at {weights.url}, which vtbench "
+            f"cannot fetch; download it and give `--weights {entry.name}=FILE`"
+        )
+    return find_in_hub_cache(entry.name, weights)
+
+
+def _files_at(path: Path, weights: Weights) -> WeightFiles:
+    if isinstance(weights, PageWeights) and weights.beside:
+        folder = path if path.is_dir() else path.parent
+        needed = tuple(folder / name for name in (weights.file, *weights.beside))
+        if missing := [file.name for file in needed if not file.is_file()]:
+            raise WeightsMissing(f"{folder} has no {missing[0]}; it needs {len(needed)} files")
+        return WeightFiles(folder, needed)
+    if path.is_file():
+        return WeightFiles(path, (path,))
+    if isinstance(weights, HubWeights):
+        declared = tuple(path / file for file in weights.files)
+        if all(file.is_file() for file in declared):
+            return WeightFiles(path, declared)
+    files = tuple(sorted(file for file in path.iterdir() if file.is_file()))
+    if not files:
+        raise WeightsMissing(f"{path} is an empty folder")
+    return WeightFiles(path, files)
+
+
+def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
+    """Return the files of a hub repository that are in the hub's cache. Raises WeightsMissing."""
+    # The cache's layout is documented; asking huggingface_hub itself would cost `list` its import
+    # of an HTTP client.
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repo = Path(HF_HUB_CACHE) / f"models--{weights.repo.replace('/', '--')}"
+    revision = weights.revision
+    if revision is None and (reference := repo / "refs" / "main").is_file():
+        revision = reference.read_text(encoding="utf-8").strip()
+    folder = repo / "snapshots" / (revision or "main") / (weights.subfolder or "")
+    files = tuple(folder / file for file in weights.files)
+    if not all(file.is_file() for file in files):
+        gate = " (gated: accept its licence on the hub and log in first)" if weights.gated else ""
+        raise WeightsMissing(
+            f"weights of {name} are not in {Path(HF_HUB_CACHE)}: "
+            f"run `vtbench fetch {name}`{gate}, or give `--weights {name}=FOLDER`"
+        )
+    return WeightFiles(folder, files)
+
+
+def is_pinned(entry: Entry) -> bool:
+    """Return whether revision and hashes of the entry's weights are fixed."""
+    weights = entry.weights
+    if isinstance(weights, HubWeights):
+        return weights.revision is not None and weights.sha256 is not None
+    if isinstance(weights, PageWeights) and None in weights.beside.values():
+        return False
+    return weights is None or weights.sha256 is not None
+
+
+def find_origin(found: WeightFiles) -> str | None:
+    """Return the sha256 that a converted file says the checkpoint had which it was made of; None for
+    anything else. What it says nobody can check without the checkpoint."""
+    if len(found.files) != 1 or found.files[0].suffix != ".safetensors":
+        return None
+    try:
+        with found.files[0].open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+        return str(json.loads(header["__metadata__"][CONVERTED])["sha256"])
+    except (OSError, ValueError, LookupError, TypeError, struct.error, RecursionError):
+        return None  # not converted, or damaged, which its reader says
+
+
+def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another; of
+    a converted file, where it says that it was made of another."""
+    measured = found.digest()
+    weights = entry.weights
+    pinned: dict[str, str] = {}
+    if isinstance(weights, HubWeights):
+        pinned = weights.sha256 or {}
+    elif isinstance(weights, PageWeights) and weights.beside:
+        stated = {weights.file: weights.sha256, **weights.beside}
+        pinned = {name: sha256 for name, sha256 in stated.items() if sha256 is not None}
+    elif (
+        isinstance(weights, PackageWeights | LocalWeights | PageWeights)
+        and weights.sha256 is not None
+    ):
+        if len(measured) != 1:
+            raise WeightsMismatch(
+                f"weights of {entry.name}: the entry pins the sha256 of one file, but {found.path} "
+                f"is a folder of {len(measured)}; give the file, or a folder that holds it alone"
+            )
+        pinned = dict.fromkeys(measured, weights.sha256)
+    if pinned and (origin := find_origin(found)) is not None:
+        if origin not in pinned.values():
+            raise WeightsMismatch(
+                f"weights of {entry.name}: {found.path} was converted from a file of sha256 "
+                f"{origin[:12]}…, which is none that the entry pins"
+            )
+        return measured
+    for name, sha256 in pinned.items():
+        if name not in measured:
+            raise WeightsMismatch(f"weights of {entry.name}: {name} is pinned but not there")
+        if measured[name] != sha256:
+            raise WeightsMismatch(
+                f"weights of {entry.name}: {name} has sha256 {measured[name][:12]}…, the entry pins "
+                f"{sha256[:12]}…; fetch it again or correct the entry"
+            )
+    return measured
