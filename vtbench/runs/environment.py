@@ -1,10 +1,8 @@
-"""What a run ran on and with: versions, commit, code digest, processor. No names of people, hosts or
+"""What a run ran on and with: versions, commit, processor. No names of people, hosts or
 paths. Imports no torch by itself."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import platform
 import subprocess
@@ -17,9 +15,6 @@ from vtbench.base.locations import package_dir
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "lpips", "rapidocr", "onnxruntime")
 """Packages whose version can change a number of any run; an adapter adds its own."""
 
-_DISPLAY_ONLY = ("leaderboard", "cli.py", "__main__.py")
-"""Parts of the package that cannot change a measured number."""
-
 
 def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Return the installed version of each package; "absent" for one that is not installed."""
@@ -30,19 +25,6 @@ def library_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-@functools.cache
-def code_sha256() -> str:
-    """Return the digest of the package's measuring code: own results of other code are not reused."""
-    root = package_dir()
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if relative.parts[0] not in (*_DISPLAY_ONLY, "_share"):
-            digest.update(f"{relative.as_posix()}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -12,10 +12,14 @@ from vtbench.base.version import __version__
 from vtbench.registry.entries import Entry
 from vtbench.results.schema import Environment, Protocol, RunRecord, SuiteRecord, TokenizerRecord
 from vtbench.runs import environment
+from vtbench.runs.code_digest import digest_code
 from vtbench.runs.meter import Meter
 from vtbench.runs.request import Request
 from vtbench.tokenizers import load_adapter
 from vtbench.weights.entries import check_hashes, find_origin, find_weights, is_pinned
+
+PASS = "vtbench.runs.runner"
+"""The module whose imports are all that measures, the adapter excepted."""
 
 
 def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> RunRecord:
@@ -65,7 +69,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         python=platform.python_version(),
         versions=environment.library_versions(),
         vtbench=__version__,
-        code_sha256=environment.code_sha256(),
+        code_sha256=digest_code([PASS, adapter.__module__]),
         commit=head,
         dirty=dirty,
     )

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtbench import metrics as metric_code
 from vtbench.base.errors import TooFewImages, WeightsError
-from vtbench.base.files import sha256_bytes, sha256_file
+from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import cache_dir
 from vtbench.base.records import Sample
 from vtbench.metrics import distribution
@@ -40,8 +39,9 @@ from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, co
 from vtbench.metrics.inception import FEATURES, Inception
 from vtbench.results.rows import Row
 from vtbench.results.schema import MetricRecord, SetRecord
+from vtbench.runs.code_digest import digest_code
 from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
-from vtbench.suites.suites import Suite
+from vtbench.suites.suites import Suite, load_pixels
 from vtbench.weights.metrics import (
     file_names,
     find_metric_weights,
@@ -181,7 +181,6 @@ class FeatureSets:
         """Return where the originals' features are cached: named by everything that they follow
         from: the protocol, the images with their crops, the network's weights and code, the device."""
         encoder = self._encoders[name]
-        folder = Path(metric_code.__file__).parent
         follows = {
             "suite": self.suite.sha256,
             "images": self._images_sha256,
@@ -189,9 +188,7 @@ class FeatureSets:
             "weights": dict(encoder.identity),
             "device": self._device.partition(":")[0],
             "torch": torch.__version__,
-            "code": [
-                sha256_file(folder / f"{m}.py") for m in ("faces", "features", "inception", "vit")
-            ],
+            "code": digest_code([type(encoder).__module__, load_pixels.__module__]),
         }
         digest = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
         return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"
