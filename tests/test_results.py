@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from vtbench.base.errors import OutputError, ResultsError
 from vtbench.base.files import sha256_bytes, write_atomic
 from vtbench.metrics.rate import Histogram, add_histograms, code_length, count_tokens
 from vtbench.results.codes import encode_codes
-from vtbench.results.folder import read_run, read_runs, write_run
+from vtbench.results.folder import read_run, read_runs, read_suite_folder, write_run
 from vtbench.results.partial import PartialRows
 from vtbench.results.rows import ROW_COLUMNS, Row, encode_rows
 from vtbench.results.schema import (
+    SCHEMA_VERSION,
     Environment,
     Failure,
     MetricRecord,
@@ -30,7 +33,6 @@ from vtbench.results.schema import (
 
 def record(name: str = "thing", n: int = 2, failures: tuple[Failure, ...] = ()) -> RunRecord:
     return RunRecord(
-        schema_version=3,
         run=name,
         key="k",
         suite=SuiteRecord(name="mini", version=1, sha256="s", manifest_sha256="m", published=True),
@@ -95,6 +97,56 @@ def test_round_trip(tmp_path: Path) -> None:
     assert run.record.complete
 
 
+OLD = Path(__file__).parent / "results" / "schema_3"
+"""Two runs of embedded@2 as vtbench wrote them at schema version 3, without their pictures."""
+
+
+def test_results_of_schema_3_are_read(tmp_path: Path) -> None:
+    runs = {run.record.run: run for run in read_runs(OLD)}
+    assert set(runs) == {"jpeg-q10", "patch-vq-f16"}
+    assert {run.record.schema_version for run in runs.values()} == {SCHEMA_VERSION}
+    assert {len(run.rows) for run in runs.values()} == {88}
+    assert set(runs["jpeg-q10"].rows[0]) == set(ROW_COLUMNS)
+    assert read_suite_folder(OLD).name == "embedded"
+    # Written again, they are of this version and say the same.
+    run = runs["patch-vq-f16"]
+    write_run(tmp_path / "patch-vq-f16", run.record, run.rows, codes=run.codes)
+    assert read_run(tmp_path / "patch-vq-f16").rows == run.rows
+
+
+def test_a_metric_that_was_not_measured_is_null(tmp_path: Path) -> None:
+    content = encode_rows(rows())
+    table = parquet.read_table(pa.BufferReader(content), use_threads=False)
+    assert "ssim" not in table.column_names
+    assert "psnr_db" in table.column_names
+    write_run(tmp_path, record(), rows())
+    assert [row["ssim"] for row in read_run(tmp_path).rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.append_column("psnr", t["psnr_db"]), "unknown column psnr"),
+        (lambda t: t.set_column(0, "id", pa.array([1, 2])), "column id is int64, not string"),
+        (lambda t: t.drop_columns(["width"]), "no column width"),
+    ],
+)
+def test_rows_of_other_columns_are_refused(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    written = write_run(tmp_path, record(), rows())
+    table = parquet.read_table(pa.BufferReader(encode_rows(rows())), use_threads=False)
+    sink = pa.BufferOutputStream()
+    parquet.write_table(change(table), sink)
+    content = sink.getvalue().to_pybytes()
+    (tmp_path / "images.parquet").write_bytes(content)
+    text = (tmp_path / "run.json").read_text()
+    sealed = text.replace(written.rows_sha256, sha256_bytes(content))
+    (tmp_path / "run.json").write_text(sealed)
+    with pytest.raises(ResultsError, match=message):
+        read_run(tmp_path)
+
+
 def test_rows_are_byte_identical_when_written_again() -> None:
     assert encode_rows(rows()) == encode_rows(rows())
 
@@ -116,8 +168,10 @@ def test_edited_rows_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 4}, "schema version 4, this is 3: update vtbench"),
-        ({"schema_version": 2}, "schema version 2, this is 3: measure it again"),
+        ({"schema_version": 5}, "schema version 5, this vtbench reads 3 to 4: update vtbench"),
+        ({"schema_version": 2}, "schema version 2, this vtbench reads 3 to 4: measure it again"),
+        ({"schema_version": True}, "states no schema_version"),
+        ({"schema_version": "4"}, "states no schema_version"),
         ({"n_done": 1}, "run.json says 1 of 2 done"),
         ({"colour": "red"}, "colour: Extra inputs"),
         ({"n_expected": "many"}, "n_expected"),

@@ -21,10 +21,10 @@ from vtbench.base.errors import RegistryError, SuiteError
 from vtbench.base.locations import data_dir
 from vtbench.base.records import Spec
 from vtbench.images import encode_png, pixel_sha256, to_uint8
+from vtbench.metrics import dists
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run, read_suite_folder
 from vtbench.results.rows import Row
-from vtbench.runs import meter as measure
 from vtbench.runs import runner
 from vtbench.runs.request import (
     Chosen,
@@ -132,7 +132,7 @@ def test_dists_is_measured_where_its_weights_are(
         opened.append((backbone.name, factors.name, device))
         return lambda original, image: (original != image).double().mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(measure, "Dists", open_dists)
+    monkeypatch.setattr(dists, "Dists", open_dists)
     for name, state in (("", "missing"), ("dists-f5e65c96.pt", "measured")):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         folder = tmp_path / "hub" / "checkpoints"

@@ -21,6 +21,7 @@ from vtbench.images import encode_png, to_float, to_uint8
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.csv_file import render_csv
 from vtbench.leaderboard.markdown import render_markdown
+from vtbench.metrics.catalogue import METRICS
 from vtbench.metrics.distribution import Moments, frechet_distance, kernel_distance
 from vtbench.metrics.features import VITS, cosine_similarity
 from vtbench.metrics.inception import FidInceptionV3
@@ -71,7 +72,11 @@ def colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return encoder.name
 
     monkeypatch.setattr(FeatureSets, "_open", open_small)
-    monkeypatch.setattr(sets, "FRECHET_DIM", {"fid-inception": DIM, "dinov2-vitl14": DIM})
+    small = {
+        key: replace(metric, minimum_n=DIM + 1) if metric.minimum_n > 1 else metric
+        for key, metric in METRICS.items()
+    }
+    monkeypatch.setattr(sets, "METRICS", small)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Colours.seen.clear()
 
@@ -242,13 +247,16 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
 
 
 @pytest.mark.usefixtures("colours")
-def test_what_is_no_set_is_refused_with_a_reason(data: Path, tmp_path: Path) -> None:
+def test_what_is_no_set_is_refused_with_a_reason(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_suite(ask(data, tmp_path / "out", "identity", limit=2), Quiet())
     limited = record_of(tmp_path / "out", "identity").sets["reconstruction.rfid"]
     assert (limited.state, limited.value) == ("not-applicable", None)
     assert "--limit" in str(limited.reason)
     assert not Colours.seen or max(Colours.seen) <= 2  # the cosine alone
-    sets.FRECHET_DIM["fid-inception"] = 4  # as many as there are images
+    rfid = replace(METRICS["rfid"], minimum_n=5)  # there are four images
+    monkeypatch.setattr(sets, "METRICS", {**METRICS, "rfid": rfid})
     run_suite(ask(data, tmp_path / "few", "identity"), Quiet())
     few = record_of(tmp_path / "few", "identity").sets
     assert few["reconstruction.rfid"].state == "not-applicable"

@@ -83,7 +83,6 @@ def write_suite(tmp_path: Path) -> Callable[..., Path]:
 
     def write(name: str = "suite", **changes: Any) -> Path:
         suite = SuiteFolder(
-            schema_version=3,
             name="tiny",
             version=1,
             title="Tiny",
@@ -118,7 +117,7 @@ def write_run() -> Callable[..., Path]:
         failures = [Failure(id=r["id"], error=r["error"]) for r in rows if r["error"]]
         reasons = missing or {}
         record: dict[str, Any] = {
-            "schema_version": 3,
+            "schema_version": 4,
             "run": name,
             "key": "1" * 64,
             "suite": {

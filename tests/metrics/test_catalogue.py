@@ -5,64 +5,53 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from vtbench.metrics.catalogue import METRICS
+import pytest
 
-KEYS = {
-    "psnr_db",
-    "ssim",
-    "ms_ssim",
-    "lpips_alex",
-    "lpips_vgg",
-    "psnr_pooled_db",
-    "mae",
-    "haarpsi",
-    "dists",
-    "psnr_q8_db",
-    "psnr_q8_loss_db",
-    "bpp_q8",
-    "entropy_bpp",
-    "tokens_counted",
-    "codebooks",
-    "codewords",
-    "token_bits",
-    "token_entropy_bits",
-    "codebook_usage",
-    "codebook_perplexity",
-    "rfid",
-    "rfid@torch-fidelity",
-    "rfid@pytorch-fid",
-    "rfid@clean-fid",
-    "rfid@torchmetrics",
-    "rfid@float64",
-    "rfid_inf",
-    "kid",
-    "inception_score",
-    "fd_dinov2",
-    "cmmd",
-    "dinov2_cos",
-    "clip_cos",
-    "siglip_cos",
-    "face_cos",
-    "contrast_transfer",
-    "mtf50_cpp",
-    "cer",
-    "wer",
-    "ned",
-    "bpp",
-    "bits",
-    "tokens",
-    "encode_images_per_s",
-    "decode_images_per_s",
-    "peak_memory_mib",
-}
+from vtbench.base.records import Metric
+from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
+from vtbench.runs.meter import load_function
+from vtbench.suites.suite_file import TaskProtocol
+from vtbench.suites.suites import load_suite, suite_paths
+from vtbench.weights.metrics import get_metric_weights
 
 
 def test_every_metric_states_its_facts() -> None:
-    assert set(METRICS) == KEYS
     for key, metric in METRICS.items():
         assert metric.key == key
         assert metric.version >= 1
         assert metric.label and metric.definition and metric.source and metric.pooled
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_what_a_metric_names_exists(metric: Metric) -> None:
+    if metric.takes in ("pair", "samples", "ocr"):
+        assert callable(load_function(metric))
+    else:
+        assert not metric.function
+    for name in metric.weights:
+        assert metric.key in get_metric_weights(name).metrics
+
+
+def test_metrics_that_fill_one_column_agree_on_its_type() -> None:
+    types: dict[str, set[str]] = {}
+    for metric in METRICS.values():
+        for column, kind in metric.row_columns.items():
+            types.setdefault(column, set()).add(kind)
+    assert {column for column, kinds in types.items() if len(kinds) > 1} == set()
+
+
+def test_every_metric_that_a_suite_names_is_in_the_catalogue() -> None:
+    for name in suite_paths():
+        for task in load_suite(name).protocol.tasks.values():
+            assert set(task.metrics) <= set(METRICS)
+    for keys in METRIC_LISTS.values():
+        assert set(keys) <= set(METRICS)
+
+
+def test_a_list_of_metrics_is_the_same_as_its_members() -> None:
+    standard = METRIC_LISTS["standard@1"]
+    assert TaskProtocol(metrics=("standard@1", "rfid")).metrics == (*standard, "rfid")
+    assert TaskProtocol(metrics=("psnr_db", "standard@1")).metrics == standard
 
 
 def test_the_texts_name_the_limits_of_the_code() -> None:

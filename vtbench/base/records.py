@@ -110,12 +110,36 @@ class Sample:
     preprocess: Preprocess = Preprocess()
 
 
+Takes = Literal["pair", "samples", "ocr", "features", "quantized", "set", "run", "rows"]
+"""What measures a metric, and what it is given:
+
+pair: a function of the batch, f(original, image), both uint8 N×3×H×W. It returns float64 (N,), None
+    where the metric does not apply at this size, or a mapping of such values by row column.
+samples: f(samples, original, image) → a mapping of row columns an image; it knows the ground truth.
+ocr: as samples, of an object that is opened with the suite's OCR engine.
+features: the cosine of two images' deep features.
+quantized: of what 8-bit latents decode to.
+set: all images of a task together.
+run: the pass itself (rate, time, memory).
+rows: other columns, when the rows are pooled.
+"""
+
+Shown = Literal["overview", "breakdown", "own"]
+"""Where a metric of images stands: in the overview and the breakdowns, in the breakdowns alone, or in
+tables of its own."""
+
+
 @dataclass(frozen=True)
 class Metric:
-    """The public facts of one number. The code that computes it names this record's key.
+    """One number: its public facts, what measures it, and where it stands.
 
     better: "higher" or "lower"; None for a number that is neither (a count). version changes when
-    the value for the same pixels may change. pooled: how images become one number.
+    the value for the same pixels may change. pooled: how images become one number, in words.
+
+    function: "module:name" of what measures it. columns: the row columns that it fills, with their
+    Arrow types; by default one float64 of its own key. weights: what it is opened with, by name in
+    `data/metric_weights.yaml`; a function with weights is called once with their paths and `device`,
+    and what it returns measures. minimum_n: images below which it is refused.
     """
 
     key: str
@@ -127,3 +151,16 @@ class Metric:
     definition: str
     source: str
     decimals: int = 3
+    takes: Takes = "rows"
+    function: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+    shown: Shown = "own"
+    minimum_n: int = 1
+
+    @property
+    def row_columns(self) -> Mapping[str, str]:
+        """The row columns that it fills, with their Arrow types."""
+        if self.columns or self.takes in ("set", "run", "rows"):
+            return self.columns
+        return {self.key: "float64"}

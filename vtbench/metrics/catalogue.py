@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from vtbench.base.records import Metric
 
@@ -25,6 +26,23 @@ _INCEPTION = (
 _FID_PAPER = "Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, NeurIPS 2017"
 
 
+_TEXT_COLUMNS: Mapping[str, str] = {
+    "script": "string",
+    "glyph_px": "float64",
+    "chars": "int64",
+    "char_edits": "int64",
+    "words": "int64",  # null where the script has no spaces
+    "word_edits": "int64",
+    "ned": "float64",  # normalized edit similarity, mean over the page's lines
+    "lines": "int64",
+    "reading": "list<string>",  # what the engine read, line by line
+    "original_char_edits": "int64",  # the same of the original: the engine's own error
+    "original_word_edits": "int64",
+    "original_ned": "float64",
+    "original_reading": "list<string>",
+}
+
+
 def _rfid(convention: str, resizing: str, source: str) -> Metric:
     return Metric(
         key=f"rfid@{convention}",
@@ -36,6 +54,8 @@ def _rfid(convention: str, resizing: str, source: str) -> Metric:
         definition=f"{_INCEPTION}; resized to 299 as {convention} does: {resizing}.",
         source=source,
         decimals=4,
+        takes="set",
+        minimum_n=2049,
     )
 
 
@@ -53,6 +73,10 @@ _ALL = (
         ),
         source="ITU-T J.340; skimage.metrics.peak_signal_noise_ratio",
         decimals=2,
+        takes="pair",
+        function="vtbench.metrics.pixel:measure_psnr",
+        columns={"mse": "float64", "psnr_db": "float64"},
+        shown="overview",
     ),
     Metric(
         key="psnr_pooled_db",
@@ -68,6 +92,8 @@ _ALL = (
         ),
         source="torchmetrics.image.PeakSignalNoiseRatio(data_range=255) over a data set",
         decimals=2,
+        takes="rows",
+        shown="breakdown",
     ),
     Metric(
         key="mae",
@@ -82,6 +108,9 @@ _ALL = (
         ),
         source="skimage and numpy: mean of |x − y|",
         decimals=3,
+        takes="pair",
+        function="vtbench.metrics.pixel:mae",
+        shown="breakdown",
     ),
     Metric(
         key="ssim",
@@ -97,6 +126,9 @@ _ALL = (
         ),
         source="Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4) 2004; pytorch-msssim 1.0",
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.pixel:ssim",
+        shown="overview",
     ),
     Metric(
         key="ms_ssim",
@@ -112,6 +144,10 @@ _ALL = (
         ),
         source="Wang, Simoncelli, Bovik, Asilomar 2003; pytorch-msssim 1.0",
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.pixel:measure_ssims",
+        columns={"ssim": "float64", "ms_ssim": "float64"},
+        shown="overview",
     ),
     Metric(
         key="lpips_alex",
@@ -126,6 +162,10 @@ _ALL = (
         ),
         source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.perceptual:open_alex",
+        weights=("lpips-alex",),
+        shown="overview",
     ),
     Metric(
         key="lpips_vgg",
@@ -140,6 +180,10 @@ _ALL = (
         ),
         source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.perceptual:open_vgg",
+        weights=("lpips-vgg",),
+        shown="overview",
     ),
     Metric(
         key="haarpsi",
@@ -158,6 +202,9 @@ _ALL = (
             "haarPsi.py of rgcda/haarpsi"
         ),
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.haarpsi:haarpsi",
+        shown="breakdown",
     ),
     Metric(
         key="dists",
@@ -175,6 +222,13 @@ _ALL = (
             "Ding, Ma, Wang, Simoncelli, IEEE TPAMI 44(5) 2022; DISTS_pytorch of dingkeyan93/DISTS"
         ),
         decimals=4,
+        takes="pair",
+        function="vtbench.metrics.dists:Dists",
+        weights=(
+            "lpips-vgg",
+            "dists",
+        ),
+        shown="breakdown",
     ),
     Metric(
         key="rfid",
@@ -189,6 +243,8 @@ _ALL = (
         ),
         source=f"{_FID_PAPER}; torch-fidelity 0.4",
         decimals=4,
+        takes="set",
+        minimum_n=2049,
     ),
     _rfid("torch-fidelity", "TensorFlow 1 bilinear; the same number as rFID", "torch-fidelity 0.4"),
     _rfid("pytorch-fid", "bilinear, half-pixel centres, not antialiased", "pytorch-fid 0.3"),
@@ -207,6 +263,8 @@ _ALL = (
         ),
         source=f"{_FID_PAPER}; torch-fidelity 0.4 with an internal dtype of float64",
         decimals=4,
+        takes="set",
+        minimum_n=2049,
     ),
     Metric(
         key="rfid_inf",
@@ -222,6 +280,8 @@ _ALL = (
         ),
         source="Chong, Forsyth, CVPR 2020",
         decimals=4,
+        takes="set",
+        minimum_n=2049,
     ),
     Metric(
         key="kid",
@@ -238,6 +298,7 @@ _ALL = (
         ),
         source="Bińkowski, Sutherland, Arbel, Gretton, ICLR 2018; torch-fidelity 0.4",
         decimals=6,
+        takes="set",
     ),
     Metric(
         key="inception_score",
@@ -253,6 +314,7 @@ _ALL = (
         ),
         source="Salimans et al., NeurIPS 2016; torch-fidelity 0.4",
         decimals=3,
+        takes="set",
     ),
     Metric(
         key="fd_dinov2",
@@ -268,6 +330,8 @@ _ALL = (
         ),
         source="Stein et al., NeurIPS 2023 (dgm-eval); Oquab et al., TMLR 2024",
         decimals=3,
+        takes="set",
+        minimum_n=1025,
     ),
     Metric(
         key="cmmd",
@@ -283,6 +347,7 @@ _ALL = (
         ),
         source="Jayasumana et al., CVPR 2024; google-research/cmmd",
         decimals=4,
+        takes="set",
     ),
     Metric(
         key="dinov2_cos",
@@ -297,6 +362,8 @@ _ALL = (
         ),
         source="Oquab et al., TMLR 2024",
         decimals=4,
+        takes="features",
+        shown="overview",
     ),
     Metric(
         key="clip_cos",
@@ -311,6 +378,8 @@ _ALL = (
         ),
         source="Radford et al., ICML 2021",
         decimals=4,
+        takes="features",
+        shown="overview",
     ),
     Metric(
         key="siglip_cos",
@@ -325,6 +394,8 @@ _ALL = (
         ),
         source="Zhai et al., ICCV 2023; google/siglip-so400m-patch14-384",
         decimals=4,
+        takes="features",
+        shown="overview",
     ),
     Metric(
         key="face_cos",
@@ -340,6 +411,8 @@ _ALL = (
         ),
         source="Deng et al., CVPR 2019; deepinsight/insightface; the crop of pixel2style2pixel",
         decimals=4,
+        takes="features",
+        shown="overview",
     ),
     Metric(
         key="contrast_transfer",
@@ -354,6 +427,9 @@ _ALL = (
             "sharpened."
         ),
         source="after the modulation transfer of ISO 12233:2017; least-squares gain of y on x",
+        takes="samples",
+        function="vtbench.metrics.detail:measure_gratings",
+        columns={"contrast_transfer": "list<float64>", "patch_cpp": "list<float64>"},
     ),
     Metric(
         key="mtf50_cpp",
@@ -383,6 +459,10 @@ _ALL = (
         ),
         source="Levenshtein 1966; as jiwer.cer",
         decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_TEXT_COLUMNS,
+        shown="overview",
     ),
     Metric(
         key="wer",
@@ -397,6 +477,10 @@ _ALL = (
         ),
         source="Levenshtein 1966; as jiwer.wer",
         decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_TEXT_COLUMNS,
+        shown="overview",
     ),
     Metric(
         key="ned",
@@ -411,6 +495,10 @@ _ALL = (
         ),
         source="ICDAR 2019 ReCTS (1−N.E.D.); T-NED of TokBench, arXiv 2505.18142",
         decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_TEXT_COLUMNS,
+        shown="overview",
     ),
     Metric(
         key="bpp",
@@ -425,6 +513,7 @@ _ALL = (
         ),
         source="vtbench.tokenizers.base.Code",
         decimals=4,
+        takes="run",
     ),
     Metric(
         key="entropy_bpp",
@@ -441,6 +530,7 @@ _ALL = (
         ),
         source="Shannon 1948; vtbench.metrics.rate.code_length",
         decimals=4,
+        takes="run",
     ),
     Metric(
         key="bpp_q8",
@@ -455,6 +545,7 @@ _ALL = (
         ),
         source="vtbench.tokenizers.base.Code.quantize8",
         decimals=4,
+        takes="rows",
     ),
     Metric(
         key="psnr_q8_db",
@@ -466,6 +557,8 @@ _ALL = (
         definition="PSNR of what the latents quantized as for bpp_q8 decode to. Continuous codes only.",
         source="vtbench.tokenizers.base.Code.quantize8; PSNR as psnr_db",
         decimals=2,
+        takes="quantized",
+        columns={"q8_bits": "float64", "psnr_q8_db": "float64"},
     ),
     Metric(
         key="psnr_q8_loss_db",
@@ -488,6 +581,7 @@ _ALL = (
         definition="Tokens that the codebook's numbers were counted on, of all images of the suite.",
         source="vtbench.metrics.rate.Histogram",
         decimals=0,
+        takes="run",
     ),
     Metric(
         key="codebooks",
@@ -499,6 +593,7 @@ _ALL = (
         definition="Codebooks that a token has a word of: 1, or several for product quantizers.",
         source="vtbench.tokenizers.base.Code",
         decimals=0,
+        takes="run",
     ),
     Metric(
         key="codewords",
@@ -510,6 +605,7 @@ _ALL = (
         definition="Words of the codebook; of all codebooks together where there are several.",
         source="vtbench.tokenizers.base.Code",
         decimals=0,
+        takes="run",
     ),
     Metric(
         key="codebook_usage",
@@ -525,6 +621,7 @@ _ALL = (
         ),
         source="VQGAN-LC, arXiv 2406.11837; vtbench.metrics.rate.codebook_usage",
         decimals=4,
+        takes="run",
     ),
     Metric(
         key="codebook_perplexity",
@@ -539,6 +636,7 @@ _ALL = (
         ),
         source="van den Oord, Vinyals, Kavukcuoglu, NeurIPS 2017; vtbench.metrics.rate",
         decimals=1,
+        takes="run",
     ),
     Metric(
         key="token_bits",
@@ -550,6 +648,7 @@ _ALL = (
         definition="Nominal bits of a token: log2 of the codewords, summed over its codebooks.",
         source="vtbench.tokenizers.base.Code",
         decimals=2,
+        takes="run",
     ),
     Metric(
         key="token_entropy_bits",
@@ -565,6 +664,7 @@ _ALL = (
         ),
         source="Shannon 1948; vtbench.metrics.rate.token_entropy",
         decimals=3,
+        takes="run",
     ),
     Metric(
         key="bits",
@@ -576,6 +676,7 @@ _ALL = (
         definition="Nominal bits of an image's code, counted as for bpp.",
         source="vtbench.tokenizers.base.Code",
         decimals=0,
+        takes="run",
     ),
     Metric(
         key="tokens",
@@ -591,6 +692,7 @@ _ALL = (
         ),
         source="vtbench.tokenizers.base.Code",
         decimals=0,
+        takes="run",
     ),
     Metric(
         key="encode_images_per_s",
@@ -602,6 +704,7 @@ _ALL = (
         definition="Images over wall-clock seconds in encode, device synchronized, after warm-up.",
         source="vtbench.runs.runner",
         decimals=2,
+        takes="run",
     ),
     Metric(
         key="decode_images_per_s",
@@ -613,6 +716,7 @@ _ALL = (
         definition="Images over wall-clock seconds in decode, device synchronized, after warm-up.",
         source="vtbench.runs.runner",
         decimals=2,
+        takes="run",
     ),
     Metric(
         key="peak_memory_mib",
@@ -627,42 +731,56 @@ _ALL = (
         ),
         source="torch.cuda.max_memory_allocated; VmHWM of /proc/self/status",
         decimals=0,
+        takes="run",
     ),
 )
 
 
+Distance = Literal[
+    "frechet",
+    "frechet-jackknife",
+    "frechet-limit",
+    "kernel",
+    "clip-mmd",
+    "inception-score",
+    "cosine",
+]
+"""How two sets of features are compared: `metrics.distribution.measure_set`; cosine is an image's."""
+
+
 @dataclass(frozen=True)
 class FeatureSource:
-    """Which network's features a metric compares, which resizing of the FID Inception, and the dtype
-    that it runs in."""
+    """Which network's features a metric compares, how, which resizing of the FID Inception, and the
+    dtype that the network runs in."""
 
     network: str
+    distance: Distance
     resizing: str = ""
     dtype: str = "float32"
 
 
 FEATURE_SOURCES: Mapping[str, FeatureSource] = MappingProxyType(
     {
-        "rfid": FeatureSource("fid-inception", "tf1"),
-        "rfid@torch-fidelity": FeatureSource("fid-inception", "tf1"),
-        "rfid@pytorch-fid": FeatureSource("fid-inception", "half-pixel"),
-        "rfid@clean-fid": FeatureSource("fid-inception", "pil-bicubic"),
-        "rfid@torchmetrics": FeatureSource("fid-inception", "antialias"),
-        "rfid@float64": FeatureSource("fid-inception", "tf1", "float64"),
-        "rfid_inf": FeatureSource("fid-inception", "tf1"),
-        "kid": FeatureSource("fid-inception", "tf1"),
-        "inception_score": FeatureSource("fid-inception", "tf1"),
-        "fd_dinov2": FeatureSource("dinov2-vitl14"),
-        "cmmd": FeatureSource("clip-vitl14-336"),
-        "dinov2_cos": FeatureSource("dinov2-vitl14"),
-        "clip_cos": FeatureSource("clip-vitl14-336"),
-        "siglip_cos": FeatureSource("siglip-so400m"),
-        "face_cos": FeatureSource("antelopev2"),
+        "rfid": FeatureSource("fid-inception", "frechet-jackknife", "tf1"),
+        "rfid@torch-fidelity": FeatureSource("fid-inception", "frechet", "tf1"),
+        "rfid@pytorch-fid": FeatureSource("fid-inception", "frechet", "half-pixel"),
+        "rfid@clean-fid": FeatureSource("fid-inception", "frechet", "pil-bicubic"),
+        "rfid@torchmetrics": FeatureSource("fid-inception", "frechet", "antialias"),
+        "rfid@float64": FeatureSource("fid-inception", "frechet", "tf1", "float64"),
+        "rfid_inf": FeatureSource("fid-inception", "frechet-limit", "tf1"),
+        "kid": FeatureSource("fid-inception", "kernel", "tf1"),
+        "inception_score": FeatureSource("fid-inception", "inception-score", "tf1"),
+        "fd_dinov2": FeatureSource("dinov2-vitl14", "frechet-jackknife"),
+        "cmmd": FeatureSource("clip-vitl14-336", "clip-mmd"),
+        "dinov2_cos": FeatureSource("dinov2-vitl14", "cosine"),
+        "clip_cos": FeatureSource("clip-vitl14-336", "cosine"),
+        "siglip_cos": FeatureSource("siglip-so400m", "cosine"),
+        "face_cos": FeatureSource("antelopev2", "cosine"),
     }
 )
 """The metrics of deep features, in the order of the tables."""
 
-COSINE_METRICS = ("dinov2_cos", "clip_cos", "siglip_cos", "face_cos")
+COSINE_METRICS = tuple(key for key, s in FEATURE_SOURCES.items() if s.distance == "cosine")
 """Those of them that have a value an image."""
 
 SET_METRICS = tuple(key for key in FEATURE_SOURCES if key not in COSINE_METRICS)
@@ -673,3 +791,16 @@ SET_TASK = "reconstruction"
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.key: metric for metric in _ALL})
 """Every metric that a suite may name, by key, in the order of the tables."""
+
+METRIC_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "standard@1": (
+            *("psnr_db", "mae", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg", "haarpsi", "dists"),
+        ),
+        "semantic@1": ("dinov2_cos", "clip_cos", "siglip_cos"),
+        "sets@1": ("rfid", "kid", "inception_score", "fd_dinov2", "cmmd"),
+        "text@1": ("cer", "wer", "ned"),
+    }
+)
+"""Lists that suites name in place of their members. A list never changes; a longer one is another
+version. They are resolved before a suite's digest, so naming one or its members is the same."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.images import RGB8, crop_rgb8
+from vtbench.base.records import Sample
+from vtbench.images import RGB8, crop_rgb8, to_rgb8
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Bound = Literal["=", ">=", "<"]
 """Whether a curve crosses 0.5 at the frequency given, beyond it, or before it."""
@@ -56,6 +60,25 @@ def contrast_transfer(
             raise ValueError(f"patch {box} is flat in the reference: it has no contrast to keep")
         gains.append(float(np.vdot(y, x)) / energy)
     return gains
+
+
+def measure_gratings(
+    samples: Sequence[Sample], original: Tensor, image: Tensor
+) -> list[dict[str, Any]]:
+    """Return the contrast transfer and frequency of each grating patch; {} for other images."""
+    rows: list[dict[str, Any]] = []
+    for sample, x, y in zip(samples, to_rgb8(original), to_rgb8(image), strict=True):
+        if sample.meta.get("chart") != "grating":
+            rows.append({})
+            continue
+        patches = sample.meta["patches"]
+        rows.append(
+            {
+                "contrast_transfer": contrast_transfer(x, y, patches),
+                "patch_cpp": [1.0 / patch["period_px"] for patch in patches],
+            }
+        )
+    return rows
 
 
 def _centred_luma(pixels: RGB8) -> NDArray[np.float64]:

@@ -343,3 +343,37 @@ def inception_score(logits: Features, *, splits: int = 10, seed: int = SEED) -> 
         scores.append(math.exp((p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1).mean()))
     error = float(np.std(scores, ddof=1)) / math.sqrt(splits)
     return Estimate(math.fsum(scores) / splits, error)
+
+
+def measure_set(
+    distance: str, reference: Features, image: Features, dim: int, *, what: str
+) -> Estimate:
+    """Return a distance between two paired sets of features.
+
+    Args:
+        distance: as in `catalogue.FeatureSource`.
+        reference: n×dim, of the originals.
+        image: n×width, of the reconstructions: `dim` features, the others logits.
+        dim: the number of features.
+        what: the metric's label, for messages.
+
+    Raises:
+        TooFewImages: n is not above dim, for a Fréchet distance.
+        ValueError: the features have NaN or infinite values.
+    """
+    logits, image = image[:, dim:], image[:, :dim]
+    for side in (reference, image):
+        for start in range(0, len(side), ROWS):
+            if not np.isfinite(side[start : start + ROWS]).all():
+                raise ValueError("the features have NaN or infinite values")
+    measures: dict[str, Callable[[], Estimate]] = {
+        "frechet": lambda: Estimate(
+            frechet_distance(Moments.of(reference), Moments.of(image), what=what)
+        ),
+        "frechet-jackknife": lambda: frechet_jackknife(reference, image, what=what),
+        "frechet-limit": lambda: extrapolate_frechet(reference, image, what=what),
+        "kernel": lambda: kernel_distance(reference, image),
+        "clip-mmd": lambda: clip_mmd(reference, image),
+        "inception-score": lambda: inception_score(logits),
+    }
+    return measures[distance]()

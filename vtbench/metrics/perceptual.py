@@ -94,6 +94,16 @@ class Lpips:
         return image[None].to(self._device).to(torch.float32) / 127.5 - 1.0
 
 
+def open_alex(backbone: Path, *, device: torch.device | str) -> Lpips:
+    """Return LPIPS (Alex) with torchvision's checkpoint at `backbone`."""
+    return Lpips("alex", backbone, device=device)
+
+
+def open_vgg(backbone: Path, *, device: torch.device | str) -> Lpips:
+    """Return LPIPS (VGG) with torchvision's checkpoint at `backbone`."""
+    return Lpips("vgg", backbone, device=device)
+
+
 def _build(net: str) -> torch.nn.Module:
     """Return the package's module with its heads loaded and its backbone still without values."""
     import lpips

@@ -77,6 +77,12 @@ def psnr_db(reference: Tensor, image: Tensor) -> Tensor:
     return psnr_of_mse(mse(reference, image))
 
 
+def measure_psnr(reference: Tensor, image: Tensor) -> dict[str, Tensor]:
+    """Return `mse` and the `psnr_db` of it, float64 (N,) each."""
+    error = mse(reference, image)
+    return {"mse": error, "psnr_db": psnr_of_mse(error)}
+
+
 def mae(reference: Tensor, image: Tensor) -> Tensor:
     """Return the mean absolute error in 8-bit levels, float64 (N,) in [0, 255], per image over RGB.
 
@@ -117,6 +123,12 @@ def ssim_and_ms_ssim(reference: Tensor, image: Tensor) -> tuple[Tensor | None, T
     """Return both in one pass: MS-SSIM's finest scale is SSIM. See `ssim` and `ms_ssim`."""
     scales = len(_EXPONENTS) if min(reference.shape[-2:]) >= MS_SSIM_MIN_SIDE else 1
     return _similarity(reference, image, scales=scales)
+
+
+def measure_ssims(reference: Tensor, image: Tensor) -> dict[str, Tensor | None]:
+    """Return `ssim` and `ms_ssim` from one pass, float64 (N,) each, or None where too small."""
+    ssim_values, ms_ssim_values = ssim_and_ms_ssim(reference, image)
+    return {"ssim": ssim_values, "ms_ssim": ms_ssim_values}
 
 
 def _similarity(

@@ -16,7 +16,6 @@ atomic. Imports no torch.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -33,14 +32,20 @@ from vtbench.base.schema import Strict
 from vtbench.metrics.rate import Histogram, token_entropy
 from vtbench.results.codes import CODES, encode_codes, read_codes
 from vtbench.results.known_files import MAX_JSON_BYTES
-from vtbench.results.rows import ROW_COLUMNS, Row, _check_places, _read_parquet_file, encode_rows
+from vtbench.results.rows import (
+    Row,
+    _check_places,
+    _read_parquet_file,
+    decode_rows,
+    encode_rows,
+)
 from vtbench.results.schema import (
-    SCHEMA_VERSION,
     CodebookRecord,
     CodesRecord,
     RunRecord,
     SuiteFolder,
 )
+from vtbench.results.upgrades import upgrade
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -112,13 +117,8 @@ def _read_json(path: Path, model: type[_Model]) -> _Model:
         raise ResultsError(f"{path} does not exist: not a result folder") from None
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path}: cannot be read ({error})") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        newer = isinstance(version, int) and version > SCHEMA_VERSION
-        advice = "update vtbench" if newer else "measure it again"
-        raise ResultsError(f"{path}: schema version {version}, this is {SCHEMA_VERSION}: {advice}")
     try:
-        return model.model_validate(data)
+        return model.model_validate(upgrade(data, path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -130,20 +130,12 @@ def read_run(folder: Path) -> Run:
 
     Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     record = read_record(folder)
     path = folder / "images.parquet"
     content = _read_parquet_file(path)
     if sha256_bytes(content) != record.rows_sha256:
         raise ResultsError(f"{path}: not the rows that run.json was written with (edited?)")
-    try:
-        table = parquet.read_table(io.BytesIO(content))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ResultsError(f"{path}: not a Parquet file ({error})") from None
-    if table.column_names != list(ROW_COLUMNS):
-        raise ResultsError(f"{path}: its columns are not those of schema {SCHEMA_VERSION}")
+    table = decode_rows(path, content)
     rows: tuple[Row, ...] = tuple(table.to_pylist())
     _check_places(path, rows)
     ids = [row["id"] for row in rows]

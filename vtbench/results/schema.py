@@ -12,7 +12,9 @@ from vtbench.base.records import Kind, State
 from vtbench.base.schema import Strict
 from vtbench.metrics.rate import Unit
 
-SCHEMA_VERSION = 3
+Version = Literal[4]
+SCHEMA_VERSION: Version = 4
+"""Of run.json, suite.json and images.parquet together."""
 
 
 class TokenizerRecord(Strict):
@@ -126,7 +128,7 @@ class CodesRecord(Strict):
 class RunRecord(Strict):
     """run.json. key: digest of everything that changes a number, for reuse of own results."""
 
-    schema_version: Literal[3]
+    schema_version: Version = SCHEMA_VERSION
     run: RunName
     key: str
     suite: SuiteRecord
@@ -169,7 +171,7 @@ class PanelItem(Strict):
 class SuiteFolder(Strict):
     """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
 
-    schema_version: Literal[3]
+    schema_version: Version = SCHEMA_VERSION
     name: Name
     version: int
     title: str

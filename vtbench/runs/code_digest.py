@@ -16,7 +16,7 @@ import importlib.util
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -28,8 +28,12 @@ _DOOR = "vtbench"
 """The package's own `__init__` reaches for every room, and none of them for it."""
 
 
-def digest_code(roots: Iterable[str]) -> str:
+def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
     """Return the digest of all code that the modules named by `roots` import, and of themselves.
+
+    Args:
+        roots: names of modules.
+        without: modules of data, whose facts the caller digests by themselves.
 
     Raises:
         RegistryError: a root is not to be found.
@@ -42,7 +46,7 @@ def digest_code(roots: Iterable[str]) -> str:
             raise RegistryError(f"module {root} is not to be found")
     while waiting:
         name = waiting.pop()
-        if name in found or name == _DOOR:
+        if name in found or name == _DOOR or name in without:
             continue
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names:

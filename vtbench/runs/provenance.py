@@ -9,6 +9,7 @@ import platform
 import torch
 
 from vtbench.base.version import __version__
+from vtbench.metrics import catalogue
 from vtbench.registry.entries import Entry
 from vtbench.results.schema import Environment, Protocol, RunRecord, SuiteRecord, TokenizerRecord
 from vtbench.runs import environment
@@ -69,7 +70,9 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         python=platform.python_version(),
         versions=environment.library_versions(),
         vtbench=__version__,
-        code_sha256=digest_code([PASS, adapter.__module__]),
+        code_sha256=digest_code(
+            [PASS, adapter.__module__, *meter.modules], without=[catalogue.__name__]
+        ),
         commit=head,
         dirty=dirty,
     )
@@ -86,6 +89,12 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         "entry": tokenizer.entry_sha256,
         "weights": tokenizer.weights,
         "libraries": tokenizer.libraries,
+        # The catalogue is not among the code: a new metric is nothing to those that were measured.
+        "metrics": [
+            (key, metric.version, metric.function, metric.weights)
+            for key, metric in sorted(catalogue.METRICS.items())
+            if key in meter.states
+        ],
         "protocol": choices.model_dump(mode="json"),
         "batch_size": request.batch_size,
         "device": here.device,
@@ -94,7 +103,6 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         "code": here.code_sha256,
     }
     return RunRecord(
-        schema_version=3,
         run=request.run_name(entry, seed),
         key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
         suite=suite_record,

@@ -418,7 +418,6 @@ def _write_suite_folder(request: Request, cache: PixelCache) -> None:
     write_suite_folder(
         request.out,
         SuiteFolder(
-            schema_version=3,
             name=suite.name,
             version=protocol.version,
             title=protocol.title,

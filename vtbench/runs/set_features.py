@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,9 @@ from vtbench.metrics.catalogue import (
     SET_METRICS,
     SET_TASK,
 )
-from vtbench.metrics.distribution import Estimate, Features
 from vtbench.metrics.faces import FaceFeatures
 from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, cosine_similarity
-from vtbench.metrics.inception import FEATURES, Inception
+from vtbench.metrics.inception import Inception
 from vtbench.results.rows import Row
 from vtbench.results.schema import MetricRecord, SetRecord
 from vtbench.runs.code_digest import digest_code
@@ -53,10 +52,6 @@ Pair = tuple[Tensor, Tensor]
 """Features of the originals and of the reconstructions of a batch."""
 
 
-FRECHET_DIM = {"fid-inception": FEATURES, "dinov2-vitl14": 1024}
-"""Features of the networks under a Fréchet distance: so many images are too few."""
-
-
 class FeatureSets:
     """The feature networks that a suite's metrics need, opened once, shared by all tokenizers.
 
@@ -65,9 +60,15 @@ class FeatureSets:
     """
 
     def __init__(
-        self, suite: Suite, tasks: Sequence[str], *, device: str, limit: int | None
+        self,
+        suite: Suite,
+        keys: Mapping[str, Sequence[str]],
+        *,
+        device: str,
+        limit: int | None,
     ) -> None:
         self.suite = suite
+        self.keys = keys
         self.states: dict[str, MetricRecord] = {}
         self.networks: dict[str, str] = {}
         self._device = device
@@ -76,7 +77,7 @@ class FeatureSets:
         self._inceptions: dict[str, Inception] = {}
         self._references: dict[str, Reference] = {}
         counts = suite.images_per_task()
-        wanted = {key for task in tasks for key in suite.protocol.tasks[task].metrics}
+        wanted = {key for of_task in keys.values() for key in of_task}
         for key in (key for key in FEATURE_SOURCES if key in wanted):
             version = METRICS[key].version
             try:
@@ -118,7 +119,7 @@ class FeatureSets:
 
     def measured(self, task: str, among: Iterable[str]) -> dict[str, str]:
         """Return the metrics of a task that can be measured, with their encoder."""
-        wanted = self.suite.protocol.tasks[task].metrics
+        wanted = self.keys.get(task, ())
         return {key: self._of[key] for key in among if key in wanted and key in self._of}
 
     def set_encoders(self) -> dict[str, Encoder]:
@@ -203,9 +204,8 @@ def _stated_sha256(network: str) -> str | None:
 def _require_set(key: str, n: int, limit: int | None) -> None:
     if limit is not None:
         raise TooFewImages(f"{key} is of all images: not with --limit")
-    network = FEATURE_SOURCES[key].network
-    if key.startswith(("rfid", "fd_")):
-        distribution.require_images(n, FRECHET_DIM[network], METRICS[key].label)
+    if (least := METRICS[key].minimum_n) > 1:
+        distribution.require_images(n, least - 1, METRICS[key].label)
 
 
 class SetRun:
@@ -253,7 +253,7 @@ class SetRun:
         """Return the set metrics of a run by `<task>.<metric>`. rows: in the suite's order."""
         if SET_TASK not in self.sets.suite.protocol.tasks:
             return {}
-        wanted = self.sets.suite.protocol.tasks[SET_TASK].metrics
+        wanted = self.sets.keys.get(SET_TASK, ())
         keys = [key for key in SET_METRICS if key in wanted and key in self.sets.states]
         of_task = [row for row in rows if row["task"] == SET_TASK]
         failed = sum(row["error"] is not None for row in of_task)
@@ -302,7 +302,9 @@ def _measure_record(
         return record.model_copy(update={"state": "failed", "reason": reason})
     reference, image = sides
     try:
-        estimate = measure_set(key, reference, image, encoder.dim)
+        estimate = distribution.measure_set(
+            FEATURE_SOURCES[key].distance, reference, image, encoder.dim, what=METRICS[key].label
+        )
     except TooFewImages as error:
         return record.model_copy(update={"state": "not-applicable", "reason": str(error)})
     except (np.linalg.LinAlgError, ValueError) as error:
@@ -312,35 +314,9 @@ def _measure_record(
             "value": estimate.value,
             "standard_error": estimate.standard_error,
             "n": len(image),
-            "warning": distribution.warn_few(len(image)) if is_frechet(key) else None,
+            "warning": distribution.warn_few(len(image))
+            if FEATURE_SOURCES[key].distance in ("frechet", "frechet-jackknife")
+            else None,
             "weights": dict(encoder.identity),
         }
     )
-
-
-def is_frechet(key: str) -> bool:
-    """Return whether a set metric is a Fréchet distance of n images, biased where they are few."""
-    return key.startswith(("rfid", "fd_")) and key != "rfid_inf"
-
-
-def measure_set(key: str, reference: Features, image: Features, dim: int) -> Estimate:
-    """Return a set metric of paired features. image: n×width, of which `dim` are features and the
-    others logits. Raises TooFewImages."""
-    label = METRICS[key].label
-    logits, image = image[:, dim:], image[:, :dim]
-    for side in (reference, image):
-        for start in range(0, len(side), distribution.ROWS):
-            if not np.isfinite(side[start : start + distribution.ROWS]).all():
-                raise ValueError("the features have NaN or infinite values")
-    measures: dict[str, Callable[[], Estimate]] = {
-        "rfid": lambda: distribution.frechet_jackknife(reference, image, what=label),
-        "fd_dinov2": lambda: distribution.frechet_jackknife(reference, image, what=label),
-        "rfid_inf": lambda: distribution.extrapolate_frechet(reference, image, what=label),
-        "kid": lambda: distribution.kernel_distance(reference, image),
-        "cmmd": lambda: distribution.clip_mmd(reference, image),
-        "inception_score": lambda: distribution.inception_score(logits),
-    }
-    if key in measures:
-        return measures[key]()
-    sides = (distribution.Moments.of(side) for side in (reference, image))
-    return Estimate(distribution.frechet_distance(*sides, what=label))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vtbench.base.names import Subset
 from vtbench.base.records import Preprocess
 from vtbench.base.schema import Strict
 from vtbench.images import CROPS
+from vtbench.metrics.catalogue import METRIC_LISTS
 from vtbench.suites.copies import Source
 
 TASKS: dict[str, str] = {
@@ -21,9 +22,15 @@ TASKS: dict[str, str] = {
 
 
 class TaskProtocol(Strict):
-    """Which metrics a task's images are measured with."""
+    """Which metrics a task's images are measured with, by key, or by the name of a list."""
 
     metrics: tuple[str, ...]
+
+    @field_validator("metrics")
+    @classmethod
+    def _lists_become_their_members(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        members = (METRIC_LISTS.get(name, (name,)) for name in names)
+        return tuple(dict.fromkeys(key for keys in members for key in keys))
 
 
 class Cost(Strict):

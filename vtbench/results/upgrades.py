@@ -1,0 +1,45 @@
+"""Results of older schema versions, read as if they were of this one.
+
+A version is one step: `run.json` and `suite.json` of it become those of the next. What a step does to
+`images.parquet` is nothing: a column that a file lacks reads as null (`rows.decode_rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench.base.errors import ResultsError
+from vtbench.results.schema import SCHEMA_VERSION
+
+OLDEST = 3
+
+
+def _upgrade_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 4: a file of rows has the columns of what was measured, and no longer all; run.json
+    says whether the reconstructions came from files (`source`)."""
+    return data
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {3: _upgrade_3}
+"""By the version that it starts from."""
+
+
+def upgrade(data: object, path: Path) -> dict[str, Any]:
+    """Return the content of a run.json or suite.json as one of this version.
+
+    Raises ResultsError for one that is no mapping, older than OLDEST, or newer than this vtbench.
+    """
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or isinstance(version, bool) or not isinstance(version, int):
+        raise ResultsError(f"{path}: no result file: it states no schema_version")
+    if not OLDEST <= version <= SCHEMA_VERSION:
+        advice = "update vtbench" if version > SCHEMA_VERSION else "measure it again"
+        raise ResultsError(
+            f"{path}: schema version {version}, this vtbench reads {OLDEST} to {SCHEMA_VERSION}: "
+            f"{advice}"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        data = UPGRADES[step](data)
+    return data | {"schema_version": SCHEMA_VERSION}
