@@ -13,6 +13,7 @@ import pytest
 from mini_suite import photo
 from PIL import Image
 
+from vtbench.base.locations import package_dir
 from vtbench.cli import main
 from vtbench.images import encode_png
 from vtbench.results.folder import read_run, read_suite_folder
@@ -323,7 +324,7 @@ def test_check_passes_and_names_a_broken_clause(
 ) -> None:
     assert main(["check", "identity", "jpeg-q50"]) == 0
     assert "jpeg-q50: ok" in capsys.readouterr().out
-    entry = Path(runner.__file__).parents[1] / "registry" / "patch-vq-f16.yaml"
+    entry = package_dir().parent / "registry" / "patch-vq-f16.yaml"
     text = entry.read_text(encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text(text.replace("downsample: 16", "downsample: 8"))
     assert main(["check", "wrong", "identity", "--registry", str(tmp_path)]) == 1
@@ -338,6 +339,7 @@ def test_check_passes_and_names_a_broken_clause(
 INTERRUPTED = """
 import os, signal, sys
 from vtbench.runs import runner
+from vtbench.base.locations import package_dir
 from vtbench.cli import main
 
 measure = runner.run_tokenizer
@@ -360,7 +362,7 @@ def test_interrupting_keeps_finished_tokenizers(data: Path, tmp_path: Path) -> N
     done = subprocess.run(
         [*command, "-t", "identity", "-t", "jpeg-q50"],
         cwd=tmp_path / "here",
-        env=os.environ | {"PYTHONPATH": str(Path(runner.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(package_dir().parent)},
         capture_output=True,
         text=True,
     )

@@ -300,9 +300,8 @@ def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -
     asked = ask(data, tmp_path / "out", "jpeg-q10")
     rows = [{"id": s.id, "task": s.task, "error": None} for s in asked.samples()]
     rows[2]["error"] = "broken"
-    run = SetRun(
-        FeatureSets(asked.suite, asked.tasks, device="cpu", limit=None), tmp_path / ".features"
-    )
+    keys = {task: asked.suite.protocol.tasks[task].metrics for task in asked.tasks}
+    run = SetRun(FeatureSets(asked.suite, keys, device="cpu", limit=None), tmp_path / ".features")
     record = run.finish(rows)["reconstruction.rfid"]
     assert (record.state, record.reason, record.value) == ("failed", "1 of 4 images failed", None)
 

@@ -22,6 +22,11 @@ prints one and exits; any other exception that reaches it is a bug and shows its
 
 from __future__ import annotations
 
+import logging
+import sysconfig
+import traceback
+from pathlib import Path
+
 __all__ = [
     "CellFailed",
     "ContractError",
@@ -38,7 +43,29 @@ __all__ = [
     "WeightsError",
     "WeightsMismatch",
     "WeightsMissing",
+    "describe_foreign",
 ]
+
+
+def describe_foreign(error: BaseException) -> str:
+    """Return one line for an exception of somebody else's code: what it is, and where it came from.
+
+    The place is the innermost frame outside vtbench and the installed libraries, as FILE:LINE; without
+    one, of vtbench's own code, it is left out. The whole traceback goes to the log (`--debug`).
+    """
+    logging.getLogger("vtbench").debug("%s", type(error).__name__, exc_info=error)
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        library = {"site-packages", "dist-packages"} & set(file.parts)
+        if not library and _VTBENCH not in file.parents and _STDLIB not in file.parents:
+            return f"{said} ({Path(frame.filename).name}:{frame.lineno})"
+    return said
+
+
+_VTBENCH = Path(__file__).resolve().parent.parent
+_STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class VtbenchError(Exception):

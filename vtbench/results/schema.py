@@ -34,6 +34,8 @@ class TokenizerRecord(Strict):
     weights: dict[str, str]
     pinned: bool
     libraries: dict[str, str]
+    registered: bool = True
+    """Whether it is an entry of a registry; a model of one's own is not, and never published."""
 
 
 class SuiteRecord(Strict):
@@ -68,6 +70,8 @@ class Protocol(Strict):
     metrics: dict[str, MetricRecord]
     ocr: dict[str, str]
     limit: int | None
+    source: Literal["pass", "files"] = "pass"
+    """Whether the reconstructions went through the tokenizer, or were read from files."""
     crop: str | None = None  # instead of the suite's
     posterior: Literal["mode", "sample"] | None = None  # None: the tokenizer has none
     networks: dict[str, str] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import uuid
 
 import torch
 
@@ -15,41 +16,43 @@ from vtbench.results.schema import Environment, Protocol, RunRecord, SuiteRecord
 from vtbench.runs import environment
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.meter import Meter
+from vtbench.runs.reconstruction import StoredReconstructor
 from vtbench.runs.request import Request
 from vtbench.tokenizers import load_adapter
-from vtbench.weights.entries import check_hashes, find_origin, find_weights, is_pinned
+from vtbench.weights.entries import WeightFiles, check_hashes, find_origin, is_pinned
 
 PASS = "vtbench.runs.runner"
 """The module whose imports are all that measures, the adapter excepted."""
 
 
-def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> RunRecord:
-    """Return the run's record as far as it is known before the first image. Its `key` is the digest
-    of everything that changes a number: a run with another key is not current.
+def draft_record(
+    request: Request, entry: Entry, meter: Meter, found: WeightFiles | None, *, seed: int
+) -> RunRecord:
+    """Return the run's record as far as it is known before the first image.
 
-    Raises WeightsError and RegistryError as `check_hashes` and `load_adapter`."""
+    Its `key` is the digest of everything that changes a number: a run with another key is not
+    current. A model that was given has a key of its own each time: nobody can tell its state.
+
+    Args:
+        request: what to run.
+        entry: the tokenizer.
+        meter: what measures.
+        found: the entry's weights, None where it needs none.
+        seed: of this run.
+
+    Raises:
+        WeightsError, RegistryError: as `check_hashes` and `load_adapter`.
+    """
     suite, protocol = request.suite, request.suite.protocol
-    found = find_weights(entry, (request.weights or {}).get(entry.name))
+    given = request.given.get(entry.name)
     hashes = check_hashes(entry, found) if found is not None else {}
-    adapter = load_adapter(entry)
-    tokenizer = TokenizerRecord(
-        name=entry.name,
-        title=entry.title,
-        family=entry.family,
-        kind=entry.kind,
-        quantizer=entry.quantizer,
-        downsample=entry.downsample,
-        codebook_size=entry.codebook_size,
-        latent_channels=entry.latent_channels,
-        parameters=entry.parameters,
-        stochastic=entry.stochastic,
-        entry_sha256=entry.sha256,
-        weights=hashes,
-        pinned=is_pinned(entry)
-        and entry.name not in (request.weights or {})
-        and (found is None or find_origin(found) is None),
-        libraries=adapter.libraries(entry.options),
-    )
+    roots = [PASS, *meter.modules]
+    libraries: dict[str, str] = {}
+    if given is None:
+        adapter = load_adapter(entry)
+        libraries = adapter.libraries(entry.options)
+        roots.append(adapter.__module__)
+    tokenizer = _describe_tokenizer(request, entry, found, hashes, libraries)
     choices = Protocol(
         dtype=request.dtype or protocol.dtype,
         seed=seed,
@@ -57,6 +60,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         metrics=meter.states,
         ocr=meter.ocr,
         limit=request.limit,
+        source="files" if isinstance(given, StoredReconstructor) else "pass",
         crop=request.crop,
         posterior=entry.posterior,
         networks=meter.sets.networks,
@@ -70,9 +74,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         python=platform.python_version(),
         versions=environment.library_versions(),
         vtbench=__version__,
-        code_sha256=digest_code(
-            [PASS, adapter.__module__, *meter.modules], without=[catalogue.__name__]
-        ),
+        code_sha256=digest_code(roots, without=[catalogue.__name__]),
         commit=head,
         dirty=dirty,
     )
@@ -101,6 +103,7 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         "threads": here.threads,
         "versions": here.versions,
         "code": here.code_sha256,
+        "given": None if given is None else uuid.uuid4().hex,
     }
     return RunRecord(
         run=request.run_name(entry, seed),
@@ -115,4 +118,33 @@ def draft_record(request: Request, entry: Entry, meter: Meter, *, seed: int) -> 
         started="",
         seconds=0.0,
         rows_sha256="",
+    )
+
+
+def _describe_tokenizer(
+    request: Request,
+    entry: Entry,
+    found: WeightFiles | None,
+    hashes: dict[str, str],
+    libraries: dict[str, str],
+) -> TokenizerRecord:
+    registered = entry.name not in request.given
+    own_weights = entry.name in (request.weights or {})
+    converted = found is not None and find_origin(found) is not None
+    return TokenizerRecord(
+        name=entry.name,
+        title=entry.title,
+        family=entry.family,
+        kind=entry.kind,
+        quantizer=entry.quantizer,
+        downsample=entry.downsample,
+        codebook_size=entry.codebook_size,
+        latent_channels=entry.latent_channels,
+        parameters=entry.parameters,
+        stochastic=entry.stochastic,
+        entry_sha256=entry.sha256,
+        weights=hashes,
+        pinned=registered and is_pinned(entry) and not own_weights and not converted,
+        libraries=libraries,
+        registered=registered,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
 from vtbench.base.records import Sample
@@ -13,6 +14,9 @@ from vtbench.registry.entries import Entry, Registry
 from vtbench.results.schema import Skipped
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import find_weights
+
+if TYPE_CHECKING:
+    from vtbench.runs.reconstruction import Reconstructor
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,9 @@ class Request:
     crop that differ from the suite's become part of the run's name; crop names the one that the
     suite's samples carry already (`suites.change_crop`), None for the suite's own. skipped: what was
     left out for want of weights; selective: only some names or families were asked for, so what an
-    earlier run of the folder skipped still stands."""
+    earlier run of the folder skipped still stands. metrics: keys measured beside the suite's own.
+    given: by entry name, what makes reconstructions in place of the registry's tokenizer: a model of
+    one's own, or files. Their results are marked and never published."""
 
     suite: Suite
     entries: tuple[Entry, ...]
@@ -206,6 +212,8 @@ class Request:
     weights: Mapping[str, Path] | None = None
     skipped: tuple[Skipped, ...] = ()
     selective: bool = False
+    metrics: tuple[str, ...] = ()
+    given: Mapping[str, Reconstructor] = field(default_factory=dict)
 
     @property
     def partial(self) -> bool:

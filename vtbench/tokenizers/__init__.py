@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vtbench.base.errors import RegistryError, UnknownName
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, PageWeights
-from vtbench.weights.entries import check_hashes, find_weights
+from vtbench.weights.entries import WeightFiles, check_hashes, find_weights
 
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer
@@ -26,10 +26,12 @@ def build_tokenizer(
     device: str = "auto",
     dtype: str = "fp32",
     seed: int = 0,
-    weights: Path | None = None,
+    weights: Path | WeightFiles | None = None,
     random_weights: bool = False,
 ) -> Tokenizer:
     """Return the entry's tokenizer with its weights loaded, on the device, in eval mode.
+
+    weights: in place of the entry's own source, or as they were found already.
 
     random_weights: the entry's architecture (options.config) with random weights by the seed, for
     checks; on the device "meta", with none at all.
@@ -57,7 +59,7 @@ def build_tokenizer(
                 "built without its weights"
             )
         options["weights"] = None
-    elif (found := find_weights(entry, weights)) is not None:
+    elif (found := _find(entry, weights)) is not None:
         check_hashes(entry, found)
         options["weights"] = found.path
         # A folder, as a snapshot of the hub, may hold the files of other entries too.
@@ -71,6 +73,10 @@ def build_tokenizer(
         if not missing:
             raise
         raise RegistryError(f"{entry.path}: options: {error}") from None
+
+
+def _find(entry: Entry, weights: Path | WeightFiles | None) -> WeightFiles | None:
+    return weights if isinstance(weights, WeightFiles) else find_weights(entry, weights)
 
 
 def only_file(entry: Entry) -> str | None:

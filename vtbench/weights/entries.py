@@ -6,6 +6,7 @@ files imports neither torch nor a network client. HF_HOME and HF_HUB_CACHE are r
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -33,8 +34,9 @@ class WeightFiles:
     path: Path
     files: tuple[Path, ...]
 
-    def digest(self) -> dict[str, str]:
-        """Return each file's name (below `path`) and sha256; reads them all."""
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Each file's name (below `path`) and sha256; reads them all, once."""
         folder = self.path.parent if self.files == (self.path,) else self.path
         return {file.relative_to(folder).as_posix(): sha256_file(file) for file in self.files}
 
@@ -144,7 +146,7 @@ def find_origin(found: WeightFiles) -> str | None:
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
     """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another; of
     a converted file, where it says that it was made of another."""
-    measured = found.digest()
+    measured = found.digests
     weights = entry.weights
     pinned: dict[str, str] = {}
     if isinstance(weights, HubWeights):

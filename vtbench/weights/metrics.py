@@ -211,7 +211,7 @@ def check_metric_weights(key: str, found: WeightFiles | None = None) -> dict[str
     """
     entry = get_metric_weights(key)
     found = found or find_metric_weights(key)
-    measured = dict(zip(file_names(entry), found.digest().values(), strict=True))
+    measured = dict(zip(file_names(entry), found.digests.values(), strict=True))
     for (name, sha256), path in zip(measured.items(), found.files, strict=True):
         stated, md5 = stated_digests(entry, name)
         wrong = (

@@ -1,0 +1,121 @@
+"""One batch: reconstruct it, make it 8 bit once, measure, and say it in rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from vtbench.base.errors import describe_foreign
+from vtbench.images import RGB8, pixel_sha256, to_rgb8, to_uint8
+from vtbench.results.rows import Row
+from vtbench.runs.memory import PeakMemory
+from vtbench.runs.meter import Meter
+from vtbench.runs.reconstruction import Reconstruction, Reconstructor
+from vtbench.runs.set_features import SetRun
+from vtbench.suites.batches import Batch
+
+Measured = tuple[list[Row], list[RGB8 | None]]
+"""Rows of a batch, and its reconstructions as pictures (None where there is none)."""
+
+
+@dataclass(frozen=True)
+class BatchMeter:
+    """What measures the batches of one tokenizer's run."""
+
+    reconstructor: Reconstructor
+    meter: Meter
+    memory: PeakMemory
+    sets: SetRun
+
+    def measure(self, batch: Batch) -> Measured:
+        """Return the batch's rows and reconstructions.
+
+        Whatever the tokenizer raises fails the batch's images by name; out of memory, the images are
+        tried one by one.
+        """
+        rows: list[Row] = [
+            {
+                "id": sample.id,
+                "task": sample.task,
+                "subset": sample.subset,
+                "width": sample.width,
+                "height": sample.height,
+                "sha256": sample.sha256,
+                "error": None,
+            }
+            for sample in batch.samples
+        ]
+        if batch.images is None:
+            return _fail(rows, str(batch.error))
+        original = to_uint8(batch.images)
+        for row, image in zip(rows, to_rgb8(original), strict=True):
+            row["height"], row["width"] = image.shape[:2]
+            row["sha256"] = pixel_sha256(image)
+        quantized = self.meter.wants_quantized(batch.samples[0].task)
+        self.memory.start()
+        try:
+            result = self.reconstructor.reconstruct(batch, quantized=quantized)
+            peak = self.memory.stop()
+        except Exception as error:
+            # A network of strangers may raise anything; the image fails by name, the run goes on.
+            if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                return self._measure_singly(batch)
+            return _fail(rows, describe_foreign(error))
+        if result.images.shape != batch.images.shape:
+            shapes = f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
+            return _fail(rows, f"wrong size: {shapes}")
+        return self._fill(batch, rows, result, peak)
+
+    def _fill(
+        self, batch: Batch, rows: list[Row], result: Reconstruction, peak: float | None
+    ) -> Measured:
+        assert batch.images is not None
+        image8 = to_uint8(torch.nan_to_num(result.images))
+        original = to_uint8(batch.images).to(image8.device)
+        task = batch.samples[0].task
+        features = self.meter.sets.encode(task, batch.samples, original, image8)
+        measured = self.meter.measure(task, batch.samples, original, image8, features)
+        if result.quantized is not None:
+            coarse, bits = result.quantized
+            coarse8 = to_uint8(torch.nan_to_num(coarse))
+            of_coarse = self.meter.measure_quantized(original, coarse8, bits)
+            for values, more, image in zip(measured, of_coarse, coarse, strict=True):
+                # NaN fails the image by name: see `_refuse_non_finite`.
+                values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
+        pictures: list[RGB8 | None] = []
+        for index, (row, facts, values) in enumerate(
+            zip(rows, result.facts, measured, strict=True)
+        ):
+            if not torch.isfinite(result.images[index]).all():
+                row["error"] = "the reconstruction has NaN or infinite values"
+                pictures.append(None)
+                continue
+            row.update(facts, batch_size=batch.size, peak_memory_mib=peak, **values)
+            _refuse_non_finite(row)
+            pictures.append(to_rgb8(image8[index : index + 1])[0])
+        self.sets.append(task, batch.samples, features, rows)  # first: a kill leaves no row alone
+        return rows, pictures
+
+    def _measure_singly(self, batch: Batch) -> Measured:
+        assert batch.images is not None
+        rows: list[Row] = []
+        pictures: list[RGB8 | None] = []
+        for index, sample in enumerate(batch.samples):
+            row, picture = self.measure(Batch((sample,), batch.images[index : index + 1], 1))
+            rows += row
+            pictures += picture
+        return rows, pictures
+
+
+def _fail(rows: list[Row], reason: str) -> Measured:
+    return [{**row, "error": reason} for row in rows], [None] * len(rows)
+
+
+def _refuse_non_finite(row: Row) -> None:
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            row["error"] = f"{key} is {value}"
+            return

@@ -1,0 +1,136 @@
+"""How images become reconstructions: through a tokenizer, or read from files that somebody made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vtbench.base.errors import ImageError
+from vtbench.images import load_rgb8, to_float
+from vtbench.metrics import rate
+from vtbench.results.rows import Row
+from vtbench.suites.batches import Batch
+from vtbench.tokenizers.base import Code, Tokenizer
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A batch after the tokenizer.
+
+    images: float32 N×3×H×W, nominally in [0, 1]. facts: row columns an image (rate, fit, time).
+    code: None where there is none. quantized: the reconstructions of 8-bit latents, with their bits.
+    """
+
+    images: Tensor
+    facts: tuple[Row, ...]
+    quantized: tuple[Tensor, tuple[float, ...]] | None = None
+
+
+class Reconstructor(Protocol):
+    """What the pass asks for reconstructions."""
+
+    def warm_up(self, batch: Batch) -> None:
+        """Go through a batch once, unmeasured."""
+
+    def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
+        """Return the batch's reconstructions. quantized: also those of 8-bit latents, if it has
+        latents."""
+
+
+class LiveReconstructor:
+    """Encodes and decodes with a tokenizer; counts tokens and takes the time."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def warm_up(self, batch: Batch) -> None:
+        """Go through a batch once: the first call pays for allocations and the choice of kernels."""
+        self._pass(batch)
+
+    def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
+        """Return the batch's reconstructions, timed with the device synchronized on both sides."""
+        code, images, encode_s, decode_s = self._pass(batch)
+        assert code.fit is not None
+        times = {"encode_s": encode_s / batch.size, "decode_s": decode_s / batch.size}
+        facts: tuple[Row, ...] = tuple(
+            {"fit": code.fit.policy, "tokens": tokens, "bits": bits, "codes": counts, **times}
+            for tokens, bits, counts in zip(code.tokens, code.bits, count_tokens(code), strict=True)
+        )
+        coarse = None
+        if quantized and self.tokenizer.spec.kind == "continuous":
+            rounded = code.quantize8()
+            coarse = (self.tokenizer.decode(rounded), rounded.bits)
+        return Reconstruction(images, facts, coarse)
+
+    def _pass(self, batch: Batch) -> tuple[Code, Tensor, float, float]:
+        assert batch.images is not None
+        device = self.tokenizer.device
+        images = batch.images.to(device)
+        _synchronize(device)
+        t0 = time.perf_counter()
+        code = self.tokenizer.encode(images)
+        _synchronize(device)
+        t1 = time.perf_counter()
+        decoded = self.tokenizer.decode(code)
+        _synchronize(device)
+        return code, decoded, t1 - t0, time.perf_counter() - t1
+
+
+class StoredReconstructor:
+    """Reads reconstructions that were made elsewhere.
+
+    Args:
+        files: the file of each image's reconstruction, by image id.
+        bits: bits of each image's code, by image id; an image without one has no rate.
+    """
+
+    def __init__(self, files: Mapping[str, Path], bits: Mapping[str, float]) -> None:
+        self.files = files
+        self.bits = bits
+
+    def warm_up(self, batch: Batch) -> None:
+        """Do nothing: reading is not timed."""
+
+    def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
+        """Return the stored images. Raises ImageError for one of another size than its original."""
+        assert batch.images is not None
+        height, width = batch.images.shape[-2:]
+        pictures = []
+        for sample in batch.samples:
+            picture = load_rgb8(self.files[sample.id])
+            if picture.shape[:2] != (height, width):
+                raise ImageError(
+                    f"the reconstruction is {picture.shape[1]}×{picture.shape[0]}, the original "
+                    f"{width}×{height}"
+                )
+            pictures.append(picture)
+        facts: tuple[Row, ...] = tuple({"bits": self.bits.get(s.id)} for s in batch.samples)
+        return Reconstruction(to_float(pictures, batch.images.device), facts)
+
+
+def count_tokens(code: Code) -> list[str | None]:
+    """Return each image's packed histograms; None for a code that has no codebooks."""
+    if not code.codebooks:
+        return [None] * len(code.tokens)
+    return [
+        rate.pack_histograms(
+            [
+                rate.count_tokens(words.numpy(), size)
+                for words, size in zip(code.words(image), code.codebooks, strict=True)
+            ]
+        )
+        for image in range(len(code.tokens))
+    ]
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
