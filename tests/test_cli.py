@@ -17,7 +17,6 @@ from vtbench.base.locations import package_dir
 from vtbench.cli import main
 from vtbench.images import encode_png
 from vtbench.results.folder import read_run, read_suite_folder
-from vtbench.runs import runner
 from vtbench.tokenizers.resample import Resample
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"

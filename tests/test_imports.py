@@ -22,6 +22,7 @@ FLOORS = [
     {"metrics", "tokenizers"},
     {"suites", "results"},
     {"runs", "leaderboard", "training"},
+    {"evaluation"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -356,7 +356,7 @@ def test_the_networks_themselves_run_in_the_pass(
         "find_metric_weights",
         lambda name: WeightFiles(paths[name], (paths[name],)) if name in paths else find(name),
     )
-    monkeypatch.setattr(sets, "_stated_sha256", stated.__getitem__)
+    monkeypatch.setattr("vtbench.metrics.encoders.stated_sha256", stated.__getitem__)
     keys = ("rfid", "kid", "cmmd", "dinov2_cos")
     assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())[0].record
     run = read_run(tmp_path / "out" / "jpeg-q10")

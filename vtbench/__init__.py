@@ -1,44 +1,94 @@
-"""vtbench: what a visual tokenizer keeps of an image, at what rate, and at what cost."""
+"""vtbench: what a visual tokenizer keeps of an image, at what rate, and at what cost.
+
+    import vtbench
+
+    result = vtbench.evaluate("jpeg-q50")  # a registry's tokenizer, or a model of one's own
+    result = vtbench.score("originals/", "reconstructions/")
+    tokenizer = vtbench.load("jpeg-q50")  # code = tokenizer.encode(x); tokenizer.decode(code)
+
+`import vtbench` imports no torch; a name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
+from vtbench.base.errors import VtbenchError
 from vtbench.base.version import __version__
 
 if TYPE_CHECKING:
-    from vtbench.tokenizers.base import Tokenizer
-
-__all__ = ["__version__", "load"]
-
-
-def load(
-    name: str,
-    *,
-    device: str = "auto",
-    dtype: str = "fp32",
-    seed: int = 0,
-    registry: str | None = None,
-    weights: str | None = None,
-) -> Tokenizer:
-    """Return the registry's tokenizer `name`, ready to call in a notebook.
-
-    `code = t.encode(x); y = t.decode(code)` with x float32 NCHW RGB in [0, 1] of any size.
-    device: auto, cpu, cuda, cuda:1, mps. dtype: fp32, bf16 or fp16 (the network's; images stay
-    float32). registry: a folder of your own entries, searched beside the shipped ones. weights: a
-    local file or folder instead of the entry's source. Raises UnknownName, WeightsMissing,
-    WeightsMismatch, RegistryError.
-    """
-    from pathlib import Path
-
-    from vtbench.registry.entries import load_registry
-    from vtbench.tokenizers import build_tokenizer
-
-    entries = load_registry([Path(registry)] if registry else [])
-    return build_tokenizer(
-        entries[name],
-        device=device,
-        dtype=dtype,
-        seed=seed,
-        weights=Path(weights) if weights else None,
+    from vtbench import metrics
+    from vtbench.evaluation.catalogue import (
+        list_metrics,
+        list_suites,
+        list_tokenizers,
+        load,
+        load_suite,
     )
+    from vtbench.evaluation.checking import check
+    from vtbench.evaluation.comparing import compare
+    from vtbench.evaluation.evaluate import evaluate
+    from vtbench.evaluation.result import Result, Score, read_results
+    from vtbench.evaluation.score import score
+    from vtbench.evaluation.wrap import wrap
+    from vtbench.registry.entries import Entry
+    from vtbench.suites.suites import Suite
+    from vtbench.tokenizers.base import Code, Tokenizer
+
+_PLACES = {
+    "Code": "vtbench.tokenizers.base",
+    "Entry": "vtbench.registry.entries",
+    "Result": "vtbench.evaluation.result",
+    "Score": "vtbench.evaluation.result",
+    "Suite": "vtbench.suites.suites",
+    "Tokenizer": "vtbench.tokenizers.base",
+    "check": "vtbench.evaluation.checking",
+    "compare": "vtbench.evaluation.comparing",
+    "evaluate": "vtbench.evaluation.evaluate",
+    "list_metrics": "vtbench.evaluation.catalogue",
+    "list_suites": "vtbench.evaluation.catalogue",
+    "list_tokenizers": "vtbench.evaluation.catalogue",
+    "load": "vtbench.evaluation.catalogue",
+    "load_suite": "vtbench.evaluation.catalogue",
+    "metrics": "vtbench.metrics",
+    "read_results": "vtbench.evaluation.result",
+    "score": "vtbench.evaluation.score",
+    "wrap": "vtbench.evaluation.wrap",
+}
+
+__all__ = [
+    "Code",
+    "Entry",
+    "Result",
+    "Score",
+    "Suite",
+    "Tokenizer",
+    "VtbenchError",
+    "__version__",
+    "check",
+    "compare",
+    "evaluate",
+    "list_metrics",
+    "list_suites",
+    "list_tokenizers",
+    "load",
+    "load_suite",
+    "metrics",
+    "read_results",
+    "score",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'vtbench' has no attribute {name!r}")
+    module = importlib.import_module(_PLACES[name])
+    value = module if name == "metrics" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -270,6 +270,20 @@ def to_float(pixels: list[RGB8], device: torch.device | str = "cpu") -> Tensor:
     return batch.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255.0
 
 
+def require_unit_range(batch: Tensor) -> None:
+    """Raise ImageError unless float images are finite and not plainly of another range than [0, 1]."""
+    import torch
+
+    if not torch.isfinite(batch).all():
+        raise ImageError("images have NaN or infinite values")
+    low, high = float(batch.min()), float(batch.max())
+    # Reconstructions overshoot [0, 1] by some tenths; 0…255 and −1…1 do not end there.
+    if high > 2.0:
+        raise ImageError(f"floats up to {high:.4g}: images are in [0, 1]; divide 0…255 by 255")
+    if low < -0.75:
+        raise ImageError(f"floats down to {low:.4g}: images are in [0, 1]; map −1…1 by x / 2 + 0.5")
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """Return a float N×3×H×W batch in [0, 1] as uint8: clamped, then rounded half up.
 

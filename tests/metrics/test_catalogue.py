@@ -55,13 +55,13 @@ def test_a_list_of_metrics_is_the_same_as_its_members() -> None:
 
 
 def test_the_texts_name_the_limits_of_the_code() -> None:
-    from vtbench.metrics import dists, haarpsi, perceptual, pixel, rate
+    from vtbench.metrics import dists, haar_similarity, perceptual, pixel, rate
 
     assert f"below {pixel.SSIM_MIN_SIDE} px" in METRICS["ssim"].definition
     assert f"below {pixel.MS_SSIM_MIN_SIDE} px" in METRICS["ms_ssim"].definition
     assert f"{pixel.PSNR_CAP_DB:.0f} dB" in METRICS["psnr_db"].definition
-    assert f"below {haarpsi.MIN_SIDE} px" in METRICS["haarpsi"].definition
-    assert f"C {haarpsi.C:.0f}, α {haarpsi.ALPHA}" in METRICS["haarpsi"].definition
+    assert f"below {haar_similarity.MIN_SIDE} px" in METRICS["haarpsi"].definition
+    assert f"C {haar_similarity.C:.0f}, α {haar_similarity.ALPHA}" in METRICS["haarpsi"].definition
     assert f"below {dists.MIN_SIDE} px" in METRICS["dists"].definition
     assert rate.MAX_COUNTED == 2**20 and "2^20" in METRICS["codebook_usage"].definition
     for net, side in perceptual.MIN_SIDE.items():

@@ -32,6 +32,8 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
             f"{folder}: no manifest pins the images of {suite.name}; write one with `vtbench manifest "
             f"{suite.name}` and name it in the suite"
         )
+    if suite.partial is not None:
+        raise ResultsError(f"{folder}: {suite.partial}; only a whole suite is published")
     if not suite.published:
         raise ResultsError(f"{folder}: {suite.name} is an ad-hoc suite and is never published")
     runs = read_runs(folder)
@@ -62,6 +64,10 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
 
 
 def _refuse(record: RunRecord) -> str | None:
+    if not record.tokenizer.registered:
+        return "it is of a model that is no registry entry"
+    if record.protocol.source != "pass":
+        return "its reconstructions were read from files"
     if not record.complete:
         return f"{record.n_done} of {record.n_expected} images, limit {record.protocol.limit}"
     if record.suite.manifest_sha256 is None:

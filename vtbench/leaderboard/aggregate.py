@@ -118,11 +118,11 @@ def _problem(suite: SuiteFolder, run: Run) -> str | None:
         record.suite.sha256 != suite.sha256
     ):
         return f"measured under {suite_label(record.suite)}, not this suite"
-    if record.protocol.limit is not None:
+    if record.protocol.limit != suite.limit:
         return f"--limit {record.protocol.limit}"
     if record.failures:
         return f"{len(record.failures)} of {record.n_expected} images failed"
-    if not record.complete:
+    if record.n_done != record.n_expected:
         return f"{record.n_done} of {record.n_expected} images done"
     for task, expected in suite.images.items():
         n = sum(row["task"] == task for row in run.rows)

@@ -203,7 +203,7 @@ _ALL = (
         ),
         decimals=4,
         takes="pair",
-        function="vtbench.metrics.haarpsi:haarpsi",
+        function="vtbench.metrics.haar_similarity:haarpsi",
         shown="breakdown",
     ),
     Metric(

@@ -183,9 +183,20 @@ class SuiteFolder(Strict):
     sha256: str
     published: bool
     pinned: bool = True
+    limit: int | None = None
+    """At most so many images a task were measured (`--limit`)."""
+    tasks: tuple[str, ...] | None = None
+    """The tasks that were measured, where they are not all of the suite's."""
     images: dict[str, int]
     cost_subset: str | None
     panel: tuple[PanelItem, ...]
     skipped: tuple[Skipped, ...]
     cut_from: dict[str, str] = Field(default_factory=dict)
     """Images that share a picture file, each with the first of its file: one draw of a bootstrap."""
+
+    @property
+    def partial(self) -> str | None:
+        """What of the suite it is, None for the whole. A part never stands for the suite."""
+        parts = [] if self.tasks is None else [f"--task {task}" for task in self.tasks]
+        parts += [] if self.limit is None else [f"--limit {self.limit}"]
+        return f"partial: {' '.join(parts)}" if parts else None

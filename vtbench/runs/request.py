@@ -189,14 +189,28 @@ def parse_batch_size(value: str) -> int | None:
 
 @dataclass(frozen=True)
 class Request:
-    """What to run. tasks: a part of the suite's, or all. limit: at most so many images a task; a
-    request with a limit or without all tasks is partial and never reaches a board. ocr, dtype and
-    crop that differ from the suite's become part of the run's name; crop names the one that the
-    suite's samples carry already (`suites.change_crop`), None for the suite's own. skipped: what was
-    left out for want of weights; selective: only some names or families were asked for, so what an
-    earlier run of the folder skipped still stands. metrics: keys measured beside the suite's own.
-    given: by entry name, what makes reconstructions in place of the registry's tokenizer: a model of
-    one's own, or files. Their results are marked and never published."""
+    """What to run.
+
+    A request with a limit or without all tasks is partial: its results never stand for the suite.
+
+    Args:
+        suite: with its images attached.
+        entries: the tokenizers.
+        out: the folder of results.
+        tasks: those of the suite that are run.
+        device: where networks are.
+        dtype, ocr, seed: in place of the suite's; another value becomes part of the run's name.
+        crop: the one that the suite's samples carry in place of its own (`suites.crops`).
+        batch_size: images of 256² at a time, None for the suite's number.
+        limit: at most so many images a task.
+        fresh: measure again what is complete and current.
+        weights: in place of the entries' own sources, by name.
+        skipped: what was left out for want of weights.
+        selective: only some names or families were asked for; what an earlier run skipped stands.
+        metrics: keys measured beside the suite's own.
+        given: by entry name, what makes reconstructions in place of the registry's tokenizer: a model
+            of one's own, or files. Their results are marked and never published.
+    """
 
     suite: Suite
     entries: tuple[Entry, ...]
@@ -213,6 +227,7 @@ class Request:
     skipped: tuple[Skipped, ...] = ()
     selective: bool = False
     metrics: tuple[str, ...] = ()
+    seed: int | None = None
     given: Mapping[str, Reconstructor] = field(default_factory=dict)
 
     @property
@@ -233,10 +248,12 @@ class Request:
         """Return the runs to make: each entry with the suite's seed, and where its decoder is
         stochastic with each of the suite's seeds."""
         protocol = self.suite.protocol
+        own = (protocol.seed,) if self.seed is None else (self.seed,)
+        several = None if self.seed is not None else protocol.seeds
         return tuple(
             (entry, seed)
             for entry in self.entries
-            for seed in ((protocol.seeds if entry.stochastic else None) or (protocol.seed,))
+            for seed in ((several if entry.stochastic else None) or own)
         )
 
     def run_name(self, entry: Entry, seed: int | None = None) -> str:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,20 +34,14 @@ from vtbench.metrics.catalogue import (
     SET_METRICS,
     SET_TASK,
 )
-from vtbench.metrics.faces import FaceFeatures
-from vtbench.metrics.features import Encoder, InceptionFeatures, VitFeatures, cosine_similarity
+from vtbench.metrics.encoders import open_encoder
+from vtbench.metrics.features import Encoder, cosine_similarity
 from vtbench.metrics.inception import Inception
 from vtbench.results.rows import Row
 from vtbench.results.schema import MetricRecord, SetRecord
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
 from vtbench.suites.suites import Suite, load_pixels
-from vtbench.weights.metrics import (
-    file_names,
-    find_metric_weights,
-    get_metric_weights,
-    stated_digests,
-)
 
 Pair = tuple[Tensor, Tensor]
 """Features of the originals and of the reconstructions of a batch."""
@@ -92,27 +87,17 @@ class FeatureSets:
             self.states[key] = record
 
     def _open(self, key: str, *, with_logits: bool) -> str:
-        source = FEATURE_SOURCES[key]
-        path = find_metric_weights(source.network).path
-        sha256 = _stated_sha256(source.network)
-        encoder: Encoder
-        if source.network == "fid-inception":
-            if source.dtype not in self._inceptions:
-                dtype = torch.float64 if source.dtype == "float64" else torch.float32
-                self._inceptions[source.dtype] = Inception(
-                    path, device=self._device, dtype=dtype, sha256=sha256
-                )
-            encoder = InceptionFeatures(
-                self._inceptions[source.dtype],
-                source.resizing,
-                with_logits=with_logits and source == FEATURE_SOURCES["inception_score"],
-            )
-        elif source.network in self._encoders:
+        source, score = FEATURE_SOURCES[key], FEATURE_SOURCES["inception_score"]
+        if source.network in self._encoders:
             return source.network
-        elif source.network == FaceFeatures.name:
-            encoder = FaceFeatures(path, sha256=sha256)
-        else:
-            encoder = VitFeatures(source.network, path, device=self._device, sha256=sha256)
+        # Metrics of one Inception share its pass, so all of them have the logits that one needs.
+        shared = replace(source, distance=score.distance) == score
+        encoder = open_encoder(
+            source,
+            device=self._device,
+            with_logits=with_logits and shared,
+            inceptions=self._inceptions,
+        )
         self._encoders.setdefault(encoder.name, encoder)
         self.networks |= encoder.identity
         return encoder.name
@@ -193,12 +178,6 @@ class FeatureSets:
         }
         digest = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
         return cache_dir() / "references" / f"{self.suite.name}.{name}.{digest[:20]}.npy"
-
-
-def _stated_sha256(network: str) -> str | None:
-    """Return the sha256 that the catalogue states for a network's file."""
-    entry = get_metric_weights(network)
-    return stated_digests(entry, *file_names(entry))[0]
 
 
 def _require_set(key: str, n: int, limit: int | None) -> None:

@@ -8,8 +8,8 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from vtbench.metrics import haarpsi as module
-from vtbench.metrics.haarpsi import MIN_SIDE, haarpsi
+from vtbench.metrics import haar_similarity as module
+from vtbench.metrics.haar_similarity import MIN_SIDE, haarpsi
 
 # Sums in another order; the final logarithm of s / (1 − s) magnifies by no more than 30.
 EXACT = 1e-12

@@ -1,0 +1,1 @@
+"""What `import vtbench` offers: evaluate, score, wrap, and the results of them."""

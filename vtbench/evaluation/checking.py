@@ -1,0 +1,63 @@
+"""`vtbench.check`: does a tokenizer keep the encode/decode contract?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vtbench.evaluation.undisturbed import undisturbed
+from vtbench.evaluation.wrap import WrappedModel
+from vtbench.images import RGB8
+from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.tokenizers.base import Tokenizer
+from vtbench.tokenizers.contract import (
+    CHECK_PICTURES,
+    ODD_SIZE,
+    ODD_SIZES,
+    OF_TRAINED,
+    SIDE,
+    SMALL_SIDE,
+    check_contract,
+)
+
+
+def load_check_pictures(count: int = len(CHECK_PICTURES)) -> list[RGB8]:
+    """Return the first of the embedded photographs that the contract is tried on."""
+    samples = {sample.id: sample for sample in load_suite("embedded").samples}
+    return [load_pixels(samples[name]) for name in CHECK_PICTURES[:count]]
+
+
+def check(tokenizer: Tokenizer | Any, *, trained: bool = True, **wrapping: Any) -> tuple[str, ...]:
+    """Take photographs through every clause of the contract; return the clauses that held.
+
+    Args:
+        tokenizer: a `Tokenizer`, or a model, which `wrap` makes one with the options given here.
+        trained: whether its weights are trained. With random weights the clauses "range" and
+            "levels" say nothing and are not tried, and images are small.
+        wrapping: options of `wrap`.
+
+    Raises:
+        ContractError: a clause is broken; `clause` names it and the message says how.
+    """
+    if not isinstance(tokenizer, Tokenizer):
+        from vtbench.evaluation.wrap import wrap
+
+        tokenizer = wrap(tokenizer, **wrapping)
+    model = tokenizer.model if isinstance(tokenizer, WrappedModel) else None
+    with undisturbed(model):
+        return try_contract(tokenizer, load_check_pictures(4 if trained else 2), trained=trained)
+
+
+def try_contract(
+    tokenizer: Tokenizer, pictures: Sequence[RGB8], *, trained: bool
+) -> tuple[str, ...]:
+    """Return the clauses that held; see `check`."""
+    small = not trained and tokenizer.spec.size.fixed is None
+    passed = check_contract(
+        tokenizer,
+        pictures,
+        side=SMALL_SIDE if small else SIDE,
+        sizes=(ODD_SIZE,) if trained else ODD_SIZES,
+        skip=() if trained else OF_TRAINED,
+    )
+    return tuple(passed)

@@ -1,0 +1,213 @@
+"""`vtbench.evaluate`: one tokenizer, or one's own model, on a suite or on images of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vtbench.base.errors import CellFailed, VtbenchError
+from vtbench.evaluation.given_images import write_images
+from vtbench.evaluation.result import Result, read_result
+from vtbench.evaluation.scratch import ScratchFolder
+from vtbench.evaluation.undisturbed import undisturbed
+from vtbench.evaluation.wrap import Bits, WrappedModel, wrap
+from vtbench.registry.entries import Entry, Registry, Size, load_registry
+from vtbench.runs.planning import open_suite as open_named_suite
+from vtbench.runs.planning import plan_run
+from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
+from vtbench.runs.request import Request
+from vtbench.runs.runner import Outcome, run_suite
+from vtbench.suites.suites import Suite
+from vtbench.tokenizers.base import Tokenizer
+
+Callback = Callable[[int, int], None]
+"""Called after each batch with how many images are done, and of how many."""
+
+
+def evaluate(
+    tokenizer: str | Entry | Tokenizer | nn.Module,
+    suite: str | Path | Suite | Sequence[Any] = "embedded",
+    *,
+    encode: Callable[[Any], Any] | None = None,
+    decode: Callable[[Any], Any] | None = None,
+    bits: Bits | None = None,
+    name: str | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    codebook_size: int | None = None,
+    downsample: int | None = None,
+    size: tuple[int, int] | None = None,
+    metrics: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    weights: str | Path | None = None,
+    registry: Sequence[str | Path] = (),
+    data: Sequence[str | Path] = (),
+    sources: Mapping[str, str | Path] | None = None,
+    out: str | Path | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Return what a tokenizer keeps of a suite's images, at what rate.
+
+    A model is evaluated where it is, without gradients and in evaluation mode; its training mode,
+    gradients, device, and all random states are afterwards as they were. Results of a model that is
+    no registry entry are marked as such and cannot be published.
+
+    Args:
+        tokenizer: a name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
+        suite: a suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
+            of tensors, arrays, pictures of Pillow or paths. Float images are RGB in [0, 1].
+        encode, decode, bits, input_range, codebook_size, downsample, size: of a model, as `wrap`.
+        name: of the row.
+        metrics: keys or lists measured beside the suite's own.
+        tasks: a part of the suite's tasks; all by default.
+        limit: at most so many images a task. The result is partial then.
+        seed: of stochastic decoders, in place of the suite's.
+        dtype: fp32, bf16 or fp16, of a registry's tokenizer, in place of the suite's.
+        device: auto, cpu, cuda, cuda:N or mps, for a registry's tokenizer; a model stays where it is.
+        batch_size: images of 256² at a time; the suite's by default.
+        weights: a file or folder in place of the entry's own source.
+        registry, data: folders of your own entries and suites.
+        sources: where data sets are, by name.
+        out: a folder of results, as `vtbench run --out`; what it has complete and current is reused.
+            By default nothing is kept.
+        callback: hears how many images are done.
+
+    Raises:
+        VtbenchError: what was asked for cannot be (unknown names, missing weights, bad ranges).
+        CellFailed: the tokenizer failed; the message says on what and where.
+    """
+    scratch = ScratchFolder()
+    folder = scratch.path
+    options: dict[str, Any] = {
+        "metrics": metrics,
+        "tasks": tasks,
+        "limit": limit,
+        "seed": seed,
+        "batch_size": batch_size,
+        "out": Path(out) if out is not None else folder / "results",
+    }
+    opened = open_suite(suite, folder, data=data, sources=sources)
+    model = None
+    if isinstance(tokenizer, str | Entry):
+        entries = load_registry([Path(path) for path in registry])
+        if isinstance(tokenizer, Entry):
+            entries = Registry({**entries, tokenizer.name: tokenizer})
+            tokenizer = tokenizer.name
+        own = {tokenizer: Path(weights)} if weights is not None else {}
+        options |= {"dtype": dtype, "device": device, "weights": own}
+        request = plan_run(opened, entries, names=[tokenizer], **options)
+    else:
+        if not isinstance(tokenizer, Tokenizer):
+            tokenizer = wrap(
+                tokenizer,
+                encode=encode,
+                decode=decode,
+                bits=bits,
+                name=name,
+                input_range=input_range,
+                codebook_size=codebook_size,
+                downsample=downsample,
+                size=size,
+                dtype=dtype,
+            )
+        model = tokenizer.model if isinstance(tokenizer, WrappedModel) else None
+        entry = describe_model(tokenizer, name)
+        options["device"] = str(tokenizer.device)
+        request = plan_given(opened, entry, LiveReconstructor(tokenizer), **options)
+    return run_request(request, undisturbed(model), callback, scratch)
+
+
+def open_suite(
+    suite: str | Path | Suite | Sequence[Any],
+    folder: Path,
+    *,
+    data: Sequence[str | Path] = (),
+    sources: Mapping[str, str | Path] | None = None,
+) -> Suite:
+    """Return the suite; images that are held become a folder below `folder`."""
+    if isinstance(suite, str) and ("/" in suite or "\\" in suite) and Path(suite).is_dir():
+        suite = Path(suite)
+    if not isinstance(suite, str | Path | Suite):
+        write_images(suite, folder / "given")
+        suite = folder / "given"
+    return open_named_suite(
+        suite,
+        data_folders=[Path(path) for path in data],
+        sources={key: Path(path) for key, path in (sources or {}).items()},
+    )
+
+
+def describe_model(tokenizer: Tokenizer, name: str | None) -> Entry:
+    """Return the entry of a tokenizer that no registry has."""
+    spec = tokenizer.spec
+    size = Size(multiple=spec.size.multiple, fixed=spec.size.fixed, policy=spec.size.policy)
+    return Entry(
+        name=name or spec.name,
+        title=name or spec.name,
+        family=spec.family,
+        adapter="vtbench.evaluation.wrap:WrappedModel",
+        kind=spec.kind,
+        quantizer=spec.quantizer,
+        downsample=spec.downsample,
+        codebook_size=spec.codebook_size,
+        latent_channels=spec.latent_channels or (1 if spec.kind == "continuous" else None),
+        input_range=spec.input_range,
+        size=size,
+        stochastic=spec.stochastic,
+        licence="unknown",
+        description="A model of one's own, not an entry of a registry.",
+    )
+
+
+def plan_given(suite: Suite, entry: Entry, reconstructor: Reconstructor, **options: Any) -> Request:
+    """Return the request that measures what a reconstructor gives, under an entry's name."""
+    from dataclasses import replace
+
+    request = plan_run(suite, Registry({entry.name: entry}), names=[entry.name], **options)
+    return replace(request, given={entry.name: reconstructor})
+
+
+class _Listener:
+    """Passes a run's progress on to a callback."""
+
+    def __init__(self, callback: Callback | None) -> None:
+        self.callback = callback
+        self.done = self.images = 0
+
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        self.done, self.images = 0, images
+
+    def advanced(self, images: int) -> None:
+        self.done += images
+        if self.callback is not None:
+            self.callback(self.done, self.images)
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+def run_request(
+    request: Request,
+    surroundings: AbstractContextManager[None],
+    callback: Callback | None,
+    scratch: ScratchFolder,
+) -> Result:
+    """Return the result of a request for one tokenizer. scratch: what holds its files as long as the
+    result lives. Raises CellFailed where it failed."""
+    if len(request.cells()) > 1:
+        raise VtbenchError(
+            f"{request.entries[0].name} decodes at random: give seed=, or use `vtbench run` for all "
+            f"of the suite's seeds"
+        )
+    with surroundings:
+        (outcome,) = run_suite(request, _Listener(callback))
+    if outcome.status == "failed":
+        raise CellFailed(f"{outcome.run}: {outcome.reason}")
+    return read_result(request.out, outcome.run, scratch)

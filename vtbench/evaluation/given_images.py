@@ -1,0 +1,76 @@
+"""Images that a caller holds: tensors, arrays, pictures or files, as a folder that the pass reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtbench.base.errors import ImageError
+from vtbench.base.files import write_atomic
+from vtbench.images import RGB8, encode_png, load_rgb8, require_unit_range, to_rgb8, to_uint8
+
+
+def write_images(images: object, folder: Path) -> None:
+    """Write images as lossless 8-bit PNG files into a folder: 000000.png, 000001.png, …
+
+    Args:
+        images: a batch N×3×H×W, or an iterable of images 3×H×W, N×3×H×W, arrays H×W×3, pictures of
+            Pillow, or paths. Floats are RGB in [0, 1], integers are uint8. A mapping names the files
+            by its keys.
+        folder: a new folder.
+
+    Raises:
+        ImageError: an image is not finite, plainly not in [0, 1], of another shape, or unreadable.
+    """
+    if isinstance(images, Mapping):
+        named = [(str(name), rgb8) for name, image in images.items() for rgb8 in as_rgb8(image)]
+    else:
+        single = isinstance(images, Tensor | np.ndarray)
+        each: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
+        flat = (rgb8 for image in each for rgb8 in as_rgb8(image))
+        named = [(f"{index:06d}", rgb8) for index, rgb8 in enumerate(flat)]
+    if not named:
+        raise ImageError("no images were given")
+    for name, rgb8 in named:
+        write_atomic(folder / f"{name}.png", encode_png(rgb8))
+
+
+def as_rgb8(image: Any) -> list[RGB8]:
+    """Return one image, or those of a batch, as uint8 H×W×3. Raises ImageError."""
+    if isinstance(image, str | Path):
+        return [load_rgb8(Path(image))]
+    if not isinstance(image, Tensor | np.ndarray):
+        try:
+            image = np.asarray(image.convert("RGB"))
+        except AttributeError:
+            raise ImageError(
+                f"an image is a tensor, an array, a picture of Pillow or a path, not "
+                f"{type(image).__name__}"
+            ) from None
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(image))
+        if image.ndim == 3 and image.shape[-1] == 3 and image.shape[0] != 3:
+            image = image.permute(2, 0, 1)
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
+        raise ImageError(f"expected RGB images N×3×H×W, got {tuple(image.shape)}")
+    return to_rgb8(as_uint8(batch))
+
+
+def as_uint8(batch: Tensor) -> Tensor:
+    """Return a batch as uint8: floats in [0, 1] are clamped and rounded half up.
+
+    Raises ImageError for NaN or infinite values, for floats that are plainly 0…255 or −1…1, and for
+    integers other than uint8.
+    """
+    if batch.dtype == torch.uint8:
+        return batch
+    if not batch.is_floating_point():
+        raise ImageError(f"images are uint8, or floats in [0, 1], not {batch.dtype}")
+    require_unit_range(batch)
+    return to_uint8(batch)

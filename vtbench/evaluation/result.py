@@ -1,0 +1,210 @@
+"""What an evaluation gave: numbers with intervals, rows, pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vtbench.base.errors import ResultsError
+from vtbench.base.records import State
+from vtbench.evaluation.scratch import ScratchFolder
+from vtbench.leaderboard.aggregate import aggregate
+from vtbench.leaderboard.board import Board, Cell
+from vtbench.leaderboard.words import describe_column
+from vtbench.results.folder import Run, read_run, read_runs, read_suite_folder
+from vtbench.results.rows import ROW_COLUMNS
+from vtbench.results.schema import RunRecord, SuiteFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a result.
+
+    key: TASK.METRIC, as "reconstruction.psnr_db". low, high: its 95 % interval over images, None
+    where it has none. n: the images behind it. state: measured, missing, failed or not-applicable;
+    reason: why, where it is not measured.
+    """
+
+    key: str
+    label: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    state: State
+    reason: str | None
+
+
+class Result:
+    """One tokenizer on one suite.
+
+    record: everything that changes a number. suite: the protocol. folder: where its files are, as
+    long as the result lives.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        suite: SuiteFolder,
+        folder: Path,
+        *,
+        scratch: ScratchFolder | None = None,
+    ) -> None:
+        self.record: RunRecord = run.record
+        self.suite = suite
+        self.folder = folder
+        self._run = run
+        self._scratch = scratch
+        self._board: Board | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its row."""
+        return self.record.run
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The measured numbers by key, as in {"reconstruction.psnr_db": 31.2}."""
+        return {s.key: s.value for s in self.summary() if s.value is not None}
+
+    def summary(self) -> list[Score]:
+        """Return every number of the overview, with its interval, n and state."""
+        board = self._aggregate()
+        (line,) = board.lines
+        return [
+            _score(column.key, describe_column(column), column.metric.unit, line.cells[column.key])
+            for column in board.tables[0].columns
+        ]
+
+    def _aggregate(self) -> Board:
+        if self._board is None:
+            self._board = aggregate(self.suite, [self._run])
+        return self._board
+
+    def to_arrow(self) -> pa.Table:
+        """Return a row an image: what the pass knows of it, and each measured metric's columns."""
+        import pyarrow as pa
+
+        rows = [dict(row) for row in self._run.rows]
+        used = [c for c in ROW_COLUMNS if any(row[c] is not None for row in rows)]
+        return pa.Table.from_pylist([{column: row[column] for column in used} for row in rows])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return `to_arrow` as a data frame; needs pandas (`pip install vtbench[pandas]`)."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+    def plot(self, metric: str = "psnr_db") -> Figure:
+        """Return a histogram of a metric's values, an image each, by task."""
+        from matplotlib.figure import Figure
+
+        rows = [row for row in self._run.rows if row.get(metric) is not None]
+        if not rows:
+            raise ResultsError(f"no image has a value of {metric!r}")
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for task in dict.fromkeys(row["task"] for row in rows):
+            values = [row[metric] for row in rows if row["task"] == task]
+            axes.hist(values, bins=min(40, max(5, len(values) // 4)), alpha=0.6, label=task)
+        axes.set(xlabel=metric, ylabel="images", title=f"{self.name} on {self.suite.name}")
+        axes.legend()
+        return figure
+
+    def panel(self) -> list[tuple[str, Path, Path]]:
+        """Return (image id, original, reconstruction) of each picture that was kept."""
+        return [
+            (item.id, self.folder.parent / "originals" / f"{item.n}.png", picture)
+            for item in self.suite.panel
+            if (picture := self.folder / "panel" / f"{item.n}.png").is_file()
+        ]
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the result into a folder of results, where `vtbench leaderboard` finds it.
+
+        Raises ResultsError where the folder holds another suite.
+        """
+        target = Path(folder)
+        if (target / "suite.json").exists() and read_suite_folder(target).sha256 != (
+            self.suite.sha256
+        ):
+            raise ResultsError(f"{target} holds results of another suite than {self.suite.name}")
+        shutil.copytree(self.folder, target / self.name, dirs_exist_ok=True)
+        shutil.copytree(self.folder.parent / "originals", target / "originals", dirs_exist_ok=True)
+        shutil.copy(self.folder.parent / "suite.json", target / "suite.json")
+        return target / self.name
+
+    def __repr__(self) -> str:
+        lines = [f"{self.name} on {self.suite.name}@{self.suite.version}{self._marks()}"]
+        for score in self.summary():
+            if score.value is not None:
+                lines.append(f"  {score.key:<32} {_format(score)}")
+        return "\n".join(lines)
+
+    def _marks(self) -> str:
+        marks = [] if self.record.tokenizer.registered else ["not a registry entry"]
+        marks += [] if self.record.protocol.source == "pass" else ["scored from files"]
+        marks += [self.suite.partial] if self.suite.partial else []
+        return f" ({', '.join(marks)})" if marks else ""
+
+    def _repr_html_(self) -> str:
+        """Return the numbers and the panel, for a notebook."""
+        rows = "".join(
+            f"<tr><td>{html.escape(s.key.partition('.')[0])}</td><td>{html.escape(s.label)}</td>"
+            f"<td style='text-align:right'>{html.escape(_format(s))}</td><td>{s.n}</td></tr>"
+            for s in self.summary()
+            if s.value is not None
+        )
+        pictures = "".join(
+            "<figure style='display:inline-block;margin:4px'>"
+            f"<img src='{_data_url(original)}' title='original'>"
+            f"<img src='{_data_url(picture)}' title='reconstruction'>"
+            f"<figcaption>{html.escape(name)}</figcaption></figure>"
+            for name, original, picture in self.panel()
+        )
+        head = html.escape(f"{self.name} on {self.suite.name}@{self.suite.version}{self._marks()}")
+        return (
+            f"<h4>{head}</h4><table><thead><tr><th>task</th><th>metric</th><th>value (95 %)</th>"
+            f"<th>n</th></tr></thead><tbody>{rows}</tbody></table>{pictures}"
+        )
+
+
+def _score(key: str, label: str, unit: str, cell: Cell) -> Score:
+    return Score(key, label, unit, cell.value, cell.low, cell.high, cell.n, cell.state, cell.reason)
+
+
+def _format(score: Score) -> str:
+    assert score.value is not None
+    unit = f" {score.unit}" if score.unit else ""
+    interval = "" if score.low is None else f" [{score.low:.4g}, {score.high:.4g}]"
+    return f"{score.value:.4g}{unit}{interval}"
+
+
+def _data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def read_result(folder: Path, name: str, scratch: ScratchFolder | None = None) -> Result:
+    """Return one run of a folder of results. Raises ResultsError as `read_run`."""
+    run = read_run(folder / name)
+    return Result(run, read_suite_folder(folder), folder / name, scratch=scratch)
+
+
+def read_results(folder: str | Path) -> Mapping[str, Result]:
+    """Return the results in a suite's folder (as results/local/embedded) by the names of their rows.
+
+    Raises ResultsError for a folder that is none, or a malformed or edited run.
+    """
+    root = Path(folder)
+    suite = read_suite_folder(root)
+    return {run.record.run: Result(run, suite, run.folder) for run in read_runs(root)}

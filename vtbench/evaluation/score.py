@@ -1,0 +1,165 @@
+"""`vtbench.score`: reconstructions that were made elsewhere, against their originals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from vtbench.base.errors import VtbenchError
+from vtbench.evaluation.evaluate import Callback, open_suite, plan_given, run_request
+from vtbench.evaluation.given_images import write_images
+from vtbench.evaluation.result import Result
+from vtbench.evaluation.scratch import ScratchFolder
+from vtbench.images import SUFFIXES
+from vtbench.registry.entries import Entry
+from vtbench.runs.reconstruction import StoredReconstructor
+from vtbench.suites.suites import Suite
+
+NAMED = 5
+"""Names in a message; more are counted."""
+
+
+def score(
+    originals: str | Path | Suite | Sequence[Any],
+    reconstructions: str | Path | Sequence[Any],
+    *,
+    bits_per_image: float | Sequence[float] | Mapping[str, float] | None = None,
+    name: str = "scored",
+    metrics: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
+    ocr: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    data: Sequence[str | Path] = (),
+    sources: Mapping[str, str | Path] | None = None,
+    out: str | Path | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Return how reconstructions that somebody made compare with their originals.
+
+    Folders are paired by name: `a/b.png` with `a/b.png` (or another image ending). Lists and batches
+    are paired by place. The rate is what `bits_per_image` says, and not applicable without it.
+
+    Args:
+        originals: a folder, a list of images, a batch N×3×H×W, or a suite by name: then the
+            reconstructions are of its images, and the result is a row of that suite.
+        reconstructions: a folder, a list of images, or a batch.
+        bits_per_image: of each image's code: one for all, one each in the originals' order, or by
+            image id.
+        name: of the row.
+        metrics: keys or lists measured beside the suite's own.
+        tasks, limit, ocr, device, batch_size, data, sources, out, callback: as of `evaluate`.
+
+    Raises:
+        VtbenchError: a reconstruction is missing or belongs to no original, or what was asked for
+            cannot be.
+        CellFailed: an image failed, such as a reconstruction of another size than its original.
+    """
+    scratch = ScratchFolder()
+    folder = scratch.path
+    if isinstance(originals, str) and Path(originals).is_dir():
+        originals = Path(originals)
+    suite = open_suite(originals, folder, data=data, sources=sources)
+    if isinstance(reconstructions, str | Path):
+        made = Path(reconstructions)
+        if not made.is_dir():
+            raise VtbenchError(f"{made} is no folder of reconstructions")
+    else:
+        made = folder / "reconstructions"
+        write_images(reconstructions, made)
+    wanted = {sample.id for sample in suite.samples if not tasks or sample.task in tasks}
+    files = pair_files(made, wanted, {sample.id for sample in suite.samples})
+    bits = _bits(bits_per_image, [sample.id for sample in suite.samples])
+    request = plan_given(
+        suite,
+        _describe(name),
+        StoredReconstructor(files, bits),
+        metrics=metrics,
+        tasks=tasks,
+        limit=limit,
+        ocr=ocr,
+        device=device,
+        batch_size=batch_size,
+        out=Path(out) if out is not None else folder / "results",
+    )
+    return run_request(request, nullcontext(), callback, scratch)
+
+
+def pair_files(folder: Path, wanted: set[str], known: set[str]) -> dict[str, Path]:
+    """Return the file of each wanted image's reconstruction, by image id.
+
+    A file belongs to the image whose id is its path below the folder, with or without an ending.
+
+    Raises VtbenchError naming images without a file, files without an image, and images with two.
+    """
+    ids: dict[str, list[str]] = {}
+    for image in known:
+        ids.setdefault(_stem(image), []).append(image)
+    found: dict[str, Path] = {}
+    stray = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        name = relative.as_posix()
+        whole = [image for image in (name, name.removesuffix(path.suffix)) if image in known]
+        images = whole[:1] or ids.get(_stem(name), [])
+        if len(images) != 1:
+            stray.append(name)
+        elif images[0] in found:
+            raise VtbenchError(f"{found[images[0]]} and {path} are both of {images[0]}")
+        else:
+            found[images[0]] = path
+    if stray:
+        raise VtbenchError(f"{folder}: of no original: {_some(stray)}")
+    if missing := sorted(wanted - set(found)):
+        raise VtbenchError(f"{folder}: no reconstruction of {_some(missing)}")
+    return found
+
+
+def _stem(name: str) -> str:
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _bits(
+    given: float | Sequence[float] | Mapping[str, float] | None, ids: Sequence[str]
+) -> dict[str, float]:
+    if given is None:
+        return {}
+    if isinstance(given, int | float):
+        given = [given] * len(ids)
+    if isinstance(given, Mapping):
+        if unknown := sorted(set(given) - set(ids)):
+            raise VtbenchError(f"bits_per_image: no image {_some(unknown)}")
+        pairs: Iterable[tuple[str, float]] = given.items()
+    else:
+        if len(given) != len(ids):
+            raise VtbenchError(f"bits_per_image: {len(given)} numbers for {len(ids)} images")
+        pairs = zip(ids, given, strict=True)
+    bits = {image: float(value) for image, value in pairs}
+    if bad := sorted(image for image, value in bits.items() if not 0 < value < float("inf")):
+        raise VtbenchError(f"bits_per_image of {_some(bad)}: expected a positive number")
+    return bits
+
+
+def _describe(name: str) -> Entry:
+    return Entry(
+        name=name,
+        title=name,
+        family="own",
+        adapter="vtbench.evaluation.wrap:WrappedModel",
+        kind="codec",
+        quantizer="unknown",
+        licence="unknown",
+        description="Reconstructions that were made elsewhere.",
+    )

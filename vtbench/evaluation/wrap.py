@@ -1,0 +1,207 @@
+"""One's own model as a tokenizer, in one call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vtbench.base.errors import ContractError, VtbenchError
+from vtbench.base.names import check_name
+from vtbench.base.records import Kind, SizePolicy, Spec
+from vtbench.tokenizers.base import DTYPES, Code, Tokenizer
+
+Bits = float | Callable[[Any], Sequence[float]]
+"""Bits of an image's code: the same for all, or a function of what `encode` returned."""
+
+
+class WrappedModel(Tokenizer):
+    """A model of one's own behind the interface of all tokenizers.
+
+    `decode` gets the tensors that `encode` returned, or the same mapping where it returned one.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        model: nn.Module | None,
+        encode: Callable[[Tensor], Any],
+        decode: Callable[[Any], Any],
+        bits: Bits | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(spec, device=device, dtype=dtype)
+        self.model = model
+        self._encode_images, self._decode_code = encode, decode
+        self._bits = bits
+        self._raw: dict[int, Any] = {}
+
+    def _encode(self, images: Tensor) -> Code:
+        raw = self._encode_images(images.to(self.dtype))
+        code = self._rate(_payload(raw), len(images), raw)
+        if isinstance(raw, dict):
+            self._raw = {id(_carried(code)): raw}
+        return code
+
+    def _rate(self, carried: Any, n: int, raw: Any) -> Code:
+        kind = self.spec.kind
+        scales = carried if isinstance(carried, tuple) else (carried,)
+        if not all(isinstance(scale, Tensor) and len(scale) == n for scale in scales):
+            raise ContractError("encode", f"expected tensors of {n} images, got {_name(raw)}")
+        whole = all(not s.is_floating_point() and not s.is_complex() for s in scales)
+        if whole != (kind == "discrete"):
+            said = "integers" if whole else "floats"
+            raise ContractError(
+                "encode", f"the codes are {said}, but the tokenizer is {kind}: give codebook_size"
+            )
+        if kind == "discrete":
+            assert self.spec.codebook_size is not None
+            indices = tuple(s.long() for s in scales)
+            code = Code.discrete(
+                indices if isinstance(carried, tuple) else indices[0], self.spec.codebook_size
+            )
+        else:
+            if len(scales) > 1:
+                raise ContractError("encode", "several latents: return them as one tensor")
+            code = Code.continuous(scales[0])
+        if self._bits is None:
+            return code
+        bits = self._bits(raw) if callable(self._bits) else [self._bits] * n
+        return Code(
+            code.tokens,
+            tuple(map(float, bits)),
+            indices=code.indices,
+            latents=code.latents,
+            codebooks=code.codebooks,
+        )
+
+    def _decode(self, code: Code) -> Tensor:
+        carried = _carried(code)
+        images = self._decode_code(self._raw.get(id(carried), carried))
+        images = getattr(images, "sample", images)
+        if not isinstance(images, Tensor):
+            raise ContractError("decode", f"expected a tensor of images, got {_name(images)}")
+        return images.to(torch.float32)
+
+
+def _carried(code: Code) -> Any:
+    return code.latents if code.latents is not None else code.indices
+
+
+def _payload(raw: Any) -> Any:
+    """Return the tensors of what `encode` returned: a posterior's mode, a field of an output."""
+    for field in ("latent_dist", "latents", "latent", "indices"):
+        if hasattr(raw, field) and not isinstance(raw, Tensor):
+            return _payload(getattr(raw, field))
+    if isinstance(raw, dict):
+        for field in ("indices", "latents", "latent"):
+            if field in raw:
+                return _payload(raw[field])
+    if hasattr(raw, "mode") and callable(raw.mode) and not isinstance(raw, Tensor):
+        return raw.mode()
+    if isinstance(raw, list):
+        return tuple(raw)
+    return raw
+
+
+def wrap(
+    model: nn.Module | None = None,
+    *,
+    encode: Callable[[Tensor], Any] | None = None,
+    decode: Callable[[Any], Any] | None = None,
+    bits: Bits | None = None,
+    name: str | None = None,
+    kind: Literal["discrete", "continuous"] | None = None,
+    codebook_size: int | None = None,
+    latent_channels: int | None = None,
+    downsample: int | None = None,
+    multiple: int | None = None,
+    size: tuple[int, int] | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    dtype: str | None = None,
+) -> Tokenizer:
+    """Return a model of one's own as a `Tokenizer`.
+
+    Args:
+        model: whose `encode` and `decode` are called; an AutoencoderKL of diffusers works as it
+            is. None where both functions are given.
+        encode: images, N×3×H×W in `input_range` → indices (int) or latents (float), N×…; or a tuple
+            of indices, a posterior with `mode()`, or an output with `latents` or `indices`.
+        decode: what `encode` returned → images, N×3×H×W in `input_range`.
+        bits: bits of an image's code where they are not tokens × log2(codebook_size), or values × 16.
+        name: of the row; the class's by default.
+        kind: discrete where `codebook_size` is given, else continuous.
+        codebook_size: of a discrete code.
+        latent_channels: of a continuous code, for the record.
+        downsample: the factor between image and code; also `multiple`, unless that is given.
+        multiple: both sides of an image are padded to a multiple of it, and cropped back.
+        size: the only (height, width) that the model takes; other images are resized to it and back.
+        input_range: of the images that `encode` takes and `decode` returns.
+        dtype: fp32, bf16 or fp16, of the images that `encode` gets; the model's own by default.
+
+    Raises:
+        VtbenchError: neither a model nor both functions, or ranges, sizes or names that cannot be.
+    """
+    inner = getattr(model, "module", model) if _is_parallel(model) else model
+    encode = encode or getattr(inner, "encode", None)
+    decode = decode or getattr(inner, "decode", None)
+    if encode is None or decode is None:
+        raise VtbenchError(
+            f"{type(model).__name__} has no encode and decode: give both as functions of your own"
+        )
+    low, high = map(float, input_range)
+    if not low < high:
+        raise VtbenchError(f"input_range {input_range}: expected (low, high) with low < high")
+    chosen: Kind = kind or ("discrete" if codebook_size is not None else "continuous")
+    if (chosen == "discrete") != (codebook_size is not None):
+        raise VtbenchError("codebook_size belongs to a discrete tokenizer, and to it alone")
+    parameter = next(inner.parameters(), None) if isinstance(inner, nn.Module) else None
+    own = parameter.dtype if parameter is not None else torch.float32
+    spec = Spec(
+        name=_check(name or _slug(type(model).__name__ if model is not None else "own-model")),
+        family="own",
+        kind=chosen,
+        quantizer="own",
+        downsample=downsample,
+        codebook_size=codebook_size,
+        latent_channels=latent_channels,
+        input_range=(low, high),
+        size=SizePolicy(multiple or downsample or 1, size, "resize" if size else "pad"),
+    )
+    return WrappedModel(
+        spec,
+        model=inner if isinstance(inner, nn.Module) else None,
+        encode=encode,
+        decode=decode,
+        bits=bits,
+        device=parameter.device if parameter is not None else torch.device("cpu"),
+        dtype=own if dtype is None else DTYPES[dtype],
+    )
+
+
+def _is_parallel(model: object) -> bool:
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    return isinstance(model, parallel)
+
+
+def _check(name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise VtbenchError(f"name {name!r}: {error}") from None
+
+
+def _slug(name: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+    return re.sub(r"[^a-z0-9.-]+", "-", words).strip("-.") or "own-model"
+
+
+def _name(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,126 @@
+"""From names and options to a `Request`: what a command line and a notebook both ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vtbench.base import locations
+from vtbench.base.errors import UnknownName
+from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
+from vtbench.registry.entries import Registry
+from vtbench.runs.request import Request, Variant, choose_entries, deviate
+from vtbench.suites.crops import change_crop, parse_crop
+from vtbench.suites.image_folder import folder_suite
+from vtbench.suites.suites import Suite, attach_data, load_suite
+
+
+def open_suite(
+    suite: str | Path | Suite,
+    *,
+    data_folders: Sequence[Path] = (),
+    sources: Mapping[str, Path] | None = None,
+) -> Suite:
+    """Return a suite with its images: one by name, or an ad-hoc one of a folder of images.
+
+    Args:
+        suite: a suite's name, a folder of images, or a suite.
+        data_folders: folders with suites of one's own.
+        sources: where the data sets are, by name.
+
+    Raises:
+        UnknownName: there is no such suite.
+        SuiteError, DataMissing: it is malformed, or its data set is not here.
+    """
+    if isinstance(suite, Path):
+        return folder_suite(suite)
+    found = load_suite(suite, data_folders) if isinstance(suite, str) else suite
+    return attach_data(found, sources)
+
+
+def choose_tasks(suite: Suite, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return the named tasks in the suite's order; all of them where none is named."""
+    known = list(suite.protocol.tasks)
+    for task in tasks:
+        if task not in known:
+            raise UnknownName("task", task, known)
+    return tuple(task for task in known if not tasks or task in tasks)
+
+
+def choose_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics of these keys and lists. Raises UnknownName."""
+    keys = dict.fromkeys(key for name in names for key in METRIC_LISTS.get(name, (name,)))
+    for key in keys:
+        if key not in METRICS or METRICS[key].takes in ("run", "rows"):
+            measured = [k for k, m in METRICS.items() if m.takes not in ("run", "rows")]
+            raise UnknownName("metric", key, [*measured, *METRIC_LISTS])
+    return tuple(keys)
+
+
+def plan_run(
+    suite: Suite,
+    registry: Registry,
+    *,
+    names: Sequence[str] = (),
+    families: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    variant: Variant | None = None,
+    weights: Mapping[str, Path] | None = None,
+    crop: str | None = None,
+    dtype: str | None = None,
+    ocr: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    fresh: bool = False,
+    out: Path | None = None,
+) -> Request:
+    """Return the request that runs these tokenizers on a suite.
+
+    Args:
+        suite: with its images attached.
+        registry: where the names are looked up.
+        names, families: which tokenizers; with neither, every one whose weights are here.
+        tasks: a part of the suite's; all by default.
+        metrics: keys or lists measured beside the suite's own.
+        variant: changes of the entries that make other rows.
+        weights: files or folders in place of the entries' own sources, by name.
+        crop: in place of the suite's, as `--crop`.
+        dtype, ocr, seed: in place of the suite's.
+        device, batch_size: where, and how many images at a time; None is the suite's number.
+        limit: at most so many images a task.
+        fresh: measure again what is complete and current.
+        out: folder of results; results/local/SUITE by default, results/scratch/SUITE where the
+            request is partial.
+
+    Raises:
+        UnknownName, WeightsMissing, RegistryError, SuiteError: something named cannot be.
+    """
+    known_tasks = choose_tasks(suite, tasks)
+    chosen = choose_entries(registry, names, families, weights or {})
+    chosen = deviate(chosen, names, variant or Variant())
+    own = suite
+    if crop is not None:
+        suite = change_crop(own, parse_crop(crop))
+    partial = limit is not None or set(known_tasks) != set(suite.protocol.tasks)
+    default = locations.scratch_dir if partial else locations.local_dir
+    return Request(
+        suite=suite,
+        entries=chosen.entries,
+        out=out or default(suite.name),
+        tasks=known_tasks,
+        device=device,
+        dtype=dtype,
+        ocr=ocr,
+        crop=crop if suite is not own else None,
+        batch_size=batch_size,
+        limit=limit,
+        fresh=fresh,
+        weights=weights or {},
+        skipped=chosen.skipped,
+        selective=bool(names or families or (variant or Variant()).changes),
+        metrics=choose_metrics(metrics),
+        seed=seed,
+    )
