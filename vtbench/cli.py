@@ -19,6 +19,7 @@ from vtbench.commands.complaints import complain
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
+    "score": "Measure reconstructions that were made elsewhere.",
     "reconstruct": "Write reconstructions and error maps of your own images.",
     "list": "List tokenizers, suites, metrics or tasks.",
     "show": "Show everything known of a tokenizer, suite or metric.",

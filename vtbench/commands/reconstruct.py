@@ -9,21 +9,28 @@ from pathlib import Path
 import click
 from PIL import Image, ImageDraw, ImageFont
 
-from vtbench.base.errors import ImageError
+from vtbench.base.errors import CellFailed, ImageError, VtbenchError
 from vtbench.base.files import write_atomic
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import (
     FILE_OR_FOLDER,
     FOLDER,
+    data_option,
     device_option,
     registry_option,
+    source_option,
     variant_options,
     weights_option,
 )
 from vtbench.images import RGB8, encode_png, error_map, load_rgb8, to_float, to_rgb8, to_uint8
 from vtbench.metrics.pixel import psnr_db
 from vtbench.registry.entries import Entry
-from vtbench.runs.request import Variant
+from vtbench.runs.export import export_reconstructions
+from vtbench.runs.planning import open_suite
+from vtbench.runs.reconstruction import LiveReconstructor
+from vtbench.runs.request import Request, Variant
+from vtbench.runs.runner import exact_arithmetic
+from vtbench.suites.copies import parse_sources
 from vtbench.tokenizers import build_tokenizer
 
 CELL_SIDE = 384
@@ -130,27 +137,37 @@ def _shrink(pixels: RGB8) -> Image.Image:
 
 
 @click.command("reconstruct")
-@click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
+@click.argument("pictures", nargs=-1, type=FILE_OR_FOLDER, metavar="[IMAGE ...]")
+@click.option(
+    "--suite", "suite_name", metavar="NAME", help="All images of a suite, in place of IMAGE."
+)
 @click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
 @click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @variant_options
 @registry_option
+@data_option
+@source_option
 @weights_option
 def reconstruct_command(
     pictures: tuple[Path, ...],
+    suite_name: str | None,
     names: tuple[str, ...],
     out: Path,
     device: str,
     dtype: str,
     variant: Variant,
     registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+    sources: tuple[str, ...],
     weights: tuple[str, ...],
 ) -> None:
-    """Write reconstructions, error maps and one side-by-side sheet of your own pictures.
+    """Write reconstructions, error maps and one side-by-side sheet of your own images.
 
-    --tokenizer takes several names, each with its own flag or separated by commas.
+    --tokenizer takes several names, each with its own flag or separated by commas. With --suite,
+    DIR/<tokenizer>/<image id>.png of every image of a suite is written instead, and nothing else:
+    `vtbench score --suite NAME DIR/<tokenizer>` measures such a folder.
     """
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import choose_entries, deviate, parse_weights
@@ -164,6 +181,16 @@ def reconstruct_command(
     from vtbench.commands.progress import silence_libraries
 
     silence_libraries()
+    if bool(pictures) == bool(suite_name):
+        raise VtbenchError("reconstruct: expected images, or --suite NAME")
+    if suite_name is not None:
+        suite = open_suite(suite_name, data_folders=data_folders, sources=parse_sources(sources))
+        request = Request(
+            suite, chosen.entries, out, tuple(suite.protocol.tasks), device=device, dtype=dtype
+        )
+        if _export_suite(request, local):
+            raise click.exceptions.Exit(1)
+        return
     done = reconstruct_pictures(
         pictures, chosen.entries, out, device=device, dtype=dtype, weights=local, report=click.echo
     )
@@ -172,3 +199,35 @@ def reconstruct_command(
         complain(failure)
     if done.failures:
         raise click.exceptions.Exit(1)
+
+
+def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
+    """Write every image's reconstruction by every tokenizer; return how many failed."""
+    from vtbench.commands.progress import Steps
+
+    failed = 0
+    for entry in request.entries:
+        folder = request.out / entry.row
+        try:
+            tokenizer = build_tokenizer(
+                entry,
+                device=request.device,
+                dtype=request.dtype or request.suite.protocol.dtype,
+                seed=request.suite.protocol.seed,
+                weights=weights.get(entry.name),
+            )
+            with Steps(entry.row) as steps, exact_arithmetic():
+                failures = export_reconstructions(
+                    LiveReconstructor(tokenizer),
+                    request.samples(),
+                    folder,
+                    batch_size=request.images_per_batch,
+                    report=steps.report,
+                )
+        except CellFailed as error:
+            failures = [str(error)]
+        for failure in failures:
+            complain(f"{entry.row}: {failure}")
+        failed += len(failures)
+        click.echo(f"{folder}: {len(request.samples()) - len(failures)} images")
+    return failed

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.names import check_name
 from vtbench.evaluation.evaluate import Callback, open_suite, plan_given, run_request
 from vtbench.evaluation.given_images import write_images
 from vtbench.evaluation.result import Result
@@ -15,6 +16,7 @@ from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.images import SUFFIXES
 from vtbench.registry.entries import Entry
 from vtbench.runs.reconstruction import StoredReconstructor
+from vtbench.runs.request import Request
 from vtbench.suites.suites import Suite
 
 NAMED = 5
@@ -63,20 +65,14 @@ def score(
     if isinstance(originals, str) and Path(originals).is_dir():
         originals = Path(originals)
     suite = open_suite(originals, folder, data=data, sources=sources)
-    if isinstance(reconstructions, str | Path):
-        made = Path(reconstructions)
-        if not made.is_dir():
-            raise VtbenchError(f"{made} is no folder of reconstructions")
-    else:
-        made = folder / "reconstructions"
-        write_images(reconstructions, made)
-    wanted = {sample.id for sample in suite.samples if not tasks or sample.task in tasks}
-    files = pair_files(made, wanted, {sample.id for sample in suite.samples})
-    bits = _bits(bits_per_image, [sample.id for sample in suite.samples])
-    request = plan_given(
+    if not isinstance(reconstructions, str | Path):
+        write_images(reconstructions, folder / "reconstructions")
+        reconstructions = folder / "reconstructions"
+    request = plan_score(
         suite,
-        _describe(name),
-        StoredReconstructor(files, bits),
+        Path(reconstructions),
+        name=name,
+        bits_per_image=bits_per_image,
         metrics=metrics,
         tasks=tasks,
         limit=limit,
@@ -86,6 +82,30 @@ def score(
         out=Path(out) if out is not None else folder / "results",
     )
     return run_request(request, nullcontext(), callback, scratch)
+
+
+def plan_score(
+    suite: Suite,
+    reconstructions: Path,
+    *,
+    name: str,
+    bits_per_image: float | Sequence[float] | Mapping[str, float] | None,
+    tasks: Sequence[str] = (),
+    **options: Any,
+) -> Request:
+    """Return the request that measures a folder of reconstructions; see `score`.
+
+    options: of `planning.plan_run`.
+    """
+    if not reconstructions.is_dir():
+        raise VtbenchError(f"{reconstructions} is no folder of reconstructions")
+    known = {sample.id for sample in suite.samples}
+    wanted = {sample.id for sample in suite.samples if not tasks or sample.task in tasks}
+    stored = StoredReconstructor(
+        pair_files(reconstructions, wanted, known),
+        _bits(bits_per_image, [sample.id for sample in suite.samples]),
+    )
+    return plan_given(suite, _describe(name), stored, tasks=tasks, **options)
 
 
 def pair_files(folder: Path, wanted: set[str], known: set[str]) -> dict[str, Path]:
@@ -153,6 +173,10 @@ def _bits(
 
 
 def _describe(name: str) -> Entry:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise VtbenchError(f"name {name!r}: {error}") from None
     return Entry(
         name=name,
         title=name,

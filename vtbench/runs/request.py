@@ -187,6 +187,10 @@ def parse_batch_size(value: str) -> int | None:
     return int(value)
 
 
+DEFAULT_BATCH_SIZE = 8
+"""Of a suite that states none."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to run.
@@ -234,6 +238,12 @@ class Request:
     def partial(self) -> bool:
         """Whether the result cannot stand for the suite."""
         return self.limit is not None or set(self.tasks) != set(self.suite.protocol.tasks)
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images of 256² that go through the tokenizer together."""
+        cost = self.suite.protocol.cost
+        return self.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
 
     def samples(self) -> tuple[Sample, ...]:
         """Return the samples to measure, in an order that makes batches of equal shape."""

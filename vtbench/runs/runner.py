@@ -50,8 +50,6 @@ from vtbench.suites.suites import Suite
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
 
-DEFAULT_BATCH_SIZE = 8
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -230,7 +228,7 @@ def _measure_all(
     done = {row["id"]: row["error"] for row in partial.rows}
     todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
     warm = False
-    for batch in make_batches(todo, cache, batch_size=_batch_size(request)):
+    for batch in make_batches(todo, cache, batch_size=request.images_per_batch):
         if not warm and batch.images is not None and _is_timed(batch, request.suite):
             # What it raises, the measured call raises again, and there it is reported.
             with suppress(Exception):
@@ -283,11 +281,6 @@ def _find_current(folder: Path, key: str) -> RunRecord | str | None:
     if any(found.state == "failed" for found in record.sets.values()):
         return "measured again: a metric of the whole set had failed"
     return record
-
-
-def _batch_size(request: Request) -> int:
-    cost = request.suite.protocol.cost
-    return request.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
 
 
 def _is_timed(batch: Batch, suite: Suite) -> bool:
