@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is imported: two busy cores spin each other to a standstill otherwise (see cli.main).
@@ -11,9 +12,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
-from mini_suite import grating, page, photo, write_suite
+from builders import (
+    grating,
+    make_rows,
+    page,
+    photo,
+    write_results_run,
+    write_results_suite,
+)
+from builders import write_suite as write_suite_files
 
 from vtbench.images import encode_png, pixel_sha256
+from vtbench.results.rows import Row
 
 
 @pytest.fixture
@@ -46,5 +56,23 @@ def data(tmp_path: Path) -> Path:
             "meta": meta,
         }
         rows.append(json.dumps(row))
-    write_suite(root, "\n".join(rows) + "\n")
+    write_suite_files(root, "\n".join(rows) + "\n")
     return root
+
+
+@pytest.fixture
+def write_suite(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of suite.json into a new folder below tmp_path; keywords change the record."""
+    return lambda name="suite", **changes: write_results_suite(tmp_path / name, **changes)
+
+
+@pytest.fixture
+def write_run() -> Callable[..., Path]:
+    """Return a writer of a run with `make_rows`; keywords change the record, by dotted name."""
+    return write_results_run
+
+
+@pytest.fixture
+def rows() -> Callable[..., list[Row]]:
+    """Return `make_rows`."""
+    return make_rows

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mini_suite import photo
+from builders import photo
 from PIL import Image
 
 from vtbench.base.locations import package_dir

@@ -22,11 +22,14 @@ from vtbench.metrics.pixel import psnr_db, ssim
 HERE = Path(__file__).parent
 
 TRAPS = {
-    1: ("another reference set", "test_sets.py::test_originals_go_through_a_network_once_a_suite"),
+    1: (
+        "another reference set",
+        "runs/test_set_features.py::test_originals_go_through_a_network_once_a_suite",
+    ),
     2: ("another FID", "metrics/test_inception.py::test_it_is_torch_fidelity"),
     3: ("another n", "metrics/test_distribution.py::test_too_few_images_are_refused"),
-    4: ("crop and interpolation", "test_crops.py::test_no_two_crops_are_the_same"),
-    5: ("JPEG in between", "test_runner.py::test_what_is_measured_is_the_8_bit_image"),
+    4: ("crop and interpolation", "suites/test_crops.py::test_no_two_crops_are_the_same"),
+    5: ("JPEG in between", "runs/test_runner.py::test_what_is_measured_is_the_8_bit_image"),
     6: ("truncation", "metrics/test_pixel.py::test_truncation_is_not_rounding"),
     7: ("pooled PSNR", "metrics/test_pixel.py::test_psnr_is_not_pooled_over_the_batch"),
     8: ("PSNR of luma", "test_traps.py::test_psnr_of_luma_is_another_number"),
@@ -38,23 +41,23 @@ TRAPS = {
     ),
     12: (
         "TF32 and 16 bit",
-        "test_runner.py::test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were",
+        "runs/test_runner.py::test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were",
     ),
     13: ("metrics after a squash", "metrics/test_pixel.py::test_a_squash_before_the_metric_shows"),
     14: ("off the native size", "test_images.py::test_fixed_size_networks_resize_and_come_back"),
     15: (
         "one name, several checkpoints",
-        "test_reproduction.py::test_an_ambiguous_name_chooses_nothing",
+        "commands/test_reproduce.py::test_an_ambiguous_name_chooses_nothing",
     ),
     16: (
         "decoders that draw",
-        "test_reproduction.py::test_a_decoder_that_draws_is_never_the_same_without_its_steps",
+        "commands/test_reproduce.py::test_a_decoder_that_draws_is_never_the_same_without_its_steps",
     ),
     17: (
         "training data",
-        "test_reproduction.py::test_reproduce_prints_measured_beside_published",
+        "commands/test_reproduce.py::test_reproduce_prints_measured_beside_published",
     ),
-    18: ("tokens are not bits", "test_contract.py::test_rates"),
+    18: ("tokens are not bits", "tokenizers/test_contract.py::test_rates"),
     19: ("usage of what", "metrics/test_rate.py::test_sub_codebooks_are_counted_apart"),
     20: (
         "shards padded and averaged",
@@ -64,7 +67,10 @@ TRAPS = {
         "features follow the batch",
         "metrics/test_inception.py::test_batches_do_not_change_features",
     ),
-    22: ("a stale reference", "test_sets.py::test_a_cached_reference_of_other_pixels_is_removed"),
+    22: (
+        "a stale reference",
+        "runs/test_set_features.py::test_a_cached_reference_of_other_pixels_is_removed",
+    ),
     24: (
         "rows of another protocol",
         "leaderboard/test_intervals.py::test_trap_24_rows_of_another_protocol_are_not_ranked_among_these",

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mini_suite import photo
+from builders import photo
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_suite import photo
+from builders import photo
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor

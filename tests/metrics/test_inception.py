@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_suite import photo
+from builders import photo
 from torch import Tensor, nn
 
 from vtbench.base.errors import WeightsMismatch

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 import yaml
-from mini_suite import photo
+from builders import photo
 from parity.golden import adapt, compare, load_golden, load_tokenizer, write_checkpoint
 
 from vtbench.base.errors import RegistryError, WeightsMismatch

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mini_suite import photo
+from builders import photo
 from torch import Tensor
 
 from vtbench.base.errors import ContractError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mini_suite import photo, write_suite
+from builders import photo, write_suite
 from PIL import Image
 
 from vtbench.base.errors import ImageError, SuiteError, UnknownName

@@ -12,7 +12,7 @@ import numpy as np
 import piq
 import pytest
 import torch
-from mini_suite import grating, page, photo
+from builders import grating, page, photo
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor

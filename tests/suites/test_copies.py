@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from mini_suite import photo
+from builders import photo
 from PIL import Image
 
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
@@ -79,7 +79,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def encoded() -> dict[str, bytes]:
     """Return six photographs of the embedded suite as files, under names of another maker."""
-    photos = Path(__file__).parent.parent / "data" / "embedded" / "photos"
+    photos = Path(__file__).parents[2] / "data" / "embedded" / "photos"
     return {f"{name}-nr7.png": (photos / f"{name}.png").read_bytes() for name in NAMES}
 
 
@@ -508,7 +508,7 @@ def test_a_manifest_of_a_folder_and_of_the_embedded_suite(
     assert "torn.png: " in capsys.readouterr().err
     assert not Path("images-mine.jsonl").exists()
     assert main(["manifest", "nothing"]) == 2
-    shipped = Path(__file__).parent.parent / "data" / "manifests" / "embedded.jsonl"
+    shipped = Path(__file__).parents[2] / "data" / "manifests" / "embedded.jsonl"
     assert main(["manifest", "embedded", "--out", "e.jsonl"]) == 0
     assert Path("e.jsonl").read_bytes() == shipped.read_bytes()
 

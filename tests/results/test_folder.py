@@ -97,7 +97,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert run.record.complete
 
 
-OLD = Path(__file__).parent / "results" / "schema_3"
+OLD = Path(__file__).parent / "schema_3"
 """Two runs of embedded@2 as vtbench wrote them at schema version 3, without their pictures."""
 
 

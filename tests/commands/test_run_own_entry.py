@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from mini_suite import photo
+from builders import photo
 
 from vtbench.base.locations import registry_dir
 from vtbench.cli import main
