@@ -15,7 +15,7 @@ import click
 
 from vtbench.base.errors import VtbenchError
 from vtbench.base.version import __version__
-from vtbench.commands.complaints import complain
+from vtbench.commands.complaints import add_common_options, complain, open_log
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
@@ -53,6 +53,7 @@ class Commands(click.Group):
         verb = cmd_name.replace("-", "_")
         module = importlib.import_module(f"vtbench.commands.{verb}")
         command: click.Command = getattr(module, f"{verb}_command")
+        add_common_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_log()
     try:
         # Outside its standalone mode click returns the status of an Exit instead of raising it.
         status = cli.main(

@@ -1,10 +1,57 @@
-"""What the command line says of what went wrong."""
+"""What the command line says beside its results, on standard error; how much is an option."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from typing import Any
+
 import click
+
+_LOG = logging.getLogger("vtbench")
+_QUIET = "vtbench.quiet"
 
 
 def complain(message: str) -> None:
     """Print one line on standard error."""
     click.echo(f"vtbench: {message}", err=True)
+
+
+def open_log() -> None:
+    """Send warnings of the package to standard error, a line each; more with -v and --debug."""
+    for handler in list(_LOG.handlers):
+        _LOG.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("vtbench: %(message)s"))
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.WARNING)
+    _LOG.propagate = False
+
+
+def is_quiet() -> bool:
+    """Return whether progress is not shown (-q)."""
+    context = click.get_current_context(silent=True)
+    return bool(context is not None and context.meta.get(_QUIET))
+
+
+def add_common_options(command: click.Command) -> None:
+    """Give a command -q, -v and --debug, once."""
+    if any(parameter.name == "debug" for parameter in command.params):
+        return
+
+    def set_level(context: click.Context, parameter: click.Parameter, given: Any) -> None:
+        if given and parameter.name == "quiet":
+            context.meta[_QUIET] = True
+            _LOG.setLevel(logging.ERROR)
+        elif given:
+            _LOG.setLevel(logging.DEBUG if parameter.name == "debug" else logging.INFO)
+
+    for names, text in (
+        (["-q", "--quiet"], "Show no progress and no warnings."),
+        (["-v", "--verbose"], "Say more: why something is measured again, what is left out."),
+        (["--debug"], "Show the whole traceback of what somebody else's code raised."),
+    ):
+        option = click.Option(
+            names, is_flag=True, expose_value=False, callback=set_level, help=text
+        )
+        command.params.append(option)

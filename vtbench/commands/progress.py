@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from vtbench.commands.complaints import is_quiet
+
 if TYPE_CHECKING:  # the runner brings torch, which manifests and downloads have no need of
     from vtbench.runs.request import Request
     from vtbench.runs.runner import Outcome
@@ -44,7 +46,7 @@ class Steps:
     def __init__(self, name: str, unit: str = "images") -> None:
         self.name = name
         self.unit = unit
-        self.console = Console(highlight=False, soft_wrap=True, stderr=True)
+        self.console = Console(highlight=False, soft_wrap=True, stderr=True, quiet=is_quiet())
         self.spoke = time.perf_counter()
         self.bar = Bar(
             TextColumn("{task.description}"),
@@ -53,7 +55,7 @@ class Steps:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=is_quiet() or not self.console.is_terminal,
         )
         self.task = self.bar.add_task(name, total=None, note="")
 
@@ -82,7 +84,7 @@ class Progress:
     """A `runner.Listener` that draws. Used as a context manager around the run."""
 
     def __init__(self, request: Request) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, soft_wrap=True, quiet=is_quiet())
         self.images = len(request.samples())
         self.total = self.images * len(request.cells())
         self.done = 0
@@ -98,7 +100,7 @@ class Progress:
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=is_quiet() or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("starting", total=self.total, speed="")
 

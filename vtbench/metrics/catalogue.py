@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from vtbench.base import plugins
+from vtbench.base.errors import RegistryError
 from vtbench.base.records import Metric
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
@@ -789,7 +791,19 @@ SET_METRICS = tuple(key for key in FEATURE_SOURCES if key not in COSINE_METRICS)
 SET_TASK = "reconstruction"
 """The only task whose images are alike enough to be a distribution."""
 
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.key: metric for metric in _ALL})
+
+def _all_metrics() -> Mapping[str, Metric]:
+    """Return vtbench's metrics and, after them, those of installed packages."""
+    metrics = {metric.key: metric for metric in _ALL}
+    for module in plugins.load_modules(plugins.METRICS):
+        for metric in module.METRICS:
+            if metric.key in metrics:
+                raise RegistryError(f"{module.__name__}: a metric {metric.key!r} exists already")
+            metrics[metric.key] = metric
+    return metrics
+
+
+METRICS: Mapping[str, Metric] = plugins.LazyMapping(_all_metrics)
 """Every metric that a suite may name, by key, in the order of the tables."""
 
 METRIC_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(

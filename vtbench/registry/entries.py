@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from vtbench.base import plugins
 from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.base.locations import registry_dir
 from vtbench.base.names import check_name
@@ -193,14 +194,15 @@ class Registry(Mapping[str, Entry]):
 
 
 def load_registry(folders: Iterable[Path] = ()) -> Registry:
-    """Return the shipped entries and those of the user's folders.
+    """Return the shipped entries, those of plug-ins, and those of the user's folders.
 
     Raises RegistryError for a folder that is none, a malformed entry, or a name that exists twice.
     """
     entries: dict[str, Entry] = {}
     unreleased: dict[str, Unreleased] = {}
     places: dict[str, Path] = {}
-    for folder in (registry_dir(), *folders):
+    offered = (folder / "registry" for folder in plugins.list_data_folders())
+    for folder in (registry_dir(), *filter(Path.is_dir, offered), *folders):
         if not folder.is_dir():
             raise RegistryError(f"registry folder {folder} is not a folder")
         for path in (*sorted(folder.glob("*.y*ml")), *sorted((folder / UNRELEASED).glob("*.y*ml"))):

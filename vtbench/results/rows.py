@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import read_bounded
+from vtbench.base.plugins import LazyMapping
 from vtbench.metrics.catalogue import METRICS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _all_columns() -> dict[str, str]:
     return columns
 
 
-ROW_COLUMNS: Mapping[str, str] = MappingProxyType(_all_columns())
+ROW_COLUMNS: Mapping[str, str] = LazyMapping(_all_columns)
 """Columns of images.parquet with their Arrow types: the pass's, then each metric's by the catalogue.
 
 A file has those of what was measured; a column that is not in it reads as null. A null without an

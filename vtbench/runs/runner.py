@@ -9,6 +9,7 @@ prints: progress goes to a `Listener`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,8 @@ from vtbench.suites.copies import sort_for_reading
 from vtbench.suites.suites import Suite
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
+
+_LOG = logging.getLogger("vtbench")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
                 )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             outcome = Outcome(name, "failed", str(error))
+        if outcome.reason is not None and outcome.status != "failed":
+            _LOG.info("%s: %s", name, outcome.reason)
         listener.finished(outcome)
         outcomes.append(outcome)
     return tuple(outcomes)

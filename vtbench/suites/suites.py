@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vtbench.base import plugins
 from vtbench.base.errors import ImageError, SuiteError, UnknownName
 from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import data_dir
@@ -85,9 +86,10 @@ class Suite:
 
 
 def suite_paths(folders: Iterable[Path] = ()) -> dict[str, Path]:
-    """Return the suite files by name: the shipped ones and those of the user's data folders."""
+    """Return the suite files by name: the shipped ones, those of plug-ins, and those of the user's
+    data folders."""
     paths: dict[str, Path] = {}
-    for folder in (data_dir(), *folders):
+    for folder in (data_dir(), *plugins.list_data_folders(), *folders):
         for path in sorted((folder / "suites").glob("*.yaml")):
             if path.stem in paths:
                 raise SuiteError(

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtbench.base.errors import RegistryError, UnknownName
+from vtbench.base import plugins
+from vtbench.base.errors import RegistryError, UnknownName, describe_foreign
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, PageWeights
 from vtbench.weights.entries import WeightFiles, check_hashes, find_weights
 
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer
-
-PLUGIN_GROUP = "vtbench.tokenizers"
-"""Entry-point group by which an installed package offers adapter modules."""
 
 
 def build_tokenizer(
@@ -93,16 +90,20 @@ def load_adapter(entry: Entry) -> type[Tokenizer]:
     from vtbench.tokenizers.base import Tokenizer
 
     module_name, class_name = entry.adapter.split(":")
-    offered = {point.value.split(":")[0] for point in entry_points(group=PLUGIN_GROUP)}
+    offered = plugins.list_modules(plugins.TOKENIZERS)
     if not (module_name.startswith("vtbench.tokenizers.") or module_name in offered):
         raise RegistryError(
             f"{entry.path}: adapter: {module_name} is neither in vtbench.tokenizers nor offered by an "
-            f"installed package (entry-point group {PLUGIN_GROUP})"
+            f"installed package (entry-point group {plugins.TOKENIZERS})"
         )
     try:
         adapter = getattr(importlib.import_module(module_name), class_name)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except AttributeError as error:
         raise RegistryError(f"{entry.path}: adapter: {entry.adapter}: {error}") from None
+    except Exception as error:  # a stranger's module may raise anything when it is imported
+        raise RegistryError(
+            f"{entry.path}: adapter: {entry.adapter}: {describe_foreign(error)}"
+        ) from error
     if not (isinstance(adapter, type) and issubclass(adapter, Tokenizer)):
         raise RegistryError(f"{entry.path}: adapter: {entry.adapter} is not a Tokenizer")
     return adapter
