@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted; finished tokenizers are kept, run the same command to go on")
         return 1
     except VtbenchError as error:
-        complain(str(error))
+        complain(*error.args)
         return error.exit_code
     except BrokenPipeError:  # `vtbench list | head`
         sys.stderr.close()

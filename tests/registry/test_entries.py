@@ -84,7 +84,7 @@ def test_duplicate_names_both_files(tmp_path: Path) -> None:
 
 
 def test_huge_file_is_refused_unread(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="larger than 256 KiB"):
+    with pytest.raises(RegistryError, match="larger than 262,144"):
         load_entry(_entry(tmp_path, "#" * 300_000))
 
 

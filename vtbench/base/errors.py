@@ -69,9 +69,15 @@ _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class VtbenchError(Exception):
-    """Anything that is reported in one line; `exit_code` is the process's exit status."""
+    """Anything that is reported in a line a problem; `exit_code` is the process's exit status.
+
+    Arguments: a message for each problem. Most have one; a file's schema may be broken in several.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class RegistryError(VtbenchError):

@@ -12,11 +12,16 @@ from vtbench.base.errors import OutputError, VtbenchError
 
 
 def read_bounded(
-    path: Path, *, max_bytes: int, raise_as: type[VtbenchError] = VtbenchError
+    path: Path,
+    *,
+    max_bytes: int,
+    raise_as: type[VtbenchError] = VtbenchError,
+    links: bool = False,
 ) -> bytes:
     """Return the content of a regular file of at most `max_bytes`.
 
-    Symbolic links, pipes, devices and folders are refused: a file of a stranger may be any of them.
+    Pipes, devices and folders are refused, and symbolic links unless `links`: a file of a stranger
+    may be any of them. A link is followed where nothing of the file's content is passed on.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -24,22 +29,27 @@ def read_bounded(
     """
     try:
         # Without O_NONBLOCK opening a pipe waits for its writer.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, flags if links else flags | os.O_NOFOLLOW)
     except FileNotFoundError:
         raise
     except OSError as error:
         link = " (a symbolic link)" if path.is_symlink() else ""
         raise raise_as(f"{path}: cannot be read ({error.strerror}){link}") from None
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(handle)
+        raise raise_as(f"{path}: not a regular file")
     with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise raise_as(f"{path}: not a regular file")
         if facts.st_size > max_bytes:
-            raise raise_as(f"{path}: {facts.st_size:,} bytes, at most {max_bytes:,} are read")
+            raise raise_as(f"{path}: {facts.st_size:,} bytes; larger than {max_bytes:,}, not read")
         try:
-            return file.read(max_bytes)
+            content = file.read(max_bytes + 1)  # some files of /proc say that they have no bytes
         except OSError as error:
             raise raise_as(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > max_bytes:
+        raise raise_as(f"{path}: larger than {max_bytes:,} bytes, not read")
+    return content
 
 
 def resolve_below(root: Path, relative: str | Path) -> Path:

@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 
+from vtbench.base.text import show_text
+
 _LOG = logging.getLogger("vtbench")
 _QUIET = "vtbench.quiet"
 
 
-def complain(message: str) -> None:
-    """Print one line on standard error."""
-    click.echo(f"vtbench: {message}", err=True)
+def complain(*messages: str) -> None:
+    """Print a line a message on standard error."""
+    for message in messages:
+        click.echo(f"vtbench: {show_text(str(message))}", err=True)
 
 
 def open_log() -> None:

@@ -111,7 +111,7 @@ def validate_command(paths: tuple[Path, ...]) -> None:
         try:
             click.echo(f"{path}: ok ({validate_path(path)})")
         except VtbenchError as error:
-            complain(str(error))
+            complain(*error.args)
             bad += 1
     if bad:
         raise click.exceptions.Exit(2)

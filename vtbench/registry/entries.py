@@ -261,4 +261,4 @@ def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
     try:
         return schema.model_validate({**data, "name": path.stem, "path": path}), lines
     except ValidationError as error:
-        raise RegistryError(describe_invalid(path, error, lines)) from None
+        raise RegistryError(*describe_invalid(path, error, lines)) from None

@@ -77,4 +77,4 @@ def published_protocols() -> Mapping[str, PublishedProtocol]:
     try:
         return TypeAdapter(dict[str, PublishedProtocol]).validate_python(data)
     except ValidationError as error:
-        raise RegistryError(describe_invalid(protocols_path(), error, lines)) from None
+        raise RegistryError(*describe_invalid(protocols_path(), error, lines)) from None

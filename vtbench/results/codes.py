@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from vtbench.base.errors import ResultsError
-from vtbench.base.files import sha256_bytes
 from vtbench.metrics.rate import Histogram
-from vtbench.results.rows import _read_parquet_file
+from vtbench.results.parquet_file import MAX_VALUES, read_parquet
+from vtbench.results.rows import read_pinned
 from vtbench.results.schema import CodesRecord
 
 CODES = "codes.parquet"
+
+CODES_COLUMNS = dict.fromkeys(("codebook", "symbol", "count"), "int64")
 
 
 def encode_codes(codes: Sequence[Histogram]) -> bytes:
@@ -28,7 +29,7 @@ def encode_codes(codes: Sequence[Histogram]) -> bytes:
         "count": np.concatenate([histogram.counts for histogram in codes]),
     }
     table = pa.table({name: pa.array(values, pa.int64()) for name, values in columns.items()})
-    buffer = io.BytesIO()
+    buffer = pa.BufferOutputStream()
     # Ascending symbols are stored by their differences.
     parquet.write_table(
         table,
@@ -37,7 +38,7 @@ def encode_codes(codes: Sequence[Histogram]) -> bytes:
         use_dictionary=False,
         column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
     )
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
 
 
 def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
@@ -45,18 +46,12 @@ def read_codes(folder: Path, record: CodesRecord) -> tuple[Histogram, ...]:
 
     Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     path = folder / CODES
-    content = _read_parquet_file(path)
-    if sha256_bytes(content) != record.sha256:
-        raise ResultsError(f"{path}: not the counts that run.json was written with (edited?)")
-    try:
-        table = parquet.read_table(io.BytesIO(content))
-        place, symbol, count = (table[name].to_numpy() for name in ("codebook", "symbol", "count"))
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise ResultsError(f"{path}: not a table of counts ({error})") from None
+    content = read_pinned(path, record.sha256)
+    table = read_parquet(path, content, CODES_COLUMNS, max_rows=MAX_VALUES)
+    if any(column.null_count for column in table.columns):
+        raise ResultsError(f"{path}: a count is null")
+    place, symbol, count = (table[name].to_numpy() for name in CODES_COLUMNS)
     codes = []
     for index, book in enumerate(record.codebooks):
         own = place == index

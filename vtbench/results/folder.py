@@ -28,17 +28,10 @@ from pydantic import ValidationError
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import read_bounded, sha256_bytes, write_atomic
 from vtbench.base.locations import without_paths
-from vtbench.base.schema import Strict
+from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.metrics.rate import Histogram, token_entropy
 from vtbench.results.codes import CODES, encode_codes, read_codes
-from vtbench.results.known_files import MAX_JSON_BYTES
-from vtbench.results.rows import (
-    Row,
-    _check_places,
-    _read_parquet_file,
-    decode_rows,
-    encode_rows,
-)
+from vtbench.results.rows import Row, check_rows, encode_rows, read_rows
 from vtbench.results.schema import (
     CodebookRecord,
     CodesRecord,
@@ -112,16 +105,16 @@ def read_record(folder: Path) -> RunRecord:
 
 def _read_json(path: Path, model: type[_Model]) -> _Model:
     try:
-        data = json.loads(read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=ResultsError))
+        data = load_json(read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=ResultsError))
     except FileNotFoundError:
         raise ResultsError(f"{path} does not exist: not a result folder") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ResultsError(f"{path}: cannot be read ({error})") from None
     try:
         return model.model_validate(upgrade(data, path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(str(part)[:80] for part in first["loc"])
         raise ResultsError(f"{path}: {key}: {first['msg']}") from None
 
 
@@ -132,15 +125,7 @@ def read_run(folder: Path) -> Run:
     """
     record = read_record(folder)
     path = folder / "images.parquet"
-    content = _read_parquet_file(path)
-    if sha256_bytes(content) != record.rows_sha256:
-        raise ResultsError(f"{path}: not the rows that run.json was written with (edited?)")
-    table = decode_rows(path, content)
-    rows: tuple[Row, ...] = tuple(table.to_pylist())
-    _check_places(path, rows)
-    ids = [row["id"] for row in rows]
-    if len(set(ids)) != len(ids):
-        raise ResultsError(f"{path}: an image appears twice")
+    rows = read_rows(path, record.rows_sha256)
     failed = {row["id"] for row in rows if row["error"] is not None}
     if len(rows) != record.n_expected or len(rows) - len(failed) != record.n_done:
         raise ResultsError(
@@ -169,5 +154,6 @@ def read_runs(folder: Path) -> list[Run]:
         run = read_run(path.parent)
         if run.record.run != path.parent.name:
             raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
+        check_rows(path.with_name("images.parquet"), run.rows)
         runs.append(run)
     return runs

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from vtbench.base.errors import ImageError, OutputError, ResultsError
 from vtbench.base.files import read_bounded, resolve_below
+from vtbench.base.schema import MAX_JSON_BYTES
 from vtbench.images import load_rgb8
 from vtbench.results.codes import CODES
 from vtbench.results.rows import MAX_PARQUET_BYTES
 from vtbench.results.schema import RunRecord, SuiteFolder
-
-MAX_JSON_BYTES = 16 * 2**20
-
 
 MAX_PICTURE_BYTES = 8 * 2**20
 """Larger files of a results folder are refused unread: they may come from a stranger."""

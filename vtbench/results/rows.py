@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vtbench.base.errors import ResultsError
-from vtbench.base.files import read_bounded
+from vtbench.base.files import read_bounded, sha256_bytes
 from vtbench.base.plugins import LazyMapping
 from vtbench.metrics.catalogue import METRICS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from vtbench.results.parquet_file import read_parquet
 
 IMAGE_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -55,14 +53,75 @@ A file has those of what was measured; a column that is not in it reads as null.
 Row = dict[str, Any]
 
 
-MAX_PARQUET_BYTES = 2**30
+MAX_PARQUET_BYTES = 2**28
 
 
-def _read_parquet_file(path: Path) -> bytes:
+def read_pinned(path: Path, sha256: str) -> bytes:
+    """Return the content of a file of this digest. Raises ResultsError."""
     try:
-        return read_bounded(path, max_bytes=MAX_PARQUET_BYTES, raise_as=ResultsError)
+        content = read_bounded(path, max_bytes=MAX_PARQUET_BYTES, raise_as=ResultsError)
     except FileNotFoundError:
         raise ResultsError(f"{path}: cannot be read (no such file)") from None
+    if sha256_bytes(content) != sha256:
+        raise ResultsError(f"{path}: not what run.json was written with (edited?)")
+    return content
+
+
+def read_rows(path: Path, sha256: str) -> tuple[Row, ...]:
+    """Return the rows of images.parquet, which must have this digest, with every column of ROW_COLUMNS:
+    None for those that the file lacks, whose metrics were not measured or did not exist then.
+
+    Raises ResultsError for a file that is not the one, is damaged or too large, or for a row without
+    id, with a task or subset that is no name, or a number that is not finite.
+    """
+    content = read_pinned(path, sha256)
+    table = read_parquet(path, content, ROW_COLUMNS, needed=IMAGE_COLUMNS)
+    nothing = dict.fromkeys(ROW_COLUMNS)
+    rows: tuple[Row, ...] = tuple(nothing | row for row in table.to_pylist())
+    seen: set[str] = set()
+    for row in rows:
+        if not isinstance(row["id"], str):
+            raise ResultsError(f"{path}: a row without an id")
+        if row["id"] in seen:
+            raise ResultsError(f"{path}: an image appears twice: {row['id']!r}")
+        seen.add(row["id"])
+        for key in ("task", "subset"):
+            if row[key] is not None and not _PLACE.fullmatch(row[key]):
+                raise ResultsError(f"{path}: {row['id']!r}: {key} {row[key]!r} is no name")
+        for key in _FLOATS:
+            values = row[key] if isinstance(row[key], list) else [row[key]]
+            if not all(value is None or math.isfinite(value) for value in values):
+                raise ResultsError(f"{path}: {key} of {row['id']} is not finite: measure it again")
+    return rows
+
+
+def check_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Raise ResultsError for a row that no board can be made of: without task, subset or size, or with
+    a number that its column cannot have (a negative error, a count below none)."""
+    for row in rows:
+        where = f"{path}: {row['id']!r}"
+        for key in ("task", "subset"):
+            if row[key] is None:
+                raise ResultsError(f"{where}: without {key}")
+        sizes = (row["width"], row["height"])
+        if row["error"] is None and not all(size and 0 < size <= MAX_SIDE for size in sizes):
+            raise ResultsError(f"{where}: {sizes[0]}×{sizes[1]} pixels")
+        for key in NEVER_NEGATIVE:
+            values = row[key] if isinstance(row[key], list) else [row[key]]
+            if any(value is not None and value < 0 for value in values):
+                raise ResultsError(f"{where}: {key} is negative")
+
+
+MAX_SIDE = 2**20
+
+
+NEVER_NEGATIVE = (
+    *("tokens", "bits", "entropy_bits", "q8_bits", "encode_s", "decode_s", "peak_memory_mib"),
+    *("psnr_db", "mse", "mae", "lpips_alex", "lpips_vgg", "dists", "contrast_transfer"),
+    *("patch_cpp", "glyph_px", "chars", "char_edits", "words", "word_edits", "ned", "lines"),
+    *("original_char_edits", "original_word_edits", "original_ned"),
+)
+"""Columns of counts, of sizes, times and errors."""
 
 
 def encode_rows(rows: Sequence[Row]) -> bytes:
@@ -79,39 +138,9 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
         [(name, _arrow_type(pa, kind)) for name, kind in ROW_COLUMNS.items() if name in present]
     )
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    buffer = io.BytesIO()
+    buffer = pa.BufferOutputStream()
     parquet.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def decode_rows(path: Path, content: bytes) -> pa.Table:
-    """Return the table of a Parquet file of rows, with every column of ROW_COLUMNS in their order.
-
-    Columns that the file lacks are null: their metrics were not measured, or did not exist then.
-    Raises ResultsError for another file, an unknown column, or one of another type.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        # With threads, or through read_table, pyarrow ends one process in fifty by SIGABRT at exit.
-        file = parquet.ParquetFile(pa.BufferReader(content))
-        table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(f"{path}: not a Parquet file ({error})") from None
-    for field in table.schema:
-        kind = ROW_COLUMNS.get(field.name)
-        if kind is None:
-            raise ResultsError(f"{path}: unknown column {field.name}: of a newer vtbench?")
-        if field.type != _arrow_type(pa, kind):
-            raise ResultsError(f"{path}: column {field.name} is {field.type}, not {kind}")
-    if missing := [name for name in IMAGE_COLUMNS if name not in table.column_names]:
-        raise ResultsError(f"{path}: no column {missing[0]}")
-    columns = [
-        table[name] if name in table.column_names else pa.nulls(len(table), _arrow_type(pa, kind))
-        for name, kind in ROW_COLUMNS.items()
-    ]
-    return pa.table(dict(zip(ROW_COLUMNS, columns, strict=True)))
+    return bytes(buffer.getvalue())
 
 
 def _arrow_type(pa: Any, kind: str) -> Any:
@@ -120,14 +149,7 @@ def _arrow_type(pa: Any, kind: str) -> Any:
     return {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}[kind]
 
 
-def _check_places(path: Path, rows: Sequence[Row]) -> None:
-    """Raise ResultsError for a row without id, or whose task or subset is no name."""
-    for row in rows:
-        if not isinstance(row["id"], str):
-            raise ResultsError(f"{path}: a row without an id")
-        for key in ("task", "subset"):
-            if row[key] is not None and not _PLACE.fullmatch(str(row[key])):
-                raise ResultsError(f"{path}: {row['id']!r}: {key} {row[key]!r} is no name")
-
-
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+_FLOATS = tuple(name for name, kind in ROW_COLUMNS.items() if "float64" in kind)

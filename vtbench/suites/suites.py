@@ -113,7 +113,7 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     try:
         protocol = SuiteFile.model_validate(data)
     except ValidationError as error:
-        raise SuiteError(describe_invalid(path, error, lines)) from None
+        raise SuiteError(*describe_invalid(path, error, lines)) from None
     for task, choice in protocol.tasks.items():
         if task not in TASKS:
             raise SuiteError(f"{path}:{lines[('tasks', task)]}: no task named {task!r}")

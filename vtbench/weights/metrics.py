@@ -105,7 +105,7 @@ def metric_weights() -> Mapping[str, MetricWeights]:
     try:
         catalogue = TypeAdapter(dict[str, MetricWeights]).validate_python(data)
     except ValidationError as error:
-        raise RegistryError(describe_invalid(path, error, lines)) from None
+        raise RegistryError(*describe_invalid(path, error, lines)) from None
     return MappingProxyType(catalogue)
 
 

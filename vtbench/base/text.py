@@ -1,0 +1,55 @@
+"""Text of strangers: titles, messages, names. What it may contain, and how a terminal shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+MAX_LINE = 300
+"""Longest title or name, in characters."""
+
+MAX_SHOWN = 2000
+"""Longest message that is printed, in characters."""
+
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Characters without a glyph of their own: controls but tab and newline, those that turn the direction
+of text, joiners and other characters of zero width, surrogates, tags. They change what a reader sees
+of the text around them (Unicode Standard Annex 31, table of default ignorable code points)."""
+
+
+def strip_hidden(text: str) -> str:
+    """Return the text without hidden characters, on one line."""
+    return " ".join(HIDDEN.sub("", text).split())
+
+
+def show_text(text: str) -> str:
+    """Return the text as a terminal may print it: one line of bounded length, what is hidden written
+    as escapes."""
+    shown = HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    shown = shown.replace("\n", "\\n").replace("\t", " ")
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(shown):,} characters)"
+
+
+def check_line(text: str) -> str:
+    """Return a text of one line that can be seen. Raises ValueError for any other."""
+    if found := HIDDEN.search(text):
+        raise ValueError(f"has the hidden character U+{ord(found[0]):04X}")
+    if "\n" in text or "\t" in text:
+        raise ValueError("must be one line, without tabs")
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(check_line)]
+"""A title or name as an entry gives it; any other is refused."""
+
+
+Stripped = Annotated[str, AfterValidator(strip_hidden)]
+"""Text of a result file: hidden characters are dropped where it is read."""
