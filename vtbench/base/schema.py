@@ -121,10 +121,10 @@ class _YamlReader:
         return self._loader.get_event()
 
     def _refuse(self, event: Any, what: str) -> NoReturn:
-        raise _Refused(f"{event.start_mark.line + 1}: {what}")
+        raise _Refused(f"{_line_of(event)}: {what}")
 
     def _note(self, event: Any, what: str) -> None:
-        self.problems.append(f"{event.start_mark.line + 1}: {what}")
+        self.problems.append(f"{_line_of(event)}: {what}")
 
     def _read_value(self, event: Any, at: At) -> Any:
         if isinstance(event, yaml.AliasEvent):
@@ -137,17 +137,15 @@ class _YamlReader:
             self._refuse(event, f"nested deeper than {MAX_DEPTH}")
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Any] = []
-            item: Any
             while not isinstance(item := self._take(), yaml.SequenceEndEvent):
                 place = (*at, len(items))
-                self.lines[place] = item.start_mark.line + 1
+                self.lines[place] = _line_of(item)
                 items.append(self._read_value(item, place))
             return items
         return self._read_mapping(at)
 
     def _read_mapping(self, at: At) -> dict[str, Any]:
         content: dict[str, Any] = {}
-        event: Any
         while not isinstance(event := self._take(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self._refuse(event, "a key must be text")
@@ -158,7 +156,7 @@ class _YamlReader:
             if key in content:
                 self._note(event, f"key {key!r} is given twice")
             place = (*at, key)
-            self.lines.setdefault(place, event.start_mark.line + 1)
+            self.lines.setdefault(place, _line_of(event))
             content[key] = self._read_value(self._take(), place)
         return content
 
@@ -185,6 +183,10 @@ class _YamlReader:
                 "write a decimal number, true or false",
             )
         return text
+
+
+def _line_of(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 _CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}

@@ -117,7 +117,7 @@ MAX_SIDE = 2**20
 
 NEVER_NEGATIVE = (
     *("tokens", "bits", "entropy_bits", "q8_bits", "encode_s", "decode_s", "peak_memory_mib"),
-    *("psnr_db", "mse", "mae", "lpips_alex", "lpips_vgg", "dists", "contrast_transfer"),
+    *("psnr_db", "mse", "mae", "lpips_alex", "lpips_vgg", "dists"),
     *("patch_cpp", "glyph_px", "chars", "char_edits", "words", "word_edits", "ned", "lines"),
     *("original_char_edits", "original_word_edits", "original_ned"),
 )
