@@ -275,7 +275,11 @@ def describe_invalid(path: Path, error: ValidationError, lines: Lines) -> list[s
     """Return every complaint of a schema as `file:line: key: what`, by line; they are the arguments of
     the exception that is raised for the file."""
     found: dict[tuple[int, str], None] = {}
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    places = {problem["loc"][:end] for problem in errors for end in range(len(problem["loc"]))}
+    for problem in errors:
+        if problem["type"] == "too_short" and problem["loc"] in places:
+            continue  # of a list whose items are wrong
         # pydantic puts the tag of a union into the location; a line is known for written keys only.
         at: At = ()
         loc = problem["loc"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -49,6 +50,24 @@ def check_line(text: str) -> str:
 
 Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(check_line)]
 """A title or name as an entry gives it; any other is refused."""
+
+
+def check_link(text: str) -> str:
+    """Return an address of http or https. Raises ValueError for any other."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is no http or https address")
+    if "@" in parts.netloc:
+        raise ValueError("names a user before its host")
+    if re.search(r"[\s<>\"'`\\]", text):
+        raise ValueError("has a character that an address must not have")
+    return text
+
+
+Link = Annotated[
+    str, Field(max_length=1000), AfterValidator(check_line), AfterValidator(check_link)
+]
+"""An address that a page may link to."""
 
 
 Stripped = Annotated[str, AfterValidator(strip_hidden)]

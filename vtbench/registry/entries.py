@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,13 +21,28 @@ from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.base.locations import registry_dir
 from vtbench.base.names import check_name
 from vtbench.base.records import Kind, SizePolicy, Spec
-from vtbench.base.schema import Lines, Strict, describe_invalid, load_yaml
+from vtbench.base.schema import At, Strict, describe_invalid, load_yaml
+from vtbench.base.text import Line, Link
+from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.published_protocols import Reported, protocols_path, published_protocols
 from vtbench.registry.recipe import Training
 from vtbench.registry.sources import Weights
 
 UNRELEASED = "unreleased"
 """The folder, below one of entries, of what is known and cannot be run."""
+
+
+MAX_SIDE = 16384
+"""Pixels of a fixed size."""
+
+Description = Annotated[str, Field(max_length=5000)]
+
+Family = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=40)]
+
+Count = Annotated[int, Field(strict=True)]
+"""A whole number; true is none."""
+
+Bound = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class Gmac(Strict):
@@ -41,7 +56,10 @@ class Size(Strict):
     """See `records.SizePolicy`."""
 
     multiple: Annotated[int, Field(ge=1, le=4096)] = 1
-    fixed: tuple[int, int] | None = None
+    fixed: (
+        tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], Annotated[int, Field(ge=1, le=MAX_SIDE)]]
+        | None
+    ) = None
     policy: Literal["pad", "resize", "tile"] = "pad"
 
     @model_validator(mode="after")
@@ -63,26 +81,26 @@ class Entry(Strict):
     of the code; weights carry their own. reported: published numbers, never mixed with measured ones.
     """
 
-    title: str
-    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    adapter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    title: Line
+    family: Family
+    adapter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", max_length=200)]
     options: dict[str, Any] = Field(default_factory=dict)
     kind: Kind
-    quantizer: str
-    downsample: Annotated[int, Field(ge=1)] | None = None
-    codebook_size: Annotated[int, Field(ge=2)] | None = None
-    latent_channels: Annotated[int, Field(ge=1)] | None = None
-    input_range: tuple[float, float] = (0.0, 1.0)
+    quantizer: Family
+    downsample: Annotated[Count, Field(ge=1, le=4096)] | None = None
+    codebook_size: Annotated[Count, Field(ge=2)] | None = None
+    latent_channels: Annotated[Count, Field(ge=1, le=65536)] | None = None
+    input_range: tuple[Bound, Bound] = (0.0, 1.0)
     size: Size = Size()
     stochastic: bool = False
-    parameters: Annotated[int, Field(ge=0)] | None = None
+    parameters: Annotated[Count, Field(ge=0, le=10**13)] | None = None
     gmac: Gmac | None = None
-    trained_on: str | None = None
+    trained_on: Description | None = None
     training: Training | None = None
-    licence: str
+    licence: Line
     weights: Weights | None = None
-    paper: str | None = None
-    description: str
+    paper: Link | None = None
+    description: Description
     reported: tuple[Reported, ...] = ()
 
     # Set by the loader, not by the file.
@@ -148,14 +166,14 @@ class Unreleased(Strict):
     """
 
     state: Literal["unreleased"]
-    title: str
-    family: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    title: Line
+    family: Family
     why: str
     needed: str
-    paper: Annotated[str, Field(pattern=r"^https://\S+$")]
-    code: Annotated[str, Field(pattern=r"^https://\S+$")] | None = None
-    licence: str | None = None
-    description: str
+    paper: Link
+    code: Link | None = None
+    licence: Line | None = None
+    description: Description
 
     # Set by the loader, not by the file.
     name: str = ""
@@ -221,30 +239,53 @@ def load_registry(folders: Iterable[Path] = ()) -> Registry:
 
 
 def _load_any(path: Path) -> Entry | Unreleased:
-    return load_unreleased(path) if path.parent.name == UNRELEASED else load_entry(path)
+    if path.parent.name == UNRELEASED:
+        return load_unreleased(path)
+    return load_entry(path, trusted=path.parent == registry_dir())
 
 
-def load_entry(path: Path) -> Entry:
-    """Return the entry of one YAML file. Raises RegistryError naming file and line."""
-    entry, lines = _read_record(path, Entry)
-    for index, reported in enumerate(entry.reported):
-        if isinstance(reported.protocol, str) and reported.protocol not in published_protocols():
-            raise RegistryError(
-                f"{path}:{lines[('reported', index)]}: reported.{index}.protocol: no protocol named "
-                f"{reported.protocol!r} in {protocols_path()}"
-            )
-    return entry
+def load_entry(path: Path, *, trusted: bool = False) -> Entry:
+    """Return the entry of one YAML file. Raises RegistryError with every problem, by file and line.
+
+    trusted: its adapter is not looked for, which `vtbench validate` has done.
+    """
+    return _read_record(path, Entry, check=None if trusted else _check_adapter)
+
+
+def _check_adapter(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:
+    adapter = data.get("adapter")
+    if not isinstance(adapter, str) or adapter.count(":") != 1 or len(adapter) > 200:
+        return  # the schema says so
+    if fault := find_adapter_fault(adapter):
+        yield ("adapter",), fault
+
+
+def _check_protocols(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:
+    reported = data.get("reported")
+    for index, record in enumerate(reported if isinstance(reported, list) else ()):
+        named = record.get("protocol") if isinstance(record, dict) else None
+        if isinstance(named, str) and named not in published_protocols():
+            where = f"no protocol named {named!r} in {protocols_path()}"
+            yield ("reported", index, "protocol"), where
 
 
 def load_unreleased(path: Path) -> Unreleased:
-    """Return the record of one file of `unreleased/`. Raises RegistryError naming file and line."""
-    return _read_record(path, Unreleased)[0]
+    """Return the record of one file of `unreleased/`. Raises RegistryError as `load_entry`."""
+    return _read_record(path, Unreleased)
 
 
 Record = TypeVar("Record", Entry, Unreleased)
 
 
-def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
+_LOADER_KEYS = ("name", "path", "deviations")
+
+
+def _read_record(
+    path: Path,
+    schema: type[Record],
+    *,
+    check: Callable[[Mapping[str, Any]], Iterator[tuple[At, str]]] | None = None,
+) -> Record:
     try:
         if path.suffix != ".yaml":
             raise ValueError("NAME is lower case and the ending .yaml")
@@ -252,13 +293,20 @@ def _read_record(path: Path, schema: type[Record]) -> tuple[Record, Lines]:
     except ValueError as error:
         raise RegistryError(f"{path}: a file name must be NAME.yaml: {error}") from None
     data, lines = load_yaml(path, RegistryError)
-    for loader_key in ("name", "path", "deviations"):
-        if loader_key in data:
-            raise RegistryError(
-                f"{path}:{lines[(loader_key,)]}: {loader_key}: unknown key (the file's stem is the "
-                "name)"
-            )
+    found: list[tuple[At, str]] = [
+        ((key,), "unknown key (the file's stem is the name)") for key in _LOADER_KEYS if key in data
+    ]
+    found += _check_protocols(data) if schema is Entry else ()
+    found += check(data) if check is not None else ()
+    problems = [
+        f"{path}:{lines.get(at) or lines[at[:1]]}: {'.'.join(map(str, at))}: {what}"
+        for at, what in found
+    ]
+    own = {key: value for key, value in data.items() if key not in _LOADER_KEYS}
     try:
-        return schema.model_validate({**data, "name": path.stem, "path": path}), lines
-    except ValidationError as error:
-        raise RegistryError(*describe_invalid(path, error, lines)) from None
+        record = schema.model_validate({**own, "name": path.stem, "path": path})
+    except ValidationError as invalid:
+        raise RegistryError(*describe_invalid(path, invalid, lines), *problems) from None
+    if problems:
+        raise RegistryError(*problems)
+    return record

@@ -5,47 +5,81 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vtbench.base.schema import Sha256, Strict
+from vtbench.base.text import Line, Link, check_line
+
+
+def check_relative(path: str) -> str:
+    """Return a path that stays below where it starts. Raises ValueError for any other."""
+    check_line(path)
+    parts = PurePosixPath(path).parts
+    if PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path or ":" in path:
+        raise ValueError(f"{path} leaves its folder")
+    if not parts:
+        raise ValueError("names no file")
+    return path
+
+
+def check_local(path: str) -> str:
+    """Return a path that is absolute, or stays below where it starts. Raises ValueError."""
+    check_line(path)
+    if ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{path} leaves its folder")
+    return path
+
+
+RelativePath = Annotated[str, Field(max_length=255), AfterValidator(check_relative)]
+
+LocalPath = Annotated[str, Field(max_length=1024), AfterValidator(check_local)]
+
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=120)]
 
 
 class PackageWeights(Strict):
     """Parameters that travel with vtbench: a file below `data/`."""
 
     source: Literal["package"]
-    file: str
+    file: RelativePath
     sha256: Sha256
-    licence: str
+    licence: Line
 
 
 class LocalWeights(Strict):
     """A file or folder on this machine; a relative path starts at the entry's own folder."""
 
     source: Literal["local"]
-    path: str
+    path: LocalPath
     sha256: Sha256 | None = None
-    licence: str | None = None
+    licence: Line | None = None
 
 
 class HubWeights(Strict):
     """Files of a Hugging Face repository. revision and sha256 are null until someone has pinned
-    them on a machine with a network; a null revision means the repository's main branch."""
+    them on a machine with a network; a null revision means the repository's main branch. What is
+    pinned are all of the files."""
 
     source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    subfolder: str | None = None
-    files: tuple[str, ...] = ("config.json", "diffusion_pytorch_model.safetensors")
+    repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
+    subfolder: RelativePath | None = None
+    files: Annotated[tuple[RelativePath, ...], Field(min_length=1)] = (
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    )
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     sha256: dict[str, Sha256] | None = None
-    licence: str
+    licence: Line
     gated: bool = False
 
     @model_validator(mode="after")
-    def _files_stay_below(self) -> HubWeights:
-        for file in (self.subfolder or ".", *self.files):
-            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-                raise ValueError(f"{file} leaves the repository")
+    def _pins_all_files(self) -> HubWeights:
+        if len(set(self.files)) < len(self.files):
+            raise ValueError("files: one is named twice")
+        if self.sha256 is not None and (odd := set(self.sha256) ^ set(self.files)):
+            first = min(odd)
+            what = "is no digest of" if first in self.files else "has one of"
+            raise ValueError(f"sha256 must pin the files and nothing else; it {what} {first}")
         return self
 
 
@@ -56,13 +90,11 @@ class PageWeights(Strict):
     """
 
     source: Literal["page"]
-    url: Annotated[str, Field(pattern=r"^https://\S+$")]
-    file: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    beside: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Sha256 | None] = Field(
-        default_factory=dict
-    )
-    licence: str
+    url: Link
+    file: FileName
+    sha256: Sha256 | None = None
+    beside: dict[FileName, Sha256 | None] = Field(default_factory=dict)
+    licence: Line
     gated: bool = False
 
 

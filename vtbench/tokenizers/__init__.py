@@ -7,8 +7,8 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtbench.base import plugins
 from vtbench.base.errors import RegistryError, UnknownName, describe_foreign
+from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, PageWeights
 from vtbench.weights.entries import WeightFiles, check_hashes, find_weights
@@ -90,12 +90,8 @@ def load_adapter(entry: Entry) -> type[Tokenizer]:
     from vtbench.tokenizers.base import Tokenizer
 
     module_name, class_name = entry.adapter.split(":")
-    offered = plugins.list_modules(plugins.TOKENIZERS)
-    if not (module_name.startswith("vtbench.tokenizers.") or module_name in offered):
-        raise RegistryError(
-            f"{entry.path}: adapter: {module_name} is neither in vtbench.tokenizers nor offered by an "
-            f"installed package (entry-point group {plugins.TOKENIZERS})"
-        )
+    if fault := find_adapter_fault(entry.adapter):
+        raise RegistryError(f"{entry.path}: adapter: {fault}")
     try:
         adapter = getattr(importlib.import_module(module_name), class_name)
     except AttributeError as error:

@@ -1,0 +1,138 @@
+"""Entries of strangers: what is refused when they are validated, and by which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vtbench.base.errors import RegistryError
+from vtbench.cli import main
+from vtbench.registry import adapters
+from vtbench.registry.entries import load_entry, load_registry
+
+GOOD = """\
+title: A thing
+family: sanity
+adapter: vtbench.tokenizers.resample:Resample
+options: {factor: 2}
+kind: pixels
+quantizer: none
+licence: Apache-2.0
+description: Nothing special.
+"""
+SHA = "a" * 64
+REVISION = "b" * 40
+
+
+def hub(**changes: object) -> str:
+    weights = {"source": "hub", "repo": "a/b", "licence": "MIT"} | changes
+    return GOOD + f"weights: {weights}\n".replace("None", "null")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        (
+            GOOD.replace("vtbench.tokenizers.resample:Resample", "os:system"),
+            "adapter",
+            "neither in",
+        ),
+        (GOOD.replace("tokenizers.resample:Resample", "cli:main"), "adapter", "neither in"),
+        (GOOD.replace("resample:Resample", "none:Resample"), "adapter", "there is no module"),
+        (GOOD.replace(":Resample", ":Nothing"), "adapter", "has no class Nothing"),
+        (GOOD.replace(":Resample", ":main"), "adapter", "has no class main"),
+        (GOOD.replace("resample:Resample", "base:Code"), "adapter", "is not a Tokenizer"),
+        (GOOD.replace("resample:Resample", "base:Tokenizer"), "adapter", "is not a Tokenizer"),
+        (GOOD.replace("resample:Resample", "resample:Tensor"), "adapter", "is not a Tokenizer"),
+        (GOOD.replace("A thing", '" "'), "title", "is blank"),
+        (GOOD.replace("A thing", '"a\\nregistry: ok"'), "title", "one line"),
+        (GOOD.replace("A thing", "x" * 301), "title", "at most 300"),
+        (GOOD + "size: {fixed: [0, 8], policy: resize}\n", "size.fixed.0", "greater than"),
+        (GOOD + "size: {fixed: [-8, 8], policy: resize}\n", "size.fixed.0", "greater than"),
+        (GOOD + "size: {fixed: [8, 1000000000], policy: tile}\n", "size.fixed.1", "less than"),
+        (GOOD + "input_range: [-1.0e+7, 1]\n", "input_range.0", "greater than"),
+        (GOOD + "parameters: true\n", "parameters", "valid integer"),
+        (GOOD + "parameters: 1e+30\n", "parameters", "valid integer"),
+        (GOOD + "downsample: 100000\n", "downsample", "less than"),
+        (GOOD + "gmac: {encode: 0}\n", "gmac.encode", "greater than 0"),
+        (GOOD + "paper: javascript:alert(1)\n", "paper", "no http or https address"),
+        (GOOD + "paper: https://a@evil.example/x\n", "paper", "names a user"),
+        (GOOD + "paper: 'https://a/\"onload=x'\n", "paper", "character that an address"),
+        (
+            GOOD + "reported: [{protocol: nope, values: {ssim: 1}}]\n",
+            "reported.0.protocol",
+            "no pro",
+        ),
+        (hub(repo="../.."), "weights.repo", "match pattern"),
+        (hub(repo="a/.."), "weights.repo", "match pattern"),
+        (hub(subfolder="../x"), "weights.subfolder", "leaves its folder"),
+        (hub(files=[]), "weights.files", "at least 1"),
+        (hub(files=["a\\b"]), "weights.files.0", "leaves its folder"),
+        (hub(files=["/etc/passwd"]), "weights.files.0", "leaves its folder"),
+        (hub(files=["C:x"]), "weights.files.0", "leaves its folder"),
+        (hub(files=["a", "a"]), "weights", "named twice"),
+        (hub(revision=REVISION, sha256={}), "weights", "no digest of config.json"),
+        (hub(files=["a", "b"], sha256={"a": SHA}), "weights", "no digest of b"),
+        (hub(files=["a"], sha256={"a": SHA, "c": SHA}), "weights", "has one of c"),
+        (
+            GOOD + f"weights: {{source: package, file: ../x, sha256: {SHA}, licence: x}}\n",
+            *("weights.file", "leaves its folder"),
+        ),
+        (
+            GOOD + f"weights: {{source: package, file: /etc/x, sha256: {SHA}, licence: x}}\n",
+            *("weights.file", "leaves its folder"),
+        ),
+        (GOOD + "weights: {source: local, path: ../x}\n", "weights.path", "leaves its folder"),
+        (
+            GOOD + "weights: {source: page, url: 'https://a/b', file: ../x, licence: x}\n",
+            *("weights.file", "match pattern"),
+        ),
+        (
+            GOOD + "weights: {source: page, url: 'https://a/b', file: x, licence: x,"
+            " beside: {..: null}}\n",
+            *("weights.beside", "match pattern"),
+        ),
+        (
+            GOOD + "weights: {source: page, url: 'https://a@evil/b', file: x, licence: x}\n",
+            *("weights.url", "names a user"),
+        ),
+    ],
+)
+def test_entries_that_mislead_are_refused(
+    tmp_path: Path, text: str, key: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert main(["validate", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f": {key}" in said and message in said and said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["suite.json", "leaderboard.md", "originals", "a.", "con", "com1.x", "x" * 250, "a\u202eb"],
+)
+def test_names_that_are_no_folder_of_a_run_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(RegistryError, match="file name"):
+        load_entry(path)
+
+
+def test_every_adapter_of_the_registry_is_found_without_importing_it() -> None:
+    for entry in load_registry().values():
+        assert adapters.find_adapter_fault(entry.adapter) is None
+
+
+def test_a_plug_in_is_found_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugged").mkdir()
+    (tmp_path / "plugged" / "__init__.py").write_text("raise SystemExit('it ran')")
+    (tmp_path / "plugged" / "inner.py").write_text("raise SystemExit\nclass Mine: ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(adapters, "offered_modules", lambda: {"plugged.inner", "plugged.gone"})
+    assert adapters.find_adapter_fault("plugged.inner:Mine") is None
+    assert adapters.find_adapter_fault("plugged.inner:Other") == "plugged.inner has no class Other"
+    assert adapters.find_adapter_fault("plugged.gone:A") == "there is no module plugged.gone"

@@ -1,0 +1,123 @@
+"""Does an entry's adapter exist? Found by reading its module's source: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from vtbench.base.locations import package_dir
+
+PLUGIN_GROUP = "vtbench.tokenizers"
+"""Entry-point group by which an installed package offers adapter modules."""
+
+OWN = "vtbench.tokenizers."
+
+MAX_SOURCE_BYTES = 2**20
+
+
+def offered_modules() -> frozenset[str]:
+    """Return the modules that installed packages offer."""
+    return frozenset(point.value.split(":")[0] for point in entry_points(group=PLUGIN_GROUP))
+
+
+def find_adapter_fault(adapter: str) -> str | None:
+    """Return why "module:Class" is no adapter, or None.
+
+    One of vtbench.tokenizers must be a class of its module that descends from `Tokenizer`; one of an
+    installed package a name that its module has at the top, since what it comes from is the package's.
+    """
+    module, _, name = adapter.partition(":")
+    own = module.startswith(OWN)
+    if not own and module not in offered_modules():
+        return (
+            f"{module} is neither in vtbench.tokenizers nor offered by an installed package "
+            f"(entry-point group {PLUGIN_GROUP})"
+        )
+    names = _read_names(module)
+    if names is None:
+        return f"there is no module {module}"
+    if name not in names:
+        return f"{module} has no class {name}"
+    if own and not _descends(module, name, frozenset()):
+        return f"{module}:{name} is not a Tokenizer"
+    return None
+
+
+def _descends(module: str, name: str, seen: frozenset[tuple[str, str]]) -> bool:
+    """Return whether a class of vtbench descends from `vtbench.tokenizers.base.Tokenizer`."""
+    if (module, name) == (f"{OWN}base", "Tokenizer"):
+        return bool(seen)  # itself it is abstract
+    if (module, name) in seen or not module.startswith(OWN):
+        return False
+    found = (_read_names(module) or {}).get(name)
+    seen |= {(module, name)}
+    if isinstance(found, tuple):  # imported from there
+        return _descends(*found, seen)
+    return any(_descends(module, base, seen) for base in found or ())
+
+
+_Origin = tuple[str, str] | list[str]
+"""Where a name comes from: the module and name that it was imported as, or the bases of a class."""
+
+
+@functools.cache
+def _read_names(module: str) -> dict[str, _Origin] | None:
+    """Return the classes and imported names at the top of a module, or None where there is none."""
+    path = _find_source(module)
+    try:
+        if path is None or path.stat().st_size > MAX_SOURCE_BYTES:
+            return None
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    names: dict[str, _Origin] = {}
+    for node in _statements(tree):
+        if isinstance(node, ast.ClassDef):
+            names[node.name] = [
+                b.id for base in node.bases if isinstance(b := _unwrap(base), ast.Name)
+            ]
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = (node.module or "", alias.name)
+    return names
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements at the top, also those below an `if` or `try` there."""
+    todo: list[ast.stmt] = list(tree.body)
+    while todo:
+        node = todo.pop(0)
+        yield node
+        if isinstance(node, ast.If | ast.Try):
+            todo += [*node.body, *node.orelse]
+
+
+def _unwrap(base: ast.expr) -> ast.expr:
+    return base.value if isinstance(base, ast.Subscript) else base  # Generic[T]
+
+
+def _find_source(module: str) -> Path | None:
+    """Return a module's file. Of its packages none is imported, so none runs."""
+    if module.startswith(OWN):
+        parts = module.split(".")[1:]
+        path = package_dir().joinpath(*parts)
+        candidates = (path.with_suffix(".py"), path / "__init__.py")
+        return next((file for file in candidates if file.is_file()), None)
+    top, *below = module.split(".")
+    try:
+        spec = find_spec(top)
+        for part in below:
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            places = list(spec.submodule_search_locations)
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", places)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
