@@ -35,9 +35,10 @@ def build_tokenizer(
 
     Raises WeightsMissing or WeightsMismatch (hashes are checked before anything is built), and
     RegistryError for an adapter or option that does not exist, or for random weights of an entry
-    without options.config.
+    without options.config or whose network would be too large (`size_limit`).
     """
     from vtbench.tokenizers.base import DTYPES
+    from vtbench.tokenizers.size_limit import limit_size
 
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, list(DTYPES))
@@ -62,14 +63,22 @@ def build_tokenizer(
         # A folder, as a snapshot of the hub, may hold the files of other entries too.
         if found.path.is_dir() and (file := only_file(entry)) is not None:
             options["weights"] = found.path / file
-    try:
-        on = device if device == "meta" and random_weights else resolve_device(device)
-        return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
-    except TypeError as error:
-        missing = "required keyword" in str(error)
-        if not missing:
-            raise
-        raise RegistryError(f"{entry.path}: options: {error}") from None
+
+    def build(on: str) -> Tokenizer:
+        try:
+            return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
+        except TypeError as error:
+            missing = "required keyword" in str(error)
+            if not missing:
+                raise
+            raise RegistryError(f"{entry.path}: options: {error}") from None
+
+    if random_weights:
+        with limit_size(entry.name):  # before anything is allocated
+            tokenizer = build("meta")
+        if device == "meta":
+            return tokenizer
+    return build(resolve_device(device))
 
 
 def _find(entry: Entry, weights: Path | WeightFiles | None) -> WeightFiles | None:
