@@ -17,8 +17,8 @@ from vtbench.cli import main
     [
         ({"block_out_channels": [10**9] * 4}, "cannot be built|more than 4,000,000,000 parameters"),
         ({"block_out_channels": [20_000] * 4}, "more than 4,000,000,000 parameters"),
-        ({"layers_per_block": 10**9}, "more than 20,000 modules"),
-        ({"block_out_channels": [-4] * 4}, "cannot be built"),
+        ({"layers_per_block": 10**9}, "more than 5,000 modules"),
+        ({"block_out_channels": [-4] * 4}, "cannot be built|negative dimension"),
     ],
 )
 def test_an_architecture_that_is_too_large_is_refused(
@@ -33,4 +33,5 @@ def test_an_architecture_that_is_too_large_is_refused(
     said = capsys.readouterr().err
     assert any(words in said for words in message.split("|")) and said.count("\n") == 1, said
     assert main(["check", "mine", "--random-weights", *own]) == 1
-    assert capsys.readouterr().err.startswith("vtbench: mine: mine: its architecture")
+    said = capsys.readouterr().err
+    assert said.startswith("vtbench: mine: ") and said.count("\n") == 1, said

@@ -27,7 +27,9 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.files import read_bounded
 from vtbench.base.records import Spec
+from vtbench.base.schema import MAX_JSON_BYTES, load_json
 from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
 from vtbench.weights.states import build_network, load_state
 
@@ -407,8 +409,12 @@ def _find_files(spec: Spec, class_name: str, weights: Path) -> tuple[Config | No
             f"{WEIGHTS}; remove one of the two"
         )
     try:
-        config = json.loads((weights / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = load_json(
+            read_bounded(
+                weights / CONFIG, max_bytes=MAX_JSON_BYTES, raise_as=WeightsMismatch, links=True
+            )
+        )
+    except ValueError as error:
         raise WeightsMismatch(f"{spec.name}: {weights / CONFIG} is not JSON ({error})") from None
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found != class_name:

@@ -9,7 +9,6 @@ ZitengWangNYU/Scale-RAE (https://arxiv.org/abs/2601.16208) has the same decoder 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -22,8 +21,9 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.files import read_bounded
 from vtbench.base.records import Spec
-from vtbench.base.schema import Strict
+from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.weights.states import load_state
@@ -259,7 +259,8 @@ def check_config(path: Path, plan: RaePlan) -> None:
     if not path.is_file():
         return
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=WeightsMismatch, links=True)
+        found = dict(load_json(content))
     except (TypeError, ValueError) as error:
         raise WeightsMismatch(f"{path} is no JSON mapping ({error})") from None
     for key, value in {**plan.model_dump(), "scaling_factor": 1.0, "reshape_to_2d": True}.items():
