@@ -6,23 +6,15 @@ import ast
 import functools
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from vtbench.base import plugins
 from vtbench.base.locations import package_dir
-
-PLUGIN_GROUP = "vtbench.tokenizers"
-"""Entry-point group by which an installed package offers adapter modules."""
 
 OWN = "vtbench.tokenizers."
 
 MAX_SOURCE_BYTES = 2**20
-
-
-def offered_modules() -> frozenset[str]:
-    """Return the modules that installed packages offer."""
-    return frozenset(point.value.split(":")[0] for point in entry_points(group=PLUGIN_GROUP))
 
 
 def find_adapter_fault(adapter: str) -> str | None:
@@ -33,10 +25,10 @@ def find_adapter_fault(adapter: str) -> str | None:
     """
     module, _, name = adapter.partition(":")
     own = module.startswith(OWN)
-    if not own and module not in offered_modules():
+    if not own and module not in plugins.list_modules(plugins.TOKENIZERS):
         return (
             f"{module} is neither in vtbench.tokenizers nor offered by an installed package "
-            f"(entry-point group {PLUGIN_GROUP})"
+            f"(entry-point group {plugins.TOKENIZERS})"
         )
     names = _read_names(module)
     if names is None:

@@ -78,6 +78,7 @@ def read_rows(path: Path, sha256: str) -> tuple[Row, ...]:
     table = read_parquet(path, content, ROW_COLUMNS, needed=IMAGE_COLUMNS)
     nothing = dict.fromkeys(ROW_COLUMNS)
     rows: tuple[Row, ...] = tuple(nothing | row for row in table.to_pylist())
+    floats = [name for name, kind in ROW_COLUMNS.items() if "float64" in kind]
     seen: set[str] = set()
     for row in rows:
         if not isinstance(row["id"], str):
@@ -88,7 +89,7 @@ def read_rows(path: Path, sha256: str) -> tuple[Row, ...]:
         for key in ("task", "subset"):
             if row[key] is not None and not _PLACE.fullmatch(row[key]):
                 raise ResultsError(f"{path}: {row['id']!r}: {key} {row[key]!r} is no name")
-        for key in _FLOATS:
+        for key in floats:
             values = row[key] if isinstance(row[key], list) else [row[key]]
             if not all(value is None or math.isfinite(value) for value in values):
                 raise ResultsError(f"{path}: {key} of {row['id']} is not finite: measure it again")
@@ -150,6 +151,3 @@ def _arrow_type(pa: Any, kind: str) -> Any:
 
 
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
-
-_FLOATS = tuple(name for name, kind in ROW_COLUMNS.items() if "float64" in kind)
