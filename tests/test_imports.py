@@ -78,18 +78,25 @@ def test_imports_point_down(path: Path) -> None:
         assert imported not in FORBIDDEN.get(room, set()), f"{room} must not know {imported}"
 
 
+def _place(name: str) -> Path | None:
+    """Return the file of a module or package of vtbench."""
+    place = PACKAGE.parent.joinpath(*name.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
 def _imported_modules(path: Path) -> set[Path]:
-    """Return the files of the package that a file imports, also within functions."""
+    """Return the files of the package that a file imports, also within functions: of `from room import
+    module` the module, of `from room import name` the room's own."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vtbench"):
-            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [part if _place(part) else str(node.module) for part in parts]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("vtbench")]
-        for name in names:
-            place = PACKAGE.parent.joinpath(*name.split("."))
-            found |= {p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()}
+        found |= {place for name in names if (place := _place(name)) is not None}
     return found - {path, PACKAGE / "__init__.py"}
 
 

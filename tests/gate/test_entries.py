@@ -132,7 +132,9 @@ def test_a_plug_in_is_found_without_running_it(
     (tmp_path / "plugged" / "__init__.py").write_text("raise SystemExit('it ran')")
     (tmp_path / "plugged" / "inner.py").write_text("raise SystemExit\nclass Mine: ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(adapters, "offered_modules", lambda: {"plugged.inner", "plugged.gone"})
+    monkeypatch.setattr(
+        adapters.plugins, "list_modules", lambda group: ("plugged.inner", "plugged.gone")
+    )
     assert adapters.find_adapter_fault("plugged.inner:Mine") is None
     assert adapters.find_adapter_fault("plugged.inner:Other") == "plugged.inner has no class Other"
     assert adapters.find_adapter_fault("plugged.gone:A") == "there is no module plugged.gone"
