@@ -92,9 +92,23 @@ def make_grid(rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
 
 
-def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Return heads …×L×D with each pair of neighbouring channels turned by its token's angle."""
-    cosines, sines = rotations
-    first, second = x.float().reshape(*x.shape[:-1], -1, 2).unbind(dim=-1)
-    turned = (cosines * first - sines * second, sines * first + cosines * second)
-    return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
+def rotate(x: Tensor, rotations: Tensor, *, halves: bool = False) -> Tensor:
+    """Return heads …×L×D with each pair of channels turned by its token's angle, in the rotations'
+    dtype.
+
+    Args:
+        x: queries or keys.
+        rotations: cosines and sines, 2×M×D/2, of the last M tokens; those before them stay. Or
+            4×M×D/2: the second channel of a pair has cosines and sines of its own (l-DeTok).
+        halves: the pairs are channels i and i + D/2, and not neighbours.
+    """
+    ahead = x.shape[-2] - rotations.shape[-2]
+    if ahead:
+        turned = rotate(x[..., ahead:, :], rotations, halves=halves)
+        return torch.cat([x[..., :ahead, :], turned], dim=-2)
+    cosines, sines = rotations[:2]
+    others = rotations[2:] if len(rotations) == 4 else rotations
+    shape, axis = ((2, -1), -2) if halves else ((-1, 2), -1)
+    first, second = x.to(rotations.dtype).reshape(*x.shape[:-1], *shape).unbind(dim=axis)
+    pair = (cosines * first - sines * second, others[1] * first + others[0] * second)
+    return torch.stack(pair, dim=axis).flatten(-2).to(x.dtype)

@@ -29,24 +29,38 @@ class VitPlan(Strict):
     """What distinguishes one transformer from another.
 
     width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
-    ratio: hidden width of the perceptron over the width. epsilon: of every norm. bias: of query, key
-    and value; apart: a layer for each of the three. qk_norm: layer norms of queries and keys, over each
-    head. gelu: exact, or by tanh; None for SiLU in its place.
+    ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer norm,
+    or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every norm.
+    bias: of query, key and value; apart: a layer for each of the three. plain: the other linear layers
+    have no bias. qk_norm: norms of queries and keys, over each head. gelu: exact, or by tanh; None for
+    SiLU in its place.
+    gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202); gate and value come from two
+    layers (apart), or from one that gives the gate first or last.
+    halves: rotary positions turn channels i and i + D/2 of a head together, not neighbours.
+    parallel: attention and perceptron both see the block's one norm.
     scale: what each branch is multiplied with, channel by channel, is learned and starts here; None
-    for no such factors. norm_in: a norm before the first block, as CLIP has it.
+    for no such factors. norm_in: a norm before the first block, as CLIP has it; norm_out: one after
+    the last.
     """
 
     width: Count
     depth: Count
     heads: Count
     ratio: Annotated[float, Field(gt=0)] = 4.0
+    hidden: Count | None = None
+    norm: Literal["layer", "rms"] = "layer"
     epsilon: Annotated[float, Field(gt=0)] = 1e-5
     bias: bool = True
     apart: bool = False
+    plain: bool = False
     qk_norm: bool = False
     gelu: Literal["exact", "tanh"] | None = "exact"
+    gated: Literal["apart", "first", "last"] | None = None
+    halves: bool = False
+    parallel: bool = False
     scale: float | None = None
     norm_in: bool = True
+    norm_out: bool = True
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> VitPlan:
@@ -55,24 +69,29 @@ class VitPlan(Strict):
         return self
 
 
+def make_norm(plan: VitPlan, width: int) -> nn.Module:
+    """Return the plan's norm of vectors of the width."""
+    kind = nn.RMSNorm if plan.norm == "rms" else nn.LayerNorm
+    return kind(width, eps=plan.epsilon)
+
+
 class Attention(nn.Module):
     """Multi-head attention, of all tokens N×L×width to all, or to those of `key`, N×M×width, which
     are answered with what `value` has in their place."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        self.heads, self.apart = plan.heads, plan.apart
+        self.heads, self.apart, self.halves = plan.heads, plan.apart, plan.halves
         if plan.apart:
             layers = (nn.Linear(plan.width, plan.width, bias=plan.bias) for _ in range(3))
             self.q, self.k, self.v = layers
         else:
             self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=plan.bias)
-        self.out = nn.Linear(plan.width, plan.width)
+        self.out = nn.Linear(plan.width, plan.width, bias=not plan.plain)
         self.q_norm = self.k_norm = None
         if plan.qk_norm:
             head = plan.width // plan.heads
-            self.q_norm = nn.LayerNorm(head, eps=plan.epsilon)
-            self.k_norm = nn.LayerNorm(head, eps=plan.epsilon)
+            self.q_norm, self.k_norm = make_norm(plan, head), make_norm(plan, head)
 
     def forward(
         self,
@@ -102,40 +121,77 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotations is not None:
-            q, k = rotate(q, rotations), rotate(k, rotations) if key is None else k
+            q = rotate(q, rotations, halves=self.halves)
+            k = rotate(k, rotations, halves=self.halves) if key is None else k
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
 
-def make_mlp(plan: VitPlan) -> nn.Sequential:
+class GatedMlp(nn.Module):
+    """SwiGLU: SiLU of the gate times the value, and a linear map of it back to the width."""
+
+    def __init__(self, plan: VitPlan, hidden: int) -> None:
+        super().__init__()
+        bias, self.last = not plan.plain, plan.gated == "last"
+        self.gate = self.value = self.both = None
+        if plan.gated == "apart":
+            self.gate = nn.Linear(plan.width, hidden, bias=bias)
+            self.value = nn.Linear(plan.width, hidden, bias=bias)
+        else:
+            self.both = nn.Linear(plan.width, 2 * hidden, bias=bias)
+        self.out = nn.Linear(hidden, plan.width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is not None and self.value is not None:
+            gate, value = self.gate(x), self.value(x)
+        else:
+            assert self.both is not None
+            gate, value = self.both(x).chunk(2, dim=-1)
+            gate, value = (value, gate) if self.last else (gate, value)
+        out: Tensor = self.out(functional.silu(gate) * value)
+        return out
+
+
+def make_mlp(plan: VitPlan) -> nn.Module:
     """Return the perceptron of one hidden layer."""
-    hidden = int(plan.width * plan.ratio)
+    hidden = plan.hidden or int(plan.width * plan.ratio)
+    if plan.gated is not None:
+        return GatedMlp(plan, hidden)
+    bias = not plan.plain
     gelu = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
     activation = nn.SiLU() if plan.gelu is None else gelu
-    return nn.Sequential(nn.Linear(plan.width, hidden), activation, nn.Linear(hidden, plan.width))
+    first, second = (plan.width, hidden), (hidden, plan.width)
+    return nn.Sequential(nn.Linear(*first, bias=bias), activation, nn.Linear(*second, bias=bias))
 
 
 class Block(nn.Module):
-    """Attention and perceptron, each after a norm and added to its input."""
+    """Attention and perceptron, each after a norm and added to its input, or both after one norm and
+    added together."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(plan.width, eps=plan.epsilon)
+        self.norm1 = make_norm(plan, plan.width)
         self.attention = Attention(plan)
-        self.norm2 = nn.LayerNorm(plan.width, eps=plan.epsilon)
+        self.norm2 = None if plan.parallel else make_norm(plan, plan.width)
         self.mlp = make_mlp(plan)
         self.scale1 = self.scale2 = None
         if plan.scale is not None:
             self.scale1 = nn.Parameter(torch.full((plan.width,), plan.scale))
-            self.scale2 = nn.Parameter(torch.full((plan.width,), plan.scale))
+            if not plan.parallel:
+                self.scale2 = nn.Parameter(torch.full((plan.width,), plan.scale))
 
     def forward(
         self, x: Tensor, *, rotations: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """Return N×L×width; for rotations and mask see `Attention`."""
-        added: Tensor = self.attention(self.norm1(x), rotations=rotations, mask=mask)
+        h = self.norm1(x)
+        added: Tensor = self.attention(h, rotations=rotations, mask=mask)
+        if self.norm2 is None:
+            added = added + self.mlp(h)
         x = x + (added if self.scale1 is None else added * self.scale1)
+        if self.norm2 is None:
+            return x
         added = self.mlp(self.norm2(x))
         return x + (added if self.scale2 is None else added * self.scale2)
 
@@ -148,7 +204,7 @@ class QueryBlock(nn.Module):
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (
-            nn.LayerNorm(plan.width, eps=plan.epsilon) for _ in range(3)
+            make_norm(plan, plan.width) for _ in range(3)
         )
         self.attention, self.cross = Attention(plan), Attention(plan)
         self.mlp = make_mlp(plan)
@@ -162,20 +218,22 @@ class QueryBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Norm (where the plan has it), blocks, norm: tokens N×L×width → N×L×width, for any L."""
+    """Norm, blocks, norm (where the plan has them): tokens N×L×width → N×L×width, for any L."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        self.norm_in = nn.LayerNorm(plan.width, eps=plan.epsilon) if plan.norm_in else None
+        self.norm_in = make_norm(plan, plan.width) if plan.norm_in else None
         self.layers = nn.ModuleList(Block(plan) for _ in range(plan.depth))
-        self.norm_out = nn.LayerNorm(plan.width, eps=plan.epsilon)
+        self.norm_out = make_norm(plan, plan.width) if plan.norm_out else None
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, *, rotations: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return N×L×width; for rotations and mask see `Attention`."""
         x = tokens if self.norm_in is None else self.norm_in(tokens)
         for layer in self.layers:
-            x = layer(x)
-        out: Tensor = self.norm_out(x)
-        return out
+            x = layer(x, rotations=rotations, mask=mask)
+        return x if self.norm_out is None else self.norm_out(x)
 
 
 class PatchEmbedding(nn.Module):
@@ -193,6 +251,19 @@ class PatchEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         patches = split_patches(images, self.side)
         return functional.linear(patches, self.weight.flatten(1), self.bias)
+
+
+class Pointwise(nn.Module):
+    """A linear map of tokens N×L×before → N×L×after whose weight has the shape of a 1×1 convolution's,
+    or (flat) of a linear layer's."""
+
+    def __init__(self, before: int, after: int, *, flat: bool = False) -> None:
+        super().__init__()
+        made = nn.Linear(before, after) if flat else nn.Conv2d(before, after, 1)
+        self.weight, self.bias = made.weight, made.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight.flatten(1), self.bias)
 
 
 def split_patches(images: Tensor, side: int) -> Tensor:
