@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
@@ -14,13 +14,16 @@ from vtbench.tokenizers.vqgan import reverse_levels
 
 
 class LookupFree(ConvTokenizer):
-    """A tokenizer whose code has one bit a channel of the plan's latent."""
+    """A tokenizer whose code has one bit a channel of the plan's latent. FIRST: which bit channel 0
+    is."""
+
+    FIRST: ClassVar[Literal["low", "high"]] = "low"
 
     @classmethod
     def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> BinaryCode:
         """Return the sign quantizer."""
         check_power(spec, width)
-        return BinaryCode(width)
+        return BinaryCode(width, first=cls.FIRST)
 
 
 class OpenMagvit2(LookupFree):
@@ -73,3 +76,25 @@ class MaskBit(LookupFree):
             (r"\.middle\.block", ".mid.res_blocks."),
             *LDM_NAMES,
         )
+
+
+class ShowoMagvit2(LookupFree):
+    """Show-o's MAGVIT-v2 (https://arxiv.org/abs/2408.12528), showlab/Show-o,
+    models/modeling_magvitv2.py, which MMaDA uses as it is: VQGAN's network with blocks by level. The
+    file also has the table of all codes."""
+
+    FIRST = "high"
+    STYLE: ClassVar[Mapping[str, Any]] = {
+        "multipliers": (1, 2, 2, 4, 4),
+        "blocks": (4, 3, 4, 3, 4),
+        "decoder_multipliers": (1, 1, 2, 2, 4),
+        "decoder_blocks": (4, 4, 3, 4, 3),
+        "latent": 13,
+        "width": 13,
+    }
+    OTHERS = r"quantize\.(embedding|power_vals)$"
+    NAMES = (
+        (r"^before\.", "encoder.quant_conv."),
+        (r"^after\.", "decoder.post_quant_conv."),
+        *LDM_NAMES,
+    )

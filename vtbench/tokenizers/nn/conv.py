@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as functional
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vtbench.base.schema import Strict
@@ -34,8 +34,9 @@ class ConvPlan(Strict):
     unless it is given. haar: wavelet transforms before the encoder, each a halving too.
     latent: channels that the decoder takes; width: of the code's vectors where convolutions stand
     between it and encoder and decoder; moments: the encoder gives twice as many (mean and log variance).
-    blocks: a level of the encoder; the decoder has `decoder_extra` more. attention:
-    levels of the encoder whose blocks are each followed by attention; decoder_attention: the same of
+    blocks: a level of the encoder; the decoder has `decoder_extra` more. Or a number for each level,
+    and `decoder_blocks` those of the decoder, by level too. decoder_multipliers: the decoder's where
+    they differ. attention: levels of the encoder whose blocks are each followed by attention; decoder_attention: the same of
     the decoder where it differs. middle: blocks (b) and attentions (a) at the bottom. fused: query,
     key and value come from one convolution. bias: in the residual blocks and in the first
     convolution. head: the kernel of the encoder's last convolution. shortcut: where a block changes
@@ -51,8 +52,10 @@ class ConvPlan(Strict):
     latent: Count
     width: Count | None = None
     moments: bool = False
-    blocks: Count = 2
+    blocks: Count | tuple[Count, ...] = 2
     decoder_extra: Literal[0, 1] = 1
+    decoder_blocks: tuple[Count, ...] | None = None
+    decoder_multipliers: tuple[Count, ...] | None = None
     attention: tuple[int, ...] = ()
     decoder_attention: tuple[int, ...] | None = None
     middle: Annotated[str, Field(pattern=r"^[ba]+$")] = "bab"
@@ -72,10 +75,38 @@ class ConvPlan(Strict):
         """How often levels halve the resolution."""
         return len(self.multipliers) - 1 if self.steps is None else self.steps
 
+    @model_validator(mode="after")
+    def _levels_agree(self) -> ConvPlan:
+        levels = len(self.multipliers)
+        for key in ("blocks", "decoder_blocks", "decoder_multipliers"):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) != levels:
+                raise ValueError(f"{key} has {len(value)} levels, multipliers {levels}")
+        return self
+
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
+        """Channels of each level of the encoder."""
         return tuple(self.channels * multiplier for multiplier in self.multipliers)
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """Channels of each level of the decoder."""
+        multipliers = self.decoder_multipliers or self.multipliers
+        return tuple(self.channels * multiplier for multiplier in multipliers)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Blocks of each level of the encoder."""
+        blocks = self.blocks
+        return blocks if isinstance(blocks, tuple) else (blocks,) * len(self.multipliers)
+
+    @property
+    def decoder_counts(self) -> tuple[int, ...]:
+        """Blocks of each level of the decoder."""
+        if self.decoder_blocks is not None:
+            return self.decoder_blocks
+        return tuple(count + self.decoder_extra for count in self.counts)
 
     @property
     def downsample(self) -> int:
@@ -247,7 +278,8 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList()
         for index, width in enumerate(widths):
             before = widths[index - 1] if index else plan.channels
-            level = Level([before] + [width] * plan.blocks, plan, attends=index in plan.attention)
+            sizes = [before] + [width] * plan.counts[index]
+            level = Level(sizes, plan, attends=index in plan.attention)
             if index < plan.halvings:
                 level.resample = Shrink(width, plan.down)
             self.levels.append(level)
@@ -271,15 +303,14 @@ class Decoder(nn.Module):
 
     def __init__(self, plan: ConvPlan) -> None:
         super().__init__()
-        widths = plan.widths
+        widths, counts = plan.decoder_widths, plan.decoder_counts
         attention = plan.attention if plan.decoder_attention is None else plan.decoder_attention
         self.conv_in = nn.Conv2d(plan.latent, widths[-1], 3, padding=1)
         self.middle = make_middle(widths[-1], plan)
         self.levels = nn.ModuleList()
         for index, width in enumerate(widths):
             before = widths[min(index + 1, len(widths) - 1)]
-            count = plan.blocks + plan.decoder_extra
-            level = Level([before] + [width] * count, plan, attends=index in attention)
+            level = Level([before] + [width] * counts[index], plan, attends=index in attention)
             if plan.adaptive:
                 level.modulation = AdaptiveNorm(plan.latent, before)
             if index >= len(widths) - plan.halvings:
