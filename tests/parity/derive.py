@@ -26,9 +26,11 @@ def derive_tensor(name: str, shape: Iterable[int]) -> Tensor:
     """Return the float32 tensor of an official name: normal, seeded by the name's sha256.
 
     Two dimensions and more are scaled by 1/√(fan-in), one dimension is 1 + n/10 for a weight or scale
-    and n/10 else, a running variance is exp(n/5).
+    and n/10 else, a running variance is exp(n/5). A batch norm's count is an integer 0.
     """
     shape = tuple(shape)
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
     normal = _draw(name).standard_normal(shape)
     if len(shape) >= 2:
         normal = normal / math.sqrt(math.prod(shape[1:]))

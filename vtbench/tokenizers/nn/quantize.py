@@ -34,6 +34,21 @@ def nearest_codewords(vectors: Tensor, codebook: Tensor) -> Tensor:
     return torch.cat([torch.addmm(norms, c, codebook.T, alpha=-2).argmin(dim=1) for c in chunks])
 
 
+def find_codewords(vectors: Tensor, table: Tensor, lookup: Lookup) -> Tensor:
+    """Return the int64 indices N×h×w of N×D×h×w vectors in a float32 table K×D, whose rows are of
+    length 1 where the lookup is "cosine"."""
+    n, _, height, width = vectors.shape
+    rows = vectors.float().permute(0, 2, 3, 1).flatten(0, 2)
+    if lookup == "cosine":
+        rows = functional.normalize(rows, dim=-1)
+    if lookup == "dot":
+        chunks = torch.split(rows, max(1, CHUNK_VALUES // len(table)))
+        indices = torch.cat([(chunk @ table.T).argmax(dim=1) for chunk in chunks])
+    else:
+        indices = nearest_codewords(rows, table)
+    return indices.reshape(n, height, width)
+
+
 class Codebook(nn.Module):
     """K vectors of D values; a token is the index of one.
 
@@ -53,21 +68,31 @@ class Codebook(nn.Module):
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Return the int64 indices N×h×w of N×D×h×w vectors."""
-        n, _, height, width = vectors.shape
-        rows = vectors.float().permute(0, 2, 3, 1).flatten(0, 2)
-        if self.lookup == "cosine":
-            rows = functional.normalize(rows, dim=-1)
-        table = self._table()
-        if self.lookup == "dot":
-            chunks = torch.split(rows, max(1, CHUNK_VALUES // len(table)))
-            indices = torch.cat([(chunk @ table.T).argmax(dim=1) for chunk in chunks])
-        else:
-            indices = nearest_codewords(rows, table)
-        return indices.reshape(n, height, width)
+        return find_codewords(vectors, self._table(), self.lookup)
 
     def decode(self, indices: Tensor) -> Tensor:
         """Return the float32 vectors N×D×h×w of int64 indices N×h×w."""
         return self._table()[indices].permute(0, 3, 1, 2).contiguous()
+
+
+class GroupedCodebook(Codebook):
+    """Groups of channels with a codebook each (product quantization): a token is a word of each. The
+    codebooks of all groups follow one another in `entries`. Indices are N×groups×h×w."""
+
+    def __init__(self, size: int, width: int, lookup: Lookup, *, groups: int) -> None:
+        super().__init__(groups * size, width, lookup)
+        self.groups = groups
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the int64 indices N×groups×h×w of N×(groups·D)×h×w vectors."""
+        parts = zip(vectors.chunk(self.groups, 1), self._table().chunk(self.groups), strict=True)
+        return torch.stack([find_codewords(*part, self.lookup) for part in parts], dim=1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×(groups·D)×h×w."""
+        first = torch.arange(self.groups, device=indices.device) * (len(self.entries) // self.groups)
+        rows = self._table()[indices + first[:, None, None]]
+        return rows.movedim(-1, 2).flatten(1, 2).contiguous()
 
 
 def pack_bits(bits: Tensor) -> Tensor:

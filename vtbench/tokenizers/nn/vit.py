@@ -257,9 +257,9 @@ class Pointwise(nn.Module):
     """A linear map of tokens N×L×before → N×L×after whose weight has the shape of a 1×1 convolution's,
     or (flat) of a linear layer's."""
 
-    def __init__(self, before: int, after: int, *, flat: bool = False) -> None:
+    def __init__(self, before: int, after: int, *, flat: bool = False, bias: bool = True) -> None:
         super().__init__()
-        made = nn.Linear(before, after) if flat else nn.Conv2d(before, after, 1)
+        made = nn.Linear(before, after, bias) if flat else nn.Conv2d(before, after, 1, bias=bias)
         self.weight, self.bias = made.weight, made.bias
 
     def forward(self, x: Tensor) -> Tensor:
