@@ -78,13 +78,17 @@ class TokenTransformer(nn.Module):
         self.token_positions = make_tokens(tokens, plan.width)
         self.trunk = Transformer(plan)
 
-    def forward(self, patches: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what becomes of patches N×places×width and of tokens N×K×width."""
+    def forward(
+        self, patches: Tensor, tokens: Tensor, more: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what becomes of patches N×places×width and of tokens N×K×width. more: N×M×width that
+        come last, with positions of their own, and are only attended to."""
         first = self.class_token.expand(len(patches), 1, -1)
         placed = torch.cat([first, patches], dim=1) + self.positions
-        x: Tensor = self.trunk(torch.cat([placed, tokens + self.token_positions], dim=1))
+        parts = [placed, tokens + self.token_positions, *([] if more is None else [more])]
+        x: Tensor = self.trunk(torch.cat(parts, dim=1))
         count = len(self.positions)
-        return x[:, 1:count], x[:, count:]
+        return x[:, 1:count], x[:, count : count + tokens.shape[1]]
 
 
 class TitokNetwork(Autoencoder):
@@ -92,7 +96,7 @@ class TitokNetwork(Autoencoder):
     where the plan has it."""
 
     def __init__(
-        self, plan: TitokPlan, grid: tuple[int, int], *, quantizer: Codebook | None
+        self, plan: TitokPlan, grid: tuple[int, int], quantizer: Codebook | None
     ) -> None:
         super().__init__()
         places, width, out_width = grid[0] * grid[1], plan.encoder.width, plan.decoder.width
@@ -142,11 +146,15 @@ class TitokNetwork(Autoencoder):
         assert isinstance(code, Tensor)
         return self.decode_vectors(code if self.quantizer is None else self.quantizer.decode(code))
 
+    def guide(self, n: int) -> Tensor | None:
+        """Return what the detokenizer of n images sees beside the code: nothing."""
+        return None
+
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """Return N×3×H×W images of what the quantizer gives, or of latents: N×latent×1×tokens."""
         tokens = self.tokens_in(vectors[:, :, 0].mT.to(self.tokens.dtype))
         masks = self.mask.expand(len(tokens), self.grid[0] * self.grid[1], -1)
-        x, _ = self.detokenizer(masks, tokens)
+        x, _ = self.detokenizer(masks, tokens, self.guide(len(tokens)))
         answers: Tensor = self.head(x.mT.reshape(len(x), -1, *self.grid))
         if self.words is not None and self.decoder is not None:
             mean = torch.einsum("nwhk,wc->nchk", answers.softmax(dim=1), self.words.entries)
@@ -184,6 +192,13 @@ class Titok(NetworkTokenizer[TitokPlan]):
     def make_network(cls, spec: Spec, plan: TitokPlan) -> TitokNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
+        return TitokNetwork(plan, *cls.make_parts(spec, plan))
+
+    @classmethod
+    def make_parts(
+        cls, spec: Spec, plan: TitokPlan
+    ) -> tuple[tuple[int, int], Codebook | None]:
+        """Return grid and quantizer. Raises RegistryError where the entry contradicts the plan."""
         grid = split_grid(spec, plan.patch)
         quantizer = None
         if spec.codebook_size is not None:
@@ -197,7 +212,7 @@ class Titok(NetworkTokenizer[TitokPlan]):
                 "latent_channels": (spec.latent_channels, plan.latent if plan.moments else None),
             },
         )
-        return TitokNetwork(plan, grid, quantizer=quantizer)
+        return grid, quantizer
 
 
 def split_grid(spec: Spec, patch: int) -> tuple[int, int]:

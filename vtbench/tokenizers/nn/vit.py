@@ -32,8 +32,8 @@ class VitPlan(Strict):
     ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer norm,
     or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every norm.
     bias: of query, key and value; apart: a layer for each of the three. plain: the other linear layers
-    have no bias. qk_norm: norms of queries and keys, over each head. gelu: exact, or by tanh; None for
-    SiLU in its place.
+    have no bias. qk_norm: norms of queries and keys, over each head. gelu: exact, by tanh, or by a
+    logistic function (quick); None for SiLU in its place.
     gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202); gate and value come from two
     layers (apart), or from one that gives the gate first or last.
     halves: rotary positions turn channels i and i + D/2 of a head together, not neighbours.
@@ -54,7 +54,7 @@ class VitPlan(Strict):
     apart: bool = False
     plain: bool = False
     qk_norm: bool = False
-    gelu: Literal["exact", "tanh"] | None = "exact"
+    gelu: Literal["exact", "tanh", "quick"] | None = "exact"
     gated: Literal["apart", "first", "last"] | None = None
     halves: bool = False
     parallel: bool = False
@@ -153,6 +153,13 @@ class GatedMlp(nn.Module):
         return out
 
 
+class QuickGelu(nn.Module):
+    """x · σ(1.702 x), OpenAI's approximation of GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
 def make_mlp(plan: VitPlan) -> nn.Module:
     """Return the perceptron of one hidden layer."""
     hidden = plan.hidden or int(plan.width * plan.ratio)
@@ -160,7 +167,7 @@ def make_mlp(plan: VitPlan) -> nn.Module:
         return GatedMlp(plan, hidden)
     bias = not plan.plain
     gelu = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
-    activation = nn.SiLU() if plan.gelu is None else gelu
+    activation = {None: nn.SiLU(), "quick": QuickGelu()}.get(plan.gelu, gelu)
     first, second = (plan.width, hidden), (hidden, plan.width)
     return nn.Sequential(nn.Linear(*first, bias=bias), activation, nn.Linear(*second, bias=bias))
 
