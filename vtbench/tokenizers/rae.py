@@ -61,10 +61,19 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 ENCODER, STATISTICS = "model.safetensors", "stat.pt"
 
 
-class RaePlan(Strict):
+class DecoderPlan(Strict):
+    """The decoder's keys of AutoencoderRAE's config.json: of the ViT."""
+
+    decoder_hidden_size: Count = 1152
+    decoder_num_hidden_layers: Count = 28
+    decoder_num_attention_heads: Count = 16
+    decoder_intermediate_size: Count = 4096
+    patch_size: Count = 16
+
+
+class RaePlan(DecoderPlan):
     """The keys of AutoencoderRAE's config.json, and of its three below that it has not. encoder_…: of
-    `BACKBONES`, and the side of the picture that it sees. decoder_…, patch_size: of the ViT.
-    encoder_mlp: four times the width unless given. statistics: latents are normalised by a mean and a
+    `BACKBONES`, and the side of the picture that it sees. encoder_mlp: four times the width unless given. statistics: latents are normalised by a mean and a
     deviation of each value, as the generator takes them."""
 
     encoder_type: Literal["dinov2", "siglip2", "mae"]
@@ -72,11 +81,6 @@ class RaePlan(Strict):
     encoder_num_hidden_layers: Count
     encoder_patch_size: Count
     encoder_input_size: Count
-    decoder_hidden_size: Count = 1152
-    decoder_num_hidden_layers: Count = 28
-    decoder_num_attention_heads: Count = 16
-    decoder_intermediate_size: Count = 4096
-    patch_size: Count = 16
     encoder_head_width: Count = 64
     encoder_mlp: Count | None = None
     statistics: bool = True
@@ -105,6 +109,40 @@ def make_encoder(plan: RaePlan) -> Any:
     return model
 
 
+def make_decoder(plan: DecoderPlan, width: int, grid: int) -> Any:
+    """Return the decoder of grid×grid vectors of the width with random weights."""
+    from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
+
+    keys = {key: value for key, value in plan.model_dump().items() if key.startswith("decoder_")}
+    decoder: Any = RAEDecoder(
+        width,
+        num_patches=grid**2,
+        patch_size=plan.patch_size,
+        image_size=grid * plan.patch_size,
+        **keys,
+    )
+    # The official file has the positions, so they are part of the state.
+    decoder.register_buffer("decoder_pos_embed", decoder.decoder_pos_embed)
+    return decoder
+
+
+def rename_part(key: str, part: str = "") -> str:
+    """Return the libraries' name of an official key of the part ("decoder.", "encoder.")."""
+    key = part + key
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def read_statistics(path: Path) -> dict[str, Tensor]:
+    """Return mean and deviation of the latents, as the network has them. Raises WeightsMissing or
+    WeightsMismatch."""
+    found = load_state(path)
+    if found.keys() != {"mean", "var"}:
+        raise WeightsMismatch(f"{path} has {', '.join(sorted(found))}, not mean and var")
+    return {"_latents_mean": found["mean"], "_latents_std": (found["var"] + EPSILON).sqrt()}
+
+
 class RaeNetwork(Autoencoder):
     """encoder and decoder; tensors have the names that diffusers' AutoencoderRAE gives them."""
 
@@ -115,23 +153,9 @@ class RaeNetwork(Autoencoder):
 
     def __init__(self, plan: RaePlan) -> None:
         super().__init__()
-        from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
-
         self.plan = plan
         self.encoder = make_encoder(plan)
-        keys = {
-            key: value for key, value in plan.model_dump().items() if key.startswith("decoder_")
-        }
-        decoder: Any = RAEDecoder(
-            plan.encoder_hidden_size,
-            num_patches=plan.grid**2,
-            patch_size=plan.patch_size,
-            image_size=plan.grid * plan.patch_size,
-            **keys,
-        )
-        # The official file has the positions, so they are part of the state.
-        decoder.register_buffer("decoder_pos_embed", decoder.decoder_pos_embed)
-        self.decoder = decoder
+        self.decoder = make_decoder(plan, plan.encoder_hidden_size, plan.grid)
         for name, tensor in list_pixel_statistics(plan).items():
             self.register_buffer(name, tensor)
         if plan.statistics:
@@ -221,9 +245,7 @@ class Rae(NetworkTokenizer[RaePlan]):
         check_config(folder / CONFIG, plan)
 
         def rename(key: str, part: str = "") -> str | None:
-            key = part + key
-            for pattern, replacement in RENAMES:
-                key = re.sub(pattern, replacement, key)
+            key = rename_part(key, part)
             if plan.encoder_type == "mae":
                 key = key.replace("encoder.encoder.layer.", "encoder.layers.")
             return None if UNUSED.match(key) else key
@@ -239,12 +261,7 @@ class Rae(NetworkTokenizer[RaePlan]):
                 rename=lambda key: rename(key, "encoder."),
             )
             if plan.statistics:
-                found = load_state(folder / STATISTICS)
-                if found.keys() != {"mean", "var"}:
-                    names = ", ".join(sorted(found))
-                    raise WeightsMismatch(f"{folder / STATISTICS} has {names}, not mean and var")
-                state["_latents_mean"] = found["mean"]
-                state["_latents_std"] = (found["var"] + EPSILON).sqrt()
+                state |= read_statistics(folder / STATISTICS)
         # diffusers leaves the positions out, which follow from the size.
         positions = get_2d_sincos_pos_embed(
             plan.decoder_hidden_size, plan.grid, cls_token=True, extra_tokens=1, output_type="pt"
