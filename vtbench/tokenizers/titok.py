@@ -69,13 +69,16 @@ class TitokPlan(Strict):
 
 
 class TokenTransformer(nn.Module):
-    """A transformer over a class token, patches and tokens, all with learned positions."""
+    """A transformer over a class token, patches and tokens, all with learned positions. lead: axes of
+    1 that these have before theirs, as files lay them out."""
 
-    def __init__(self, plan: VitPlan, *, places: int, tokens: int) -> None:
+    def __init__(
+        self, plan: VitPlan, *, places: int, tokens: int, lead: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
-        self.class_token = make_tokens(1, plan.width)
-        self.positions = make_tokens(places + 1, plan.width)
-        self.token_positions = make_tokens(tokens, plan.width)
+        self.class_token = make_tokens(*lead, 1, plan.width)
+        self.positions = make_tokens(*lead, places + 1, plan.width)
+        self.token_positions = make_tokens(*lead, tokens, plan.width)
         self.trunk = Transformer(plan)
 
     def forward(
@@ -87,7 +90,7 @@ class TokenTransformer(nn.Module):
         placed = torch.cat([first, patches], dim=1) + self.positions
         parts = [placed, tokens + self.token_positions, *([] if more is None else [more])]
         x: Tensor = self.trunk(torch.cat(parts, dim=1))
-        count = len(self.positions)
+        count = placed.shape[1]
         return x[:, 1:count], x[:, count : count + tokens.shape[1]]
 
 
