@@ -288,13 +288,18 @@ class Encoder(nn.Module):
         out = plan.latent * (2 if plan.moments else 1)
         self.conv_out = nn.Conv2d(widths[-1], out, plan.head, padding=plan.head // 2)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
+        """Return what comes out of the middle, N×widths[-1]×H/f×W/f."""
         for _ in range(self.haar):
             images = split_bands(images)
         h = self.conv_in(images)
         for level in self.levels:
             h = level(h)
-        out: Tensor = self.conv_out(functional.silu(self.norm_out(self.middle(h))))
+        middle: Tensor = self.middle(h)
+        return middle
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.conv_out(functional.silu(self.norm_out(self.extract(images))))
         return out
 
 
