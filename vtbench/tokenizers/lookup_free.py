@@ -1,15 +1,21 @@
-"""Lookup-free quantization: the code is the sign of each channel, and there is no codebook."""
+"""Lookup-free quantization: the code is the sign of each channel, and there is no codebook; and SimVQ,
+which shares the network of one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
+from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
+from vtbench.tokenizers.loading import load_state
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
-from vtbench.tokenizers.nn.quantize import BinaryCode
+from vtbench.tokenizers.nn.quantize import BinaryCode, ProjectedCodebook
 from vtbench.tokenizers.vqgan import reverse_levels
 
 
@@ -48,6 +54,41 @@ class OpenMagvit2(LookupFree):
         (r"\.middle\.block", ".mid_block."),
         *LDM_NAMES,
     )
+
+
+class SimVq(OpenMagvit2):
+    """SimVQ (https://arxiv.org/abs/2411.02038), youngsheen/SimVQ, taming/models/vq.py: Open-MAGVIT2's
+    network without modulation, around a codebook of projected words. The words are frozen, so the moving average has
+    none: they are those of the weights themselves."""
+
+    WORDS: ClassVar[str] = "quantize.embedding.weight"
+    STYLE: ClassVar[Mapping[str, Any]] = {
+        **OpenMagvit2.STYLE,
+        "blocks": 2,
+        "middle": "bb",
+        "adaptive": False,
+    }
+    NAMES = (
+        (r"^quantizer\.projection\.", "quantize.embedding_proj."),
+        *OpenMagvit2.NAMES,
+    )
+
+    @classmethod
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> ProjectedCodebook:  # type: ignore[override]
+        """Return the codebook of the entry's size."""
+        if spec.codebook_size is None:
+            raise RegistryError(f"{spec.name}: codebook_size is missing")
+        return ProjectedCodebook(spec.codebook_size, width)
+
+    def read_state(
+        self, weights: Path, plan: ConvPlan, *, averaged: bool, **layout: Any
+    ) -> dict[str, Tensor]:
+        """Return the tensors. Raises WeightsMissing or WeightsMismatch."""
+        state = super().read_state(weights, plan, averaged=averaged, **layout)
+        if averaged and "quantizer.entries" not in state:
+            keep = {self.WORDS: "quantizer.entries"}
+            state |= load_state(weights, rename=keep.get, **layout)
+        return state
 
 
 class MaskBit(LookupFree):

@@ -75,6 +75,19 @@ class Codebook(nn.Module):
         return self._table()[indices].permute(0, 3, 1, 2).contiguous()
 
 
+class ProjectedCodebook(Codebook):
+    """A codebook whose words are a linear map of frozen vectors (SimVQ,
+    https://arxiv.org/abs/2411.02038). Nearest in L2."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__(size, width, "nearest")
+        self.projection = nn.Linear(width, width)
+
+    def _table(self) -> Tensor:
+        weight, bias = self.projection.weight.float(), self.projection.bias.float()
+        return functional.linear(self.entries.float(), weight, bias)
+
+
 class GroupedCodebook(Codebook):
     """Groups of channels with a codebook each (product quantization): a token is a word of each. The
     codebooks of all groups follow one another in `entries`. Indices are N×groups×h×w."""
