@@ -31,8 +31,9 @@ class VitPlan(Strict):
     width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
     ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer norm,
     or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every norm.
-    bias: of query, key and value; apart: a layer for each of the three. plain: the other linear layers
-    have no bias. qk_norm: norms of queries and keys, over each head. gelu: exact, by tanh, or by a
+    bias: of query, key and value, or of all but the key; apart: a layer for each of the three. plain: the
+    other linear layers have no bias. inner: norms before the last layer of attention and of SwiGLU
+    (EVA-02, https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head. gelu: exact, by tanh, or by a
     logistic function (quick); None for SiLU in its place.
     gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202); gate and value come from two
     layers (apart), or from one that gives the gate first or last.
@@ -50,9 +51,10 @@ class VitPlan(Strict):
     hidden: Count | None = None
     norm: Literal["layer", "rms"] = "layer"
     epsilon: Annotated[float, Field(gt=0)] = 1e-5
-    bias: bool = True
+    bias: bool | Literal["keyless"] = True
     apart: bool = False
     plain: bool = False
+    inner: bool = False
     qk_norm: bool = False
     gelu: Literal["exact", "tanh", "quick"] | None = "exact"
     gated: Literal["apart", "first", "last"] | None = None
@@ -66,6 +68,10 @@ class VitPlan(Strict):
     def _heads_share_the_width(self) -> VitPlan:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads cannot share a width of {self.width}")
+        if self.bias == "keyless" and not self.apart:
+            raise ValueError("bias: keyless needs apart: true")
+        if self.inner and self.gated is None:
+            raise ValueError("inner needs gated")
         return self
 
 
@@ -83,10 +89,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.apart, self.halves = plan.heads, plan.apart, plan.halves
         if plan.apart:
-            layers = (nn.Linear(plan.width, plan.width, bias=plan.bias) for _ in range(3))
+            biases = (bool(plan.bias), plan.bias is True, bool(plan.bias))
+            layers = (nn.Linear(plan.width, plan.width, bias=bias) for bias in biases)
             self.q, self.k, self.v = layers
         else:
-            self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=plan.bias)
+            self.qkv = nn.Linear(plan.width, 3 * plan.width, bias=bool(plan.bias))
+        self.norm_out = make_norm(plan, plan.width) if plan.inner else None
         self.out = nn.Linear(plan.width, plan.width, bias=not plan.plain)
         self.q_norm = self.k_norm = None
         if plan.qk_norm:
@@ -124,7 +132,8 @@ class Attention(nn.Module):
             q = rotate(q, rotations, halves=self.halves)
             k = rotate(k, rotations, halves=self.halves) if key is None else k
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        out: Tensor = self.out(mixed if self.norm_out is None else self.norm_out(mixed))
         return out
 
 
@@ -140,6 +149,7 @@ class GatedMlp(nn.Module):
             self.value = nn.Linear(plan.width, hidden, bias=bias)
         else:
             self.both = nn.Linear(plan.width, 2 * hidden, bias=bias)
+        self.norm_out = make_norm(plan, hidden) if plan.inner else None
         self.out = nn.Linear(hidden, plan.width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +159,8 @@ class GatedMlp(nn.Module):
             assert self.both is not None
             gate, value = self.both(x).chunk(2, dim=-1)
             gate, value = (value, gate) if self.last else (gate, value)
-        out: Tensor = self.out(functional.silu(gate) * value)
+        h = functional.silu(gate) * value
+        out: Tensor = self.out(h if self.norm_out is None else self.norm_out(h))
         return out
 
 
