@@ -35,8 +35,8 @@ class VitPlan(Strict):
     other linear layers have no bias. inner: norms before the last layer of attention and of SwiGLU
     (EVA-02, https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head. gelu: exact, by tanh, or by a
     logistic function (quick); None for SiLU in its place.
-    gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202); gate and value come from two
-    layers (apart), or from one that gives the gate first or last.
+    gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate` a GEGLU; gate and
+    value come from two layers (apart), or from one that gives the gate first or last.
     halves: rotary positions turn channels i and i + D/2 of a head together, not neighbours.
     parallel: attention and perceptron both see the block's one norm.
     scale: what each branch is multiplied with, channel by channel, is learned and starts here; None
@@ -58,6 +58,7 @@ class VitPlan(Strict):
     qk_norm: bool = False
     gelu: Literal["exact", "tanh", "quick"] | None = "exact"
     gated: Literal["apart", "first", "last"] | None = None
+    gate: Literal["silu", "gelu"] = "silu"
     halves: bool = False
     parallel: bool = False
     scale: float | None = None
@@ -138,11 +139,12 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """SwiGLU: SiLU of the gate times the value, and a linear map of it back to the width."""
+    """SwiGLU: SiLU (or GELU) of the gate times the value, and a linear map of it back to the width."""
 
     def __init__(self, plan: VitPlan, hidden: int) -> None:
         super().__init__()
         bias, self.last = not plan.plain, plan.gated == "last"
+        self.activate = functional.gelu if plan.gate == "gelu" else functional.silu
         self.gate = self.value = self.both = None
         if plan.gated == "apart":
             self.gate = nn.Linear(plan.width, hidden, bias=bias)
@@ -159,7 +161,7 @@ class GatedMlp(nn.Module):
             assert self.both is not None
             gate, value = self.both(x).chunk(2, dim=-1)
             gate, value = (value, gate) if self.last else (gate, value)
-        h = functional.silu(gate) * value
+        h = self.activate(gate) * value
         out: Tensor = self.out(h if self.norm_out is None else self.norm_out(h))
         return out
 
