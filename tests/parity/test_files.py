@@ -30,7 +30,9 @@ GOLDENS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((Path(__file__).parent / "files").glob("*.json"))
 }
-RAES = [name for name in GOLDENS if "encoder_type" in GOLDENS[name]["ours"]["options"].get("config", {})]
+RAES = [
+    name for name in GOLDENS if "encoder_type" in GOLDENS[name]["ours"]["options"].get("config", {})
+]
 
 TOLERANCE = 1e-4
 """Of the largest value. Both sides sum the same products in float32 in another order, which came to

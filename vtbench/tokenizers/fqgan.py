@@ -80,7 +80,8 @@ class FqganNetwork(Autoencoder):
         parts = self.compute_latents(images).chunk(len(self.heads), dim=1)
         books = (head.quantizer for head in self.heads.values())
         return torch.stack(
-            [book.encode(part) for book, part in zip(books, parts, strict=True)], 1  # type: ignore[operator,union-attr]
+            [book.encode(part) for book, part in zip(books, parts, strict=True)],
+            1,  # type: ignore[operator,union-attr]
         )
 
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -91,7 +92,9 @@ class FqganNetwork(Autoencoder):
             book.decode(indices)  # type: ignore[operator,union-attr]
             for book, indices in zip(books, code.unbind(dim=1), strict=True)
         ]
-        images: Tensor = self.decoder(self.after(torch.cat(words, dim=1).to(self.after.weight.dtype)))
+        images: Tensor = self.decoder(
+            self.after(torch.cat(words, dim=1).to(self.after.weight.dtype))
+        )
         return images
 
 

@@ -42,7 +42,10 @@ class Third(nn.Module):
 
     def __init__(self, whole: Pointwise, part: int) -> None:
         super().__init__()
-        self.whole, self.part = [whole], part  # in a list, so that its weight is not registered thrice
+        self.whole, self.part = (
+            [whole],
+            part,
+        )  # in a list, so that its weight is not registered thrice
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.whole[0].weight.flatten(1).chunk(3)[self.part])

@@ -139,7 +139,9 @@ class OmniBlock(nn.Module):
         vit = plan.vit
         self.place = Place(vit.width) if kind == "t" else None
         windows = kind == "w"
-        self.attention = WindowAttention(vit, plan.window) if windows else CosineAttention(vit, over)
+        self.attention = (
+            WindowAttention(vit, plan.window) if windows else CosineAttention(vit, over)
+        )
         self.norm, self.mlp = nn.LayerNorm(vit.width), make_mlp(vit)
 
     def forward(self, x: Tensor, grid: tuple[int, int], rotations: Tensor) -> Tensor:
@@ -163,7 +165,9 @@ class OmniTransformer(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         # Pairs of channels turn by column and by row in turn.
         half = self.head // 2
-        by_row, by_column = (make_rotations(p[:, None], (half,)) for p in make_grid(*grid).unbind(1))
+        by_row, by_column = (
+            make_rotations(p[:, None], (half,)) for p in make_grid(*grid).unbind(1)
+        )
         rotations = torch.stack([by_column, by_row], dim=-1).flatten(2).to(x.device)
         for layer in self.layers:
             x = layer(x, grid, rotations)

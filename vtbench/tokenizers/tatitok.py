@@ -32,9 +32,7 @@ class TextPlan(Strict):
 
     text: str
     ids: tuple[Annotated[int, Field(ge=0)], ...]
-    vit: VitPlan = VitPlan(
-        width=768, depth=12, heads=12, apart=True, gelu="quick", norm_in=False
-    )
+    vit: VitPlan = VitPlan(width=768, depth=12, heads=12, apart=True, gelu="quick", norm_in=False)
     words: Count = 49408
     length: Count = 77
 

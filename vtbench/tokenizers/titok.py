@@ -98,9 +98,7 @@ class TitokNetwork(Autoencoder):
     """Encoder, quantizer (None: the code is the posterior's mean), detokenizer, and MaskGIT's decoder
     where the plan has it."""
 
-    def __init__(
-        self, plan: TitokPlan, grid: tuple[int, int], quantizer: Codebook | None
-    ) -> None:
+    def __init__(self, plan: TitokPlan, grid: tuple[int, int], quantizer: Codebook | None) -> None:
         super().__init__()
         places, width, out_width = grid[0] * grid[1], plan.encoder.width, plan.decoder.width
         self.grid, self.moments, self.quantizer = grid, plan.moments, quantizer
@@ -198,9 +196,7 @@ class Titok(NetworkTokenizer[TitokPlan]):
         return TitokNetwork(plan, *cls.make_parts(spec, plan))
 
     @classmethod
-    def make_parts(
-        cls, spec: Spec, plan: TitokPlan
-    ) -> tuple[tuple[int, int], Codebook | None]:
+    def make_parts(cls, spec: Spec, plan: TitokPlan) -> tuple[tuple[int, int], Codebook | None]:
         """Return grid and quantizer. Raises RegistryError where the entry contradicts the plan."""
         grid = split_grid(spec, plan.patch)
         quantizer = None

@@ -103,7 +103,9 @@ class GroupedCodebook(Codebook):
 
     def decode(self, indices: Tensor) -> Tensor:
         """Return the float32 vectors N×(groups·D)×h×w."""
-        first = torch.arange(self.groups, device=indices.device) * (len(self.entries) // self.groups)
+        first = torch.arange(self.groups, device=indices.device) * (
+            len(self.entries) // self.groups
+        )
         rows = self._table()[indices + first[:, None, None]]
         return rows.movedim(-1, 2).flatten(1, 2).contiguous()
 

@@ -223,9 +223,7 @@ class QueryBlock(nn.Module):
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.norm3 = (
-            make_norm(plan, plan.width) for _ in range(3)
-        )
+        self.norm1, self.norm2, self.norm3 = (make_norm(plan, plan.width) for _ in range(3))
         self.attention, self.cross = Attention(plan), Attention(plan)
         self.mlp = make_mlp(plan)
 
