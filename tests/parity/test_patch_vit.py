@@ -1,4 +1,5 @@
-"""What tells a wrong tokenizer of late 2026 from the right one, and files and entries that do not fit."""
+"""What tells a wrong tokenizer from the right one, of those added late in 2026, and files and entries
+that do not fit."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from parity.golden import (
 )
 from safetensors.torch import save_file
 
-from vtbench.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.records import SizePolicy
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.records import SizePolicy
 from vtbench.tokenizers import patch_vit
 from vtbench.tokenizers.nn import vit
 

@@ -11,8 +11,8 @@ import torch.nn.functional as functional
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.bsq_vit import PlacedTransformer
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import ConvPlan, Count, Decoder, Encoder, make_norm
@@ -66,7 +66,8 @@ class FqganNetwork(Autoencoder):
     def __init__(self, plan: FqganPlan, grid: tuple[int, int]) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(plan.conv), Decoder(plan.conv)
-        self.encoder.norm_out = self.encoder.conv_out = nn.Identity()  # each head has its own
+        # Each head has its own.
+        del self.encoder.norm_out, self.encoder.conv_out
         self.heads = nn.ModuleDict({name: Head(plan, grid) for name in HEADS[plan.heads]})
         self.after = nn.Conv2d(plan.heads * plan.width, plan.conv.latent, 1)
 
@@ -75,26 +76,22 @@ class FqganNetwork(Autoencoder):
         h = self.encoder.extract(images)
         return torch.cat([head(h) for head in self.heads.values()], dim=1)
 
+    def _list_codebooks(self) -> list[Codebook]:
+        return [head.quantizer for head in self.heads.values() if isinstance(head, Head)]
+
     def encode(self, images: Tensor) -> Tensor:
         """Return the indices N×heads×h×w."""
         parts = self.compute_latents(images).chunk(len(self.heads), dim=1)
-        books = (head.quantizer for head in self.heads.values())
-        return torch.stack(
-            [book.encode(part) for book, part in zip(books, parts, strict=True)],
-            1,  # type: ignore[operator,union-attr]
-        )
+        books = self._list_codebooks()
+        return torch.stack([b.encode(part) for b, part in zip(books, parts, strict=True)], dim=1)
 
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Return N×3×H×W images of what `encode` returned."""
         assert isinstance(code, Tensor)
-        books = (head.quantizer for head in self.heads.values())
-        words = [
-            book.decode(indices)  # type: ignore[operator,union-attr]
-            for book, indices in zip(books, code.unbind(dim=1), strict=True)
-        ]
-        images: Tensor = self.decoder(
-            self.after(torch.cat(words, dim=1).to(self.after.weight.dtype))
-        )
+        books, grids = self._list_codebooks(), code.unbind(dim=1)
+        words = [book.decode(indices) for book, indices in zip(books, grids, strict=True)]
+        vectors = torch.cat(words, dim=1).to(self.after.weight.dtype)
+        images: Tensor = self.decoder(self.after(vectors))
         return images
 
 

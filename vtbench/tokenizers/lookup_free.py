@@ -12,11 +12,11 @@ from torch import Tensor
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
 from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
-from vtbench.tokenizers.loading import load_state
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import BinaryCode, ProjectedCodebook
 from vtbench.tokenizers.vqgan import reverse_levels
+from vtbench.weights.states import load_state
 
 
 class LookupFree(ConvTokenizer):
@@ -58,8 +58,8 @@ class OpenMagvit2(LookupFree):
 
 class SimVq(OpenMagvit2):
     """SimVQ (https://arxiv.org/abs/2411.02038), youngsheen/SimVQ, taming/models/vq.py: Open-MAGVIT2's
-    network without modulation, around a codebook of projected words. The words are frozen, so the moving average has
-    none: they are those of the weights themselves."""
+    network without modulation, around a codebook of projected words. The words are frozen, so the
+    moving average has none: they are those of the weights themselves."""
 
     WORDS: ClassVar[str] = "quantize.embedding.weight"
     STYLE: ClassVar[Mapping[str, Any]] = {

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.quantize import GroupedCodebook
@@ -58,9 +58,10 @@ def join_projections(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, SanaMultiscaleLinearAttention):
             inner, width = module.to_q.weight.shape
-            module.qkv = Pointwise(width, 3 * inner, bias=False)
-            module.to_q, module.to_k, module.to_v = (Third(module.qkv, part) for part in range(3))
-            module.to_out = Pointwise(inner, width, bias=False)
+            parts: Any = module
+            parts.qkv = Pointwise(width, 3 * inner, bias=False)
+            parts.to_q, parts.to_k, parts.to_v = (Third(parts.qkv, part) for part in range(3))
+            parts.to_out = Pointwise(inner, width, bias=False)
 
 
 class MgvqNetwork(Autoencoder):
@@ -81,12 +82,11 @@ class MgvqNetwork(Autoencoder):
             "qkv_multiscales": ((),) * levels,
         }
         self.encoder: nn.Module = Encoder(**shared, layers_per_block=plan.blocks)
-        self.decoder: nn.Module = Decoder(
-            **shared,
-            layers_per_block=plan.decoder_blocks,
-            norm_type=("batch_norm",) * plain + ("rms_norm",) * below,
-            act_fn=("relu",) * plain + ("silu",) * below,
-        )
+        shared |= {
+            "norm_type": ("batch_norm",) * plain + ("rms_norm",) * below,
+            "act_fn": ("relu",) * plain + ("silu",) * below,
+        }
+        self.decoder: nn.Module = Decoder(**shared, layers_per_block=plan.decoder_blocks)
         join_projections(self)
         self.before = nn.Conv2d(latent, latent, 1, groups=plan.groups)
         self.after = nn.Conv2d(latent, latent, 1, groups=plan.groups)

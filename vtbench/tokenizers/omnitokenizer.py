@@ -16,9 +16,9 @@ import torch.nn.functional as functional
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import make_grid, make_rotations, rotate
@@ -67,7 +67,7 @@ class Place(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         weight, bias = self.dsconv.weight[:, :, 2], self.dsconv.bias
-        planes = x.mT.unflatten(2, grid)  # type: ignore[no-untyped-call]
+        planes = x.mT.reshape(len(x), -1, *grid)
         found = functional.conv2d(planes, weight, bias, padding=1, groups=len(weight))
         return x + found.flatten(2).mT
 
@@ -88,7 +88,7 @@ class CosineAttention(nn.Module):
             self.q_scale, self.k_scale = (nn.Parameter(torch.ones(head)) for _ in range(2))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call,no-any-return]
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def forward(self, x: Tensor, rotations: Tensor) -> Tensor:
         k, v = self.kv(x).chunk(2, dim=-1)
@@ -127,8 +127,8 @@ class WindowAttention(nn.Module):
         q, k, v = (p.reshape(*p.shape[:2], self.heads, -1).transpose(1, 2) for p in parts)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias())
         cells = self.out(mixed.transpose(1, 2).flatten(2))
-        cells = cells.reshape(n, rows, columns, side, side, width).transpose(2, 3)
-        return cells.reshape(x.shape)
+        grids: Tensor = cells.reshape(n, rows, columns, side, side, width).transpose(2, 3)
+        return grids.reshape(x.shape)
 
 
 class OmniBlock(nn.Module):
@@ -196,7 +196,8 @@ class OmniNetwork(Autoencoder):
     def _encode(self, images: Tensor) -> Tensor:
         x = self.embedding(split_patches(images, self.plan.patch))
         x = self.encoder_time(self.encoder(x, self.grid), self.grid)
-        return self.before(x).mT.unflatten(2, self.grid)  # type: ignore[no-any-return]
+        latents: Tensor = self.before(x).mT.reshape(len(x), -1, *self.grid)
+        return latents
 
     def compute_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and the logarithm of its variance, each N×latent×h×w."""

@@ -18,9 +18,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
-from vtbench.tokenizers.loading import load_state
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import make_grid, make_rotations, normalize
@@ -41,13 +40,14 @@ Turn = Literal["detok", "vitok", "dinov3"]
 class PatchVitPlan(Strict):
     """One tokenizer of the three families.
 
-    encoder, decoder: the transformers; the encoder's norms before and after it are those of the plan.
-    patch: side of a patch; latent: values of a token; moments: the encoder gives mean and log variance.
-    turn: a key of `TURNS`; coarse: its angles are computed in bfloat16, and what they turn is rounded
-    to it, whatever the network's dtype. placed: patches have learned positions too, so that only one size fits.
-    leader: a class token goes before the patches. level: the latent is a layer norm, without
-    weights. flat: matrices where the others have 1×1 convolutions. smooth: a 3×3 convolution over
-    the pixels comes last. normalised: the network's pixels are in ImageNet's units.
+    encoder, decoder: the transformers; the encoder's norms before and after it are those of the
+    plan. patch: side of a patch; latent: values of a token; moments: the encoder gives mean and log
+    variance. turn: a key of `TURNS`; coarse: its angles are computed in bfloat16, and what they
+    turn is rounded to it, whatever the network's dtype. placed: patches have learned positions too,
+    so that only one size fits. leader: a class token goes before the patches. level: the latent is
+    a layer norm, without weights. flat: matrices where the others have 1×1 convolutions. smooth: a
+    3×3 convolution over the pixels comes last. normalised: the network's pixels are in ImageNet's
+    units.
     """
 
     encoder: VitPlan
@@ -142,7 +142,8 @@ class PatchVitNetwork(Autoencoder):
         x = self.tokens_out(x[:, -grid[0] * grid[1] :])
         if self.plan.level:
             x = normalize(x.float()).to(x.dtype)
-        return x.mT.unflatten(2, grid)  # type: ignore[no-untyped-call,no-any-return]
+        latents: Tensor = x.mT.reshape(len(x), -1, *grid)
+        return latents
 
     def _turn(self, plan: VitPlan, grid: tuple[int, int], x: Tensor) -> Tensor:
         dtype = torch.bfloat16 if self.plan.coarse else torch.float32
@@ -252,7 +253,10 @@ class Vtp(PatchVit):
         "normalised": True,
     }
     INPUT_RANGE = (0.0, 1.0)
-    OTHERS = r"text_|(token|positional)_embedding|ln_final\.|visual_proj\.|logit_|trunk\.mask_token$|\w+\.rope_embed\.periods$"
+    OTHERS = (
+        r"text_|(token|positional)_embedding|ln_final\.|visual_proj\.|logit_|trunk\.mask_token$|"
+        r"\w+\.rope_embed\.periods$"
+    )
     NAMES: ClassVar[Names] = (
         (r"^embedding\.", "trunk.patch_embed.proj."),
         (r"^leader$", "trunk.cls_token"),

@@ -73,8 +73,9 @@ class DecoderPlan(Strict):
 
 class RaePlan(DecoderPlan):
     """The keys of AutoencoderRAE's config.json, and of its three below that it has not. encoder_…: of
-    `BACKBONES`, and the side of the picture that it sees. encoder_mlp: four times the width unless given. statistics: latents are normalised by a mean and a
-    deviation of each value, as the generator takes them."""
+    `BACKBONES`, and the side of the picture that it sees. encoder_mlp: four times the width unless
+    given. statistics: latents are normalised by a mean and a deviation of each value, as the generator
+    takes them."""
 
     encoder_type: Literal["dinov2", "siglip2", "mae"]
     encoder_hidden_size: Count

@@ -18,9 +18,8 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.errors import WeightsMismatch
-from vtbench.records import Spec
-from vtbench.tokenizers.loading import load_state
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.records import Spec
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.vit import PatchEmbedding, Transformer, VitPlan, make_tokens
@@ -32,6 +31,7 @@ from vtbench.tokenizers.rae import (
     read_statistics,
     rename_part,
 )
+from vtbench.weights.states import load_state
 
 DECODER, STATISTICS = "decoder.pt", "stats.pt"
 """The official files beside the encoder's own."""
@@ -65,8 +65,8 @@ class Dinov3(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the patches N×L×width after each block, normalised without weights."""
         patches = self.embedding(images)
-        grid = tuple(side // self.embedding.side for side in images.shape[-2:])
-        rotations = turn_dinov3(*grid, self.head, torch.float32).to(images.device)
+        rows, columns = (side // self.embedding.side for side in images.shape[-2:])
+        rotations = turn_dinov3(rows, columns, self.head, torch.float32).to(images.device)
         leaders = torch.cat([self.leader, self.registers], dim=1).expand(len(patches), -1, -1)
         x, seen = torch.cat([leaders, patches], dim=1), []
         for layer in self.trunk.layers:
@@ -98,7 +98,7 @@ class Raev2Network(Autoencoder):
         if self.layers is not None:
             chosen = [seen[layer] for layer in self.layers]
             x = torch.stack(chosen).mean(dim=0) + chosen[-1].mean(dim=1, keepdim=True)
-        latents = x.mT.reshape(len(x), -1, *self.grid)
+        latents: Tensor = x.mT.reshape(len(x), -1, *self.grid)
         return (latents - self._latents_mean) / self._latents_std
 
     def encode(self, images: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.errors import RegistryError
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.errors import RegistryError
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.vit import PatchEmbedding, VitPlan, join_patches, make_tokens
@@ -43,17 +43,18 @@ class SoftVqNetwork(Autoencoder):
 
     def __init__(self, plan: SoftVqPlan, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.plan, self.grid, lead = plan, grid, (1,)
+        self.plan, self.grid = plan, grid
         places, width, out_width = grid[0] * grid[1], plan.encoder.width, plan.decoder.width
         self.embedding = PatchEmbedding(plan.patch, width)
         self.tokens = make_tokens(1, plan.tokens, width)
-        sizes = {"places": places, "tokens": plan.tokens, "lead": lead}
-        self.encoder = TokenTransformer(plan.encoder, **sizes)
+        self.encoder, self.decoder = (
+            TokenTransformer(half, places=places, tokens=plan.tokens, lead=(1,))
+            for half in (plan.encoder, plan.decoder)
+        )
         self.before = nn.Linear(width, plan.latent)
         self.entries = nn.Parameter(torch.randn(plan.codebooks, plan.words, plan.latent))
         self.after = nn.Linear(plan.latent, out_width)
         self.mask = make_tokens(1, 1, out_width)
-        self.decoder = TokenTransformer(plan.decoder, **sizes)
         self.head = nn.Linear(out_width, 3 * plan.patch**2)
 
     def compute_latents(self, images: Tensor) -> Tensor:

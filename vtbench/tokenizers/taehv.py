@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 

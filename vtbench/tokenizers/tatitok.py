@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vtbench.records import Spec
-from vtbench.registry import Strict
+from vtbench.base.records import Spec
+from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.quantize import Codebook

@@ -167,7 +167,7 @@ class TitokNetwork(Autoencoder):
 class Titok(NetworkTokenizer[TitokPlan]):
     """One TiTok; its plan is a `TitokPlan`."""
 
-    PLAN = TitokPlan
+    PLAN: ClassVar[type[TitokPlan]] = TitokPlan
     INPUT_RANGE = (0.0, 1.0)
     OTHERS: ClassVar[str] = r"$^"
     NAMES = (

@@ -29,19 +29,18 @@ class VitPlan(Strict):
     """What distinguishes one transformer from another.
 
     width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
-    ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer norm,
-    or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every norm.
-    bias: of query, key and value, or of all but the key; apart: a layer for each of the three. plain: the
-    other linear layers have no bias. inner: norms before the last layer of attention and of SwiGLU
-    (EVA-02, https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head. gelu: exact, by tanh, or by a
-    logistic function (quick); None for SiLU in its place.
-    gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate` a GEGLU; gate and
-    value come from two layers (apart), or from one that gives the gate first or last.
-    halves: rotary positions turn channels i and i + D/2 of a head together, not neighbours.
-    parallel: attention and perceptron both see the block's one norm.
-    scale: what each branch is multiplied with, channel by channel, is learned and starts here; None
-    for no such factors. norm_in: a norm before the first block, as CLIP has it; norm_out: one after
-    the last.
+    ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer
+    norm, or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every
+    norm. bias: of query, key and value, or of all but the key; apart: a layer for each of the
+    three. plain: the other linear layers have no bias. inner: norms before the last layer of
+    attention and of SwiGLU (EVA-02, https://arxiv.org/abs/2303.11331). qk_norm: norms of queries
+    and keys, over each head. gelu: exact, by tanh, or by a logistic function (quick); None for SiLU
+    in its place. gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with
+    `gate` a GEGLU; gate and value come from two layers (apart), or from one that gives the gate
+    first or last. halves: rotary positions turn channels i and i + D/2 of a head together, not
+    neighbours. parallel: attention and perceptron both see the block's one norm. scale: what each
+    branch is multiplied with, channel by channel, is learned and starts here; None for no such
+    factors. norm_in: a norm before the first block, as CLIP has it; norm_out: one after the last.
     """
 
     width: Count
