@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from vtbench.base.locations import data_dir
 from vtbench.images import RGB8, load_rgb8
-from vtbench.locations import data_dir
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ import pytest
 from drawn import add_noise, blur, jpeg, texture, to_levels
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from vtbench.base.locations import data_dir
 from vtbench.images import load_rgb8
-from vtbench.locations import data_dir
 from vtbench.metrics.color import delta_e2000, measure_color_shift, measure_pattern_colors, to_lab
 
 # Sharma, Wu and Dalal 2005, table 1: pairs 1, 4, 7, 9, 10, 13, 16, 17, 19, 25, 33 and 34.

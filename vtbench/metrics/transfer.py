@@ -16,10 +16,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from vtbench.base.statistics import LEVEL, Bootstrap
 from vtbench.images import RGB8, crop_rgb8
 from vtbench.metrics.detail import Bound
 from vtbench.metrics.luma import require_rgb8_pair
-from vtbench.statistics import LEVEL, Bootstrap
 
 Floats = NDArray[np.float64]
 Point = tuple[float, float]
