@@ -50,6 +50,7 @@ BORROWED = (
     *("texture-brick", "texture-grass", "texture-gravel", "chart-color-stripes"),
     *("chart-dead-leaves-color", "chart-dead-leaves-gray"),
     *("photo-coffee-r0c0", "photo-chelsea-r0c0", "photo-motorcycle-left-r0c0"),
+    *("photo-astronaut-r0c0", "photo-ihc-r0c0", "photo-rocket-r0c0", "photo-retina-r2c1"),
 )
 """Pictures of the embedded suite that stand in this one too."""
 
@@ -196,14 +197,17 @@ def write_chart(name: str, subset: str, pixels: RGB8, meta: Row) -> Row:
 
 
 def borrow_rows() -> list[Row]:
-    """Return the rows of the embedded suite that this one has too, as detail."""
+    """Return the rows of the embedded suite that this one has too: a chart's task is detail, a
+    picture's is reconstruction."""
     lines = (DATA / "manifests" / "embedded.jsonl").read_text(encoding="utf-8").splitlines()
     rows = {row["id"]: row for row in map(json.loads, lines)}
     borrowed = []
     for name in BORROWED:
-        row = rows[name] | {"task": "detail"}
-        subset = "photo" if row["subset"] == "crop256" else row["subset"]
-        borrowed.append(row | {"subset": "texture" if "leaves" in name else subset})
+        row = rows[name]
+        if row["meta"].get("chart") != "color-stripes":
+            subset = "photo" if row["subset"] == "crop256" else "texture"
+            row |= {"task": "reconstruction", "subset": subset}
+        borrowed.append(row)
     return borrowed
 
 
@@ -214,7 +218,7 @@ def main() -> None:
         name = f"elements-{kind}-{'dark' if dark else 'light'}"
         rows.append(write_chart(name, "elements", *draw_elements(kind, dark=dark, seed=seed)))
     rows += borrow_rows()
-    rows.sort(key=lambda row: row["id"])
+    rows.sort(key=lambda row: (row["task"], row["id"]))
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     MANIFEST.write_text(content, encoding="utf-8", newline="\n")
 

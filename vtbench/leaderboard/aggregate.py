@@ -27,6 +27,8 @@ from vtbench.leaderboard.columns import (
     list_tables,
     shown_columns,
 )
+from vtbench.leaderboard.detail_numbers import TASKS as DETAIL_TASKS
+from vtbench.leaderboard.detail_numbers import PoolLimit
 from vtbench.leaderboard.pools import (
     PSNR_CAP_DB,
     Pool,
@@ -221,7 +223,19 @@ class _Cells:
         cells["detail.mtf50_cpp"] = self._cell(detail, "mtf50_cpp", pool_mtf50)
         for cpp in parts.cpp:
             cells[cpp_key(cpp)] = self._cell(detail, "contrast_transfer", pool_contrast_at(cpp))
+        cells |= self._detail(parts)
         return cells | self.text(parts) | self._counted(parts) | self._cost(cost_subset)
+
+    def _detail(self, parts: Parts) -> dict[str, Cell]:
+        """Return the numbers of charts and of pictures' detail."""
+        stride = self.record.tokenizer.downsample
+        return {
+            f"{task}.{number.key}": self._cell(
+                self._of(task=task), number.measured_as, number.pool(stride)
+            )
+            for task in DETAIL_TASKS
+            for number in parts.numbers
+        }
 
     def text(self, parts: Parts) -> dict[str, Cell]:
         """Return the reading errors by key: overall, by condition, by glyph height, by script."""
@@ -326,7 +340,9 @@ class _Cells:
         if n == 0:
             return Cell(None, 0, "not-applicable")
         shares = pool.shares(done, self.cut_from) if isinstance(pool, Sampled) else None
-        return Cell(value, n, "measured", bound=bound, shares=shares)
+        ends = pool.interval(done) if isinstance(pool, PoolLimit) else None
+        low, high = ends or (None, None)
+        return Cell(value, n, "measured", bound=bound, low=low, high=high, shares=shares)
 
 
 def _originals(suite: SuiteFolder, lines: Sequence[Line], parts: Parts) -> tuple[Line, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vtbench.leaderboard.board import Column, Line, Table
+from vtbench.leaderboard.detail_numbers import Number, choose_numbers, list_detail_tables
 from vtbench.leaderboard.pools import cpp_key, list_points
 from vtbench.metrics.catalogue import (
     COSINE_METRICS,
@@ -62,6 +63,7 @@ class Parts:
     cpp: tuple[float, ...]
     sets: tuple[str, ...]
     cosines: tuple[str, ...]
+    numbers: tuple[Number, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Parts:
@@ -94,6 +96,7 @@ class Parts:
                 for key in COSINE_METRICS
                 if any(key in run.record.protocol.metrics for run in runs)
             ),
+            numbers=choose_numbers(key for run in runs for key in run.record.protocol.metrics),
         )
 
 
@@ -156,6 +159,7 @@ def list_tables(parts: Parts) -> tuple[Table, ...]:
             ),
             originals=True,
         ),
+        *list_detail_tables(parts.numbers),
     )
 
 

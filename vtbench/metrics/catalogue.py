@@ -15,6 +15,7 @@ from typing import Literal
 from vtbench.base import plugins
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Metric
+from vtbench.metrics.catalogue_detail import CHARTS_1, DETAIL, PICTURES_1
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
 
@@ -735,6 +736,7 @@ _ALL = (
         decimals=0,
         takes="run",
     ),
+    *DETAIL,
 )
 
 
@@ -814,6 +816,8 @@ METRIC_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "semantic@1": ("dinov2_cos", "clip_cos", "siglip_cos"),
         "sets@1": ("rfid", "kid", "inception_score", "fd_dinov2", "cmmd"),
         "text@1": ("cer", "wer", "ned"),
+        "charts@1": CHARTS_1,
+        "pictures@1": PICTURES_1,
     }
 )
 """Lists that suites name in place of their members. A list never changes; a longer one is another

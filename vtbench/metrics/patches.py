@@ -6,14 +6,16 @@ last row and column of them end at the picture's edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vtbench.metrics.pixel import require_pair
+from vtbench.metrics.perceptual import Lpips
+from vtbench.metrics.pixel import psnr_db, require_pair, ssim
 
 PATCH = 64
 """Side of a patch, px; also the smallest image side."""
@@ -84,3 +86,34 @@ def cut_patches(image: Tensor) -> Tensor:
     return torch.stack(
         [image[:, top : top + PATCH, left : left + PATCH] for top in tops for left in lefts]
     )
+
+
+def worst_psnr(original: Tensor, image: Tensor) -> Mapping[str, Tensor | None]:
+    """Return the PSNR of the worst patch and of the 5 % quantile, by row column."""
+    return _columns("psnr_db", find_worst(psnr_db, original, image, better="higher"))
+
+
+def worst_ssim(original: Tensor, image: Tensor) -> Mapping[str, Tensor | None]:
+    """Return the SSIM of the worst patch and of the 5 % quantile, by row column."""
+    return _columns("ssim", find_worst(ssim, original, image, better="higher"))
+
+
+def open_worst_lpips(
+    backbone: Path, *, device: torch.device | str
+) -> Callable[[Tensor, Tensor], Mapping[str, Tensor | None]]:
+    """Return the measure of the worst patch's LPIPS (Alex) with torchvision's checkpoint."""
+    network = Lpips("alex", backbone, device=device)
+
+    def measure(original: Tensor, image: Tensor) -> Mapping[str, Tensor | None]:
+        return _columns("lpips_alex", find_worst(network, original, image, better="lower"))
+
+    return measure
+
+
+def _columns(name: str, worst: list[Worst] | None) -> Mapping[str, Tensor | None]:
+    if worst is None:
+        return {f"{name}_worst": None, f"{name}_patch05": None}
+    return {
+        f"{name}_worst": torch.tensor([own.patch for own in worst], dtype=torch.float64),
+        f"{name}_patch05": torch.tensor([own.quantile for own in worst], dtype=torch.float64),
+    }

@@ -1,89 +1,91 @@
-"""Batches through the metrics that look at one picture: columns of each picture's row.
+"""Rows of pictures: what the metrics of bands, artefacts, colour and structure give an image.
 
-Every function takes two uint8 N×3×H×W batches and returns, by column, one value an image; None where
-it does not apply.
+Every function is one of the catalogue's `samples` functions: f(samples, original, image), both
+batches uint8 N×3×H×W, to a mapping of row columns an image. Drawn gratings and elements have charts'
+metrics of their own (`charts`) and give empty rows here: they are no natural pictures. A column is
+None where the metric does not apply at the size.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from vtbench.base.records import Sample
 from vtbench.images import RGB8, to_rgb8
-from vtbench.metrics import artefacts, bands, color, patches, pixel, structure
+from vtbench.metrics import artefacts, bands, color, structure
 
-Values = dict[str, list[Any]]
+Columns = Mapping[str, Any]
+
+NO_PICTURES = frozenset({"wave", "elements", "grating"})
+"""Charts that are no picture."""
 
 GRID_STRIDES = (2, 4, 8, 14, 16, 32)
 """Strides whose grid scores a row holds; a table shows the tokenizer's own."""
 
 
-def measure_bands(original: Tensor, image: Tensor) -> Values:
-    """Return the energies of `bands.measure_bands`, a list of octaves each, and the blur in pixels."""
+def measure_bands(samples: Sequence[Sample], original: Tensor, image: Tensor) -> list[Columns]:
+    """Return the energies by octave, a list each, and the blur in pixels (`bands`)."""
+    return _each(_find_bands, samples, original, image)
+
+
+def _find_bands(reference: RGB8, image: RGB8) -> Columns:
+    found = bands.measure_bands(reference, image)
     names = ("original", "lost", "invented", "error")
-    found = _each(bands.measure_bands, original, image)
-    values: Values = {
-        f"band_{name}": [None if own is None else getattr(own, name).tolist() for own in found]
-        for name in names
-    }
-    return values | {"blur_px": _each(bands.measure_blur, original, image)}
+    columns = {f"band_{name}": found and getattr(found, name).tolist() for name in names}
+    return columns | {"blur_px": bands.measure_blur(reference, image)}
 
 
-def measure_structure(original: Tensor, image: Tensor) -> Values:
-    """Return GMSD and the counts of edge pixels (`structure.Edges`)."""
-    edges = _each(structure.compare_edges, original, image)
+def measure_structure(samples: Sequence[Sample], original: Tensor, image: Tensor) -> list[Columns]:
+    """Return GMSD and the counts of edge pixels (`structure`)."""
+    return _each(_find_structure, samples, original, image)
+
+
+def _find_structure(reference: RGB8, image: RGB8) -> Columns:
+    edges = structure.compare_edges(reference, image)
     return {
-        "gmsd": _each(structure.gmsd, original, image),
-        "edges_original": [own.original for own in edges],
-        "edges_found": [own.found for own in edges],
-        "edges_drawn": [own.drawn for own in edges],
-        "edges_true": [own.true for own in edges],
+        "gmsd": structure.gmsd(reference, image),
+        "edges_original": edges.original,
+        "edges_found": edges.found,
+        "edges_drawn": edges.drawn,
+        "edges_true": edges.true,
     }
 
 
-def measure_artefacts(original: Tensor, image: Tensor) -> Values:
-    """Return the colour shift, errors by region, and grid scores, a list over GRID_STRIDES each."""
-    regions = _each(artefacts.measure_regions, original, image)
-    values: Values = {
-        f"mse_{name}": [None if own is None else getattr(own, name) for own in regions]
-        for name in (field.name for field in dataclasses.fields(artefacts.Regions))
+def measure_artefacts(samples: Sequence[Sample], original: Tensor, image: Tensor) -> list[Columns]:
+    """Return the colour shift, the errors by region, and the grid scores, a list over the strides of
+    GRID_STRIDES that the size allows (`artefacts`, `color`)."""
+    return _each(_find_artefacts, samples, original, image)
+
+
+def _find_artefacts(reference: RGB8, image: RGB8) -> Columns:
+    regions = artefacts.measure_regions(reference, image)
+    grids = {
+        stride: grid
+        for stride in GRID_STRIDES
+        if (grid := artefacts.measure_grid(reference, image, stride=stride)) is not None
     }
-
-    def find_grids(reference: RGB8, reconstruction: RGB8) -> list[artefacts.Grid | None]:
-        strides = GRID_STRIDES
-        return [artefacts.measure_grid(reference, reconstruction, stride=s) for s in strides]
-
-    grids = _each(find_grids, original, image)
-    for name in ("pattern", "steps"):
-        values[f"grid_{name}"] = [
-            [None if grid is None else getattr(grid, name) for grid in own] for own in grids
-        ]
-    return values | {"color_shift": _each(color.measure_color_shift, original, image)}
-
-
-def measure_worst_psnr(original: Tensor, image: Tensor) -> Values:
-    """Return the worst patch's PSNR and the 5 % quantile over patches."""
-    return _worst(
-        "psnr_db", patches.find_worst(pixel.psnr_db, original, image, better="higher"), image
-    )
-
-
-def measure_worst_ssim(original: Tensor, image: Tensor) -> Values:
-    """Return the worst patch's SSIM and the 5 % quantile over patches."""
-    return _worst("ssim", patches.find_worst(pixel.ssim, original, image, better="higher"), image)
-
-
-def _worst(name: str, found: list[patches.Worst] | None, image: Tensor) -> Values:
-    own: list[patches.Worst | None] = [None] * len(image) if found is None else [*found]
     return {
-        f"{name}_worst": [None if one is None else one.patch for one in own],
-        f"{name}_patch05": [None if one is None else one.quantile for one in own],
+        "color_shift": color.measure_color_shift(reference, image),
+        "mse_border": regions and regions.border,
+        "mse_corners": regions and regions.corners,
+        "mse_middle": regions and regions.middle,
+        "grid_stride": [float(stride) for stride in grids],
+        "grid_pattern": [grid.pattern for grid in grids.values()],
+        "grid_steps": [grid.steps for grid in grids.values()],
     }
 
 
-def _each(measure: Callable[[RGB8, RGB8], Any], original: Tensor, image: Tensor) -> list[Any]:
-    pairs = zip(to_rgb8(original), to_rgb8(image), strict=True)
-    return [measure(reference, reconstruction) for reference, reconstruction in pairs]
+def _each(
+    find: Callable[[RGB8, RGB8], Columns],
+    samples: Sequence[Sample],
+    original: Tensor,
+    image: Tensor,
+) -> list[Columns]:
+    pairs = zip(samples, to_rgb8(original), to_rgb8(image), strict=True)
+    return [
+        {} if sample.meta.get("chart") in NO_PICTURES else find(reference, reconstruction)
+        for sample, reference, reconstruction in pairs
+    ]

@@ -1,0 +1,237 @@
+"""Numbers of charts and of a picture's detail: which a board has, how they pool, in which table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from vtbench.leaderboard import detail_pools as pools
+from vtbench.leaderboard.board import Bound, Column, Table
+from vtbench.leaderboard.pools import Pool, Sampled, pool_mean
+from vtbench.metrics.catalogue import METRICS
+from vtbench.results.rows import Row
+
+TASKS = ("reconstruction", "detail")
+"""The tasks that have them."""
+
+OCTAVE_LABELS = ("1/32–1/16", "1/16–1/8", "1/8–1/4", "from 1/4")
+"""Of `metrics.bands.OCTAVES`, cycles per pixel."""
+
+_NONE: tuple[float, int, Bound] = (0.0, 0, "=")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of a task. key: after the task's name. metric: its record's key; measured_as: that of
+    the metric whose columns it is made of. table: title of its table. pool: of a run whose tokenizer
+    has this stride (None: no grid)."""
+
+    key: str
+    label: str
+    metric: str
+    measured_as: str
+    table: str
+    pool: Callable[[int | None], Pool]
+
+
+@dataclass(frozen=True)
+class PoolLimit:
+    """A frequency limit with an interval of its own, times the pixels of a token's side where it is
+    counted per token."""
+
+    level: float
+    per_token: bool = False
+
+    def __call__(self, rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        limit = pools.find_transfer_limit(rows, level=self.level)
+        scale = self._scale(rows)
+        if limit is None or scale is None:
+            return _NONE
+        return limit.value * scale, len(pools.list_gratings(rows, pools.CURVE)), limit.bound
+
+    def interval(self, rows: Sequence[Row]) -> tuple[float, float] | None:
+        """Return the 95 % interval; None where there is no limit."""
+        limit = pools.find_transfer_limit(rows, level=self.level)
+        scale = self._scale(rows)
+        return None if limit is None or scale is None else (limit.low * scale, limit.high * scale)
+
+    def _scale(self, rows: Sequence[Row]) -> float | None:
+        return pools.pixels_per_token_side(rows) if self.per_token else 1.0
+
+
+def _always(pool: Pool) -> Callable[[int | None], Pool]:
+    return lambda stride: pool
+
+
+def _of_rows(find: Callable[[Sequence[Row]], float | None], *subsets: str) -> Pool:
+    """Return the pool of a number of all gratings; n: gratings."""
+
+    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        value = find(rows)
+        return _NONE if value is None else (value, len(pools.list_gratings(rows, *subsets)), "=")
+
+    return pool
+
+
+def _blindness(place: int | None) -> Callable[[int | None], Pool]:
+    """Return the pool of the blindness at period stride ÷ place, or of the largest."""
+
+    def of_stride(stride: int | None) -> Pool:
+        def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+            try:
+                found = list(pools.find_blindness(rows, stride=stride).values())
+            except LookupError:  # the charts have not this stride's periods
+                return _NONE
+            chosen = found if place is None else found[place - 1 : place]
+            values = [value for value in chosen if value is not None]
+            n = len(pools.list_gratings(rows, pools.CURVE, pools.GRID))
+            return (max(values), n, "=") if values else _NONE
+
+        return pool
+
+    return of_stride
+
+
+def _elements(kind: str | None, size: float | None) -> Sampled:
+    def share(row: Row) -> tuple[float, float] | None:
+        if row["element_kind"] is None or kind not in (None, row["element_kind"]):
+            return None
+        counts = zip(row["element_px"], row["elements_kept"], row["elements"], strict=True)
+        chosen = [(kept, total) for px, kept, total in counts if size in (None, px)]
+        return float(sum(kept for kept, _ in chosen)), float(sum(total for _, total in chosen))
+
+    return Sampled(share)
+
+
+def _patterns(size: float) -> Pool:
+    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        values = [
+            value
+            for row in rows
+            for px, value in zip(row["pattern_px"] or (), row["pattern_delta_e"] or (), strict=True)
+            if px == size
+        ]
+        return (math.fsum(values) / len(values), len(values), "=") if values else _NONE
+
+    return pool
+
+
+def _band(column: str, octave: int) -> Sampled:
+    def share(row: Row) -> tuple[float, float] | None:
+        if row["band_original"] is None:
+            return None
+        return row[column][octave], row["band_original"][octave]
+
+    return Sampled(share)
+
+
+def _ratio(top: str, bottom: str) -> Sampled:
+    return Sampled(lambda row: None if None in (row[top], row[bottom]) else (row[top], row[bottom]))
+
+
+def _edges(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+    own = [row for row in rows if row["edges_original"] is not None]
+    original, found, drawn, true = (
+        sum(row[f"edges_{name}"] for row in own) for name in ("original", "found", "drawn", "true")
+    )
+    if not original:
+        return _NONE
+    if not found or not true:
+        return 0.0, len(own), "="
+    return 2 / (original / found + drawn / true), len(own), "="
+
+
+def _grid(column: str) -> Callable[[int | None], Pool]:
+    def of_stride(stride: int | None) -> Pool:
+        def share(row: Row) -> tuple[float, float] | None:
+            strides = row["grid_stride"] or []
+            if stride is None or stride not in strides:
+                return None
+            return row[column][strides.index(stride)], 1.0
+
+        return Sampled(share)
+
+    return of_stride
+
+
+def _list_chart_numbers() -> Iterator[Number]:
+    title, waves = "transfer of gratings", "wave_transfer"
+    for key, level, per_token in (
+        ("mtf50_fit_cpp", pools.MTF50, False),
+        ("mtf10_fit_cpp", pools.MTF10, False),
+        ("mtf50_fit_cpt", pools.MTF50, True),
+    ):
+        limit = PoolLimit(level, per_token)
+        label = f"{METRICS[key].label} ÷ token" if per_token else METRICS[key].label
+        yield Number(key, label, key, waves, title, _always(limit))
+    label = METRICS["grid_blindness"].label
+    yield Number("grid_blindness", label, "grid_blindness", waves, title, _blindness(None))
+    for place in (1, 2, 3):
+        name = f"{label} at stride" + (f" ÷ {place}" if place > 1 else "")
+        key = f"grid_blindness.{place}"
+        yield Number(key, name, "grid_blindness", waves, title, _blindness(place))
+    for key, find, subsets in (
+        ("aliasing", pools.find_aliasing, (pools.CURVE,)),
+        ("orientation_spread", pools.find_orientation_spread, (pools.CURVE, "oblique")),
+        ("color_spread", pools.find_color_spread, (pools.CURVE, "color")),
+    ):
+        label = METRICS[key].label
+        yield Number(key, label, key, waves, title, _always(_of_rows(find, *subsets)))
+    title, kept = "thin elements kept, by kind and thickness", "elements_kept"
+    yield Number(kept, "all", kept, kept, title, _always(_elements(None, None)))
+    for kind in ("line", "dot", "hatch"):
+        for size in (1, 2, 3, 4):
+            pool = _always(_elements(kind, size))
+            yield Number(f"{kept}.{kind}-{size}px", f"{kind} {size} px", kept, kept, title, pool)
+    title, pattern = "ΔE of fine colour patterns", "pattern_delta_e"
+    for size in (1, 2, 4):
+        pool = _always(_patterns(size))
+        yield Number(f"{pattern}.{size}px", f"{size} px", pattern, pattern, title, pool)
+
+
+def _list_picture_numbers() -> Iterator[Number]:
+    for metric, column in (("band_lost", "band_lost"), ("band_invented", "band_invented")):
+        for octave, name in enumerate(OCTAVE_LABELS):
+            label = f"{METRICS[metric].label.split()[-1]} {name}"
+            title = "energy lost and invented, by octave in cycles per pixel"
+            pool = _always(_band(column, octave))
+            yield Number(f"{metric}.{octave + 1}", label, metric, metric, title, pool)
+    title = "structure and artefacts"
+    for key, of in (
+        ("blur_px", _always(pool_mean("blur_px"))),
+        ("gmsd", _always(pool_mean("gmsd"))),
+        ("edge_agreement", _always(_edges)),
+        ("color_shift", _always(pool_mean("color_shift"))),
+        ("border_error", _always(_ratio("mse_border", "mse_middle"))),
+        ("corner_error", _always(_ratio("mse_corners", "mse_middle"))),
+        ("grid_pattern", _grid("grid_pattern")),
+        ("grid_steps", _grid("grid_steps")),
+    ):
+        yield Number(key, METRICS[key].label, key, key, title, of)
+    title = "worst patches"
+    for metric in ("psnr_db", "ssim", "lpips_alex"):
+        for key in (f"{metric}_worst", f"{metric}_patch05"):
+            yield Number(key, METRICS[key].label, key, key, title, _always(pool_mean(key)))
+
+
+NUMBERS = (*_list_chart_numbers(), *_list_picture_numbers())
+"""Every number, in the order of the tables."""
+
+
+def choose_numbers(measured: Iterable[str]) -> tuple[Number, ...]:
+    """Return the numbers that are made of these metrics: a board without them keeps its columns."""
+    known = set(measured)
+    return tuple(number for number in NUMBERS if number.measured_as in known)
+
+
+def list_detail_tables(numbers: Sequence[Number]) -> Iterator[Table]:
+    """Yield the tables of the numbers, task by task; those without a number are left out later."""
+    for task in TASKS:
+        for place, title in enumerate(dict.fromkeys(number.table for number in numbers)):
+            columns = tuple(
+                Column(f"{task}.{own.key}", task, own.label, METRICS[own.metric], f"{task}.bpp")
+                for own in numbers
+                if own.table == title
+            )
+            yield Table(f"{task}.numbers-{place + 1}", f"{task.capitalize()}: {title}", columns)
