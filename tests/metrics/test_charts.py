@@ -16,6 +16,11 @@ from vtbench.base.records import Sample
 from vtbench.images import RGB8
 from vtbench.leaderboard import detail_pools as pools
 from vtbench.metrics import charts, pictures
+from vtbench.metrics.catalogue import METRIC_LISTS
+from vtbench.metrics.patches import worst_psnr, worst_ssim
+from vtbench.results.rows import ROW_COLUMNS
+from vtbench.runs.meter import Meter
+from vtbench.suites.suites import load_pixels, load_suite
 
 Row = dict[str, Any]
 
@@ -63,27 +68,35 @@ def test_columns_come_from_their_own_charts_alone() -> None:
     }
 
 
-def test_pictures_give_a_value_an_image_or_none() -> None:
+def test_pictures_give_a_row_an_image_and_charts_none() -> None:
     reference = texture("coffee")[:256, :256]
     originals, images = as_batch(reference, reference), as_batch(blur(reference, 1.0), reference)
-    functions = (
+    photo, chart = Sample("a", "reconstruction", "photo", data_dir(), 256, 256), detail_rows("grid")
+    for function in (
         *(pictures.measure_bands, pictures.measure_structure, pictures.measure_artefacts),
-        *(pictures.measure_worst_psnr, pictures.measure_worst_ssim),
-    )
-    for function in functions:
+    ):
+        both = function([photo, photo], originals, images)
+        assert both[:1] == function([photo], originals[:1], images[:1])
+        assert function([photo, sample_of(chart[0])], originals, images) == [both[0], {}]
+        assert both[0] != both[1]
+    tiny = originals[:1, :, :40, :40]
+    (bands,) = pictures.measure_bands([photo], tiny, tiny)
+    assert set(bands.values()) == {None}
+    (artefacts,) = pictures.measure_artefacts([photo], tiny, tiny)
+    assert artefacts["mse_middle"] is None and artefacts["color_shift"] == 0.0
+    assert artefacts["grid_stride"] == [2.0, 4.0, 8.0] and artefacts["grid_steps"] == [0.0] * 3
+
+
+def test_the_worst_patches_fill_two_columns() -> None:
+    reference = texture("coffee")[:128, :128]
+    originals, images = as_batch(reference, reference), as_batch(blur(reference, 1.0), reference)
+    for function, name, best in ((worst_psnr, "psnr_db", 100.0), (worst_ssim, "ssim", 1.0)):
         columns = function(originals, images)
-        assert columns and all(len(values) == 2 for values in columns.values())
-        alone = function(originals[:1], images[:1])
-        assert {key: values[0] for key, values in columns.items()} == {
-            key: values[0] for key, values in alone.items()
-        }
-    tiny = originals[..., :40, :40]
-    for function in functions:
-        for key, (value, _) in function(tiny, tiny).items():
-            # Edges, GMSD, colour and the grids of small strides are there at any size.
-            if key.startswith(("band_", "blur", "mse_", "psnr_db_", "ssim_")):
-                assert value is None, key
-    assert pictures.measure_artefacts(tiny, tiny)["grid_steps"][0] == [0.0] * 3 + [None] * 3
+        assert set(columns) == {f"{name}_worst", f"{name}_patch05"}
+        for values in columns.values():
+            assert values is not None and values[0] < values[1] == best
+        tiny = function(originals[..., :40, :40], images[..., :40, :40])
+        assert set(tiny.values()) == {None}
 
 
 def test_a_runs_rows_pool_to_limits_per_pixel_and_token() -> None:
@@ -113,3 +126,21 @@ def test_spreads_name_what_differs() -> None:
     same = pools.find_color_spread(measure(lambda x: x, "curve", "color"))
     assert same == pytest.approx(0, abs=1e-9)
     assert pools.find_color_spread([]) is None and pools.find_orientation_spread([]) is None
+
+
+def test_the_suite_measures_them_by_its_lists() -> None:
+    suite = load_suite("detail")
+    meter = Meter(suite, ["reconstruction", "detail"], device="cpu", ocr="rapidocr")
+    assert set(METRIC_LISTS["charts@1"]) == set(suite.protocol.tasks["detail"].metrics)
+    by_id = {sample.id: sample for sample in suite.samples}
+    for task, name, column in (
+        ("detail", "curve-31-x", "wave_gain"),
+        ("detail", "elements-dot-dark", "elements_kept"),
+        ("detail", "chart-color-stripes", "pattern_delta_e"),
+        ("reconstruction", "photo-coffee-r0c0", "band_lost"),
+    ):
+        batch = as_batch(load_pixels(by_id[name]))
+        (row,) = meter.measure(task, [by_id[name]], batch, batch, {})
+        assert row[column] and set(row) <= set(ROW_COLUMNS)
+    assert row["psnr_db_worst"] == 100.0 and row["grid_steps"] == [0.0] * 6
+    assert {s.subset for s in suite.samples if s.task == "reconstruction"} == {"photo", "texture"}

@@ -312,6 +312,17 @@ def test_the_monotone_fit_is_sklearns() -> None:
             np.arange(n), values, sample_weight=weights
         )
         assert fit_monotone(values, weights) == pytest.approx(theirs, abs=1e-12)
+        both = fit_monotone(np.stack([values, -values]), weights)
+        assert both[0] == pytest.approx(theirs, abs=1e-12)
+        assert (np.diff(both) <= 1e-12).all()
+
+
+def test_crossings_by_hand() -> None:
+    frequencies = np.array([0.1, 0.2, 0.4])
+    curves = np.array([[1, 0.75, 0.25], [1, 0.5, 0.25], [1, 0.9, 0.5], [0.4, 0.3, 0.1]])
+    crossings, places = find_crossing(frequencies, curves, 0.5)
+    assert crossings.tolist() == pytest.approx([0.3, 0.2, 0.4, 0.1])
+    assert places.tolist() == [2, 2, 3, 0]
 
 
 def test_a_dip_does_not_end_the_curve_and_noise_widens_the_interval() -> None:
@@ -353,7 +364,8 @@ def test_what_cannot_be_measured_is_refused() -> None:
         find_limit([(0.1, 1.0), (0.2, 0.0)], level=0.5)
     with pytest.raises(ValueError, match="two of each"):
         find_limit([], level=0.5)
-    assert find_crossing([0.1, 0.2], np.array([0.4, 0.3]), 0.5) == (0.1, "<")
+    low = find_limit([(0.1, 0.4), (0.1, 0.4), (0.2, 0.3), (0.2, 0.3)], level=0.5)
+    assert (low.value, low.bound) == (0.1, "<")
 
 
 def test_noise_alone_moves_no_limit_much() -> None:

@@ -12,6 +12,9 @@ from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.footnotes import describe_commit
 from vtbench.metrics.catalogue import SET_METRICS
 
+BOUNDED = frozenset({"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_cpt"})
+"""Metrics whose true value may lie beyond the charts' frequencies."""
+
 if TYPE_CHECKING:
     pass
 
@@ -23,7 +26,7 @@ def render_csv(board: Board, published: Board | None) -> str:
     """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n, state
     and, where images are drawn again, the ends of its interval and rank, the standard deviation over
     seeds where there are several. An empty cell beside
-    `measured` does not exist; MTF50 has a column with its bound."""
+    `measured` does not exist; MTF50 and MTF10 have a column with their bound."""
     columns = board.columns
     if published is not None:
         known = {column.key for column in columns}
@@ -46,7 +49,7 @@ def render_csv(board: Board, published: Board | None) -> str:
         head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
         head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
         head += [f"{key}.sd"] if extra[key].spread else []
-        head += [f"{key}.bound"] if column.metric.key == "mtf50_cpp" else []
+        head += [f"{key}.bound"] if column.metric.key in BOUNDED else []
         head += [f"{key}.se"] if column.metric.key in SET_METRICS else []
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
     head += ["processor", "threads", "vtbench", "commit"]
@@ -96,7 +99,7 @@ def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra
         if extra[column.key].spread:
             spread = None if cell is None else cell.spread
             yield "" if spread is None else f"{spread:.10g}"
-        if column.metric.key == "mtf50_cpp":
+        if column.metric.key in BOUNDED:
             yield "" if cell is None or cell.value is None else cell.bound
         if column.metric.key in SET_METRICS:
             error = None if cell is None else cell.standard_error

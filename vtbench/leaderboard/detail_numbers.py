@@ -44,7 +44,7 @@ class PoolLimit:
     per_token: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        limit = pools.find_transfer_limit(rows, level=self.level)
+        limit = pools.find_transfer_limit(rows, level=self.level, resamples=0)
         scale = self._scale(rows)
         if limit is None or scale is None:
             return _NONE

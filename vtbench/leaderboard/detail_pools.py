@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from vtbench.metrics.transfer import (
+    RESAMPLES,
     Limit,
     Point,
     average_points,
@@ -34,11 +35,13 @@ def list_gratings(rows: Sequence[Row], *subsets: str) -> list[tuple[Row, Point, 
     ]
 
 
-def find_transfer_limit(rows: Sequence[Row], *, level: float, seed: int = 0) -> Limit | None:
+def find_transfer_limit(
+    rows: Sequence[Row], *, level: float, resamples: int = RESAMPLES
+) -> Limit | None:
     """Return where the curve's transfer falls below a level, in cycles per pixel; None without a
-    curve."""
+    curve. The interval is left out with 0 resamples."""
     points = [point for _, point, _ in list_gratings(rows, CURVE)]
-    return find_limit(points, level=level, seed=seed) if points else None
+    return find_limit(points, level=level, resamples=resamples) if points else None
 
 
 def pixels_per_token_side(rows: Sequence[Row]) -> float | None:

@@ -189,6 +189,11 @@ def _intervals(board: Board) -> Iterable[str]:
         "any error; contrast transfer and MTF50, whose charts are a fixed set and no sample; encode, "
         "decode and memory, which vary with the machine and not with the images."
     )
+    if any(column.metric.key == "mtf50_fit_cpp" for column in board.columns):
+        yield (
+            "MTF50 (fit) and MTF10 (fit): percentile interval of a bootstrap over the gratings of each "
+            "frequency, not over images."
+        )
     yield (
         "Runs whose intervals overlap may still differ beyond doubt, since they had the same images: "
         "`vtbench compare A B` tells."

@@ -7,12 +7,17 @@ same for the same numbers and the same version of matplotlib.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from vtbench.leaderboard.board import Board, Column, Line
+from vtbench.leaderboard.detail_pools import CURVE, GRID, list_gratings
 from vtbench.leaderboard.pools import PSNR_CAP_DB
+from vtbench.metrics.transfer import average_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +37,7 @@ class Plot:
 
     file: str
     title: str
-    kind: Literal["rate", "frequency"]
+    kind: Literal["rate", "frequency", "transfer"]
     key: str
 
 
@@ -43,6 +48,8 @@ _PLOTS = (
          "text.cer"),
     Plot("leaderboard-contrast-transfer.svg", "Detail: contrast transfer against frequency",
          "frequency", "detail.contrast_transfer"),
+    Plot("leaderboard-transfer.svg", "Detail: transfer of gratings on and off the grids of tokenizers",
+         "transfer", "detail.mtf50_fit_cpp"),
 )  # fmt: skip
 
 
@@ -50,7 +57,9 @@ def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]
     """Return the plots that the numbers allow; needs no matplotlib."""
     lines = [line for b in (board, published) if b for line in b.complete]
     return tuple(
-        plot for plot in _PLOTS if any(line.cells[plot.key].value is not None for line in lines)
+        plot
+        for plot in _PLOTS
+        if any((cell := line.cells.get(plot.key)) and cell.value is not None for line in lines)
     )
 
 
@@ -83,8 +92,10 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
             axes.grid(True, which="major", color=GRAY, alpha=0.25, linewidth=0.6)
             if plot.kind == "rate":
                 _draw_rate(axes, board, beside, plot)
-            else:
+            elif plot.kind == "frequency":
                 _draw_frequency(axes, board)
+            else:
+                _draw_transfer(axes, board)
             if axes.get_legend_handles_labels()[1]:  # sanity rows alone have no legend
                 figure.legend(loc="outside right upper", frameon=False, fontsize=7.5)
             buffer = io.BytesIO()
@@ -141,7 +152,6 @@ def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> 
 def _draw_frequency(axes: Axes, board: Board) -> None:
     prefix = "detail.contrast_transfer."
     columns = [column for column in board.columns if column.key.startswith(prefix)]
-    styles = {"tokenizers": "-", "codecs": "--", "sanity": ":"}
     for index, line in enumerate(board.complete):
         points = [
             (float(column.key.removeprefix(prefix)), value)
@@ -152,15 +162,48 @@ def _draw_frequency(axes: Axes, board: Board) -> None:
             axes.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
-                linestyle=styles[line.block],
                 marker=".",
                 linewidth=1.2,
-                color=GRAY if line.block == "sanity" else COLOURS[index % len(COLOURS)],
                 label=line.name,
+                **_line_style(line, index),
             )
     axes.axhline(0.5, color=GRAY, linewidth=0.8, label="half (MTF50)")
     axes.set_xlabel("frequency (cycles per pixel)")
     axes.set_ylabel("contrast transfer (1: kept)")
+
+
+def _draw_transfer(axes: Axes, board: Board) -> None:
+    """Draw the mean gain at each frequency along the axes, with the range of 9 of 10 gratings; those
+    that repeat with a grid of latent cells are in it, which is where a blind tokenizer has its holes.
+    """
+    for index, line in enumerate(board.complete):
+        rows = line.run.rows if line.run else ()
+        found = average_points(point for _, point, _ in list_gratings(rows, CURVE, GRID))
+        if not found:
+            continue
+        style = _line_style(line, index)
+        frequencies = list(found)
+        ends = [np.quantile(gains, (0.05, 0.95)) for gains in found.values()]
+        axes.plot(
+            frequencies,
+            [math.fsum(gains) / len(gains) for gains in found.values()],
+            marker=".",
+            markersize=3,
+            linewidth=1.1,
+            label=line.name,
+            **style,
+        )
+        low, high = zip(*ends, strict=True)
+        axes.fill_between(frequencies, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    axes.axhline(0.5, color=GRAY, linewidth=0.8, label="half (MTF50)")
+    axes.set_xlabel("frequency (cycles per pixel)")
+    axes.set_ylabel("transfer (1: kept)")
+
+
+def _line_style(line: Line, index: int) -> dict[str, Any]:
+    styles = {"tokenizers": "-", "codecs": "--", "sanity": ":"}
+    color = GRAY if line.block == "sanity" else COLOURS[index % len(COLOURS)]
+    return {"linestyle": styles[line.block], "color": color}
 
 
 def _series_of(line: Line) -> str:

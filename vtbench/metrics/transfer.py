@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -49,7 +48,9 @@ DIRECTIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, f
 """By name: the RGB vector that a grating is drawn along, and the weights that read it back (their
 product is 1). gray is read as Rec. 601 luma; cb and cr are those of JFIF, of constant luma."""
 
-_RESAMPLES = 999
+RESAMPLES = 999
+"""Draws of the bootstrap behind a limit's interval."""
+
 _BAND = np.array([0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)])
 
 
@@ -121,33 +122,40 @@ def average_points(points: Iterable[Point]) -> dict[float, list[float]]:
 
 
 def fit_monotone(values: Floats, weights: Floats) -> Floats:
-    """Return the non-increasing sequence nearest to `values` in weighted least squares.
+    """Return the non-increasing sequences nearest to `values` (…×F) in weighted least squares.
 
-    Pool adjacent violators (Ayer et al., Annals of Mathematical Statistics 26, 1955).
+    The min-max formula: the i-th is the smallest over j ≤ i of the largest over k ≥ i of the weighted
+    mean from j to k (Robertson, Wright & Dykstra, Order Restricted Statistical Inference, 1988, 1.4).
     """
-    blocks: list[tuple[float, float, int]] = []  # weight, mean, length
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        block = (weight, value, 1)
-        while blocks and blocks[-1][1] < block[1]:
-            before = blocks.pop()
-            total = before[0] + block[0]
-            mean = (before[0] * before[1] + block[0] * block[1]) / total
-            block = (total, mean, before[2] + block[2])
-        blocks.append(block)
-    return np.concatenate([np.full(length, mean) for _, mean, length in blocks])
+    shape = (*values.shape[:-1], 1)
+    sums = np.concatenate([np.zeros(shape), np.cumsum(values * weights, axis=-1)], axis=-1)
+    totals = np.concatenate([[0.0], np.cumsum(weights)])
+    first, last = np.triu_indices(values.shape[-1])
+    means = np.full((*values.shape, values.shape[-1]), -np.inf)
+    means[..., first, last] = (sums[..., last + 1] - sums[..., first]) / (
+        totals[last + 1] - totals[first]
+    )
+    largest = np.maximum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+    smallest = np.minimum.accumulate(largest, axis=-2)
+    fitted: Floats = np.diagonal(smallest, axis1=-2, axis2=-1)
+    return fitted
 
 
-def find_crossing(frequencies: Sequence[float], curve: Floats, level: float) -> tuple[float, Bound]:
-    """Return where a non-increasing curve falls below `level`, linear between its points.
+def find_crossing(frequencies: Floats, curves: Floats, level: float) -> tuple[Floats, Floats]:
+    """Return where non-increasing curves (…×F) fall below `level`, linear between their points, and
+    the place of the first point below (F: none).
 
-    ">=" and the highest frequency if it never does, "<" and the lowest if it starts below.
+    A curve that never does gives the highest frequency, one that starts below the lowest.
     """
-    if curve[0] < level:
-        return frequencies[0], "<"
-    for (f0, t0), (f1, t1) in pairwise(zip(frequencies, curve.tolist(), strict=True)):
-        if t1 < level:
-            return f0 + (t0 - level) / (t0 - t1) * (f1 - f0), "="
-    return frequencies[-1], ">="
+    below = curves < level
+    place = np.where(below.any(axis=-1), below.argmax(axis=-1), len(frequencies))
+    after = np.clip(place, 1, len(frequencies) - 1)
+    before = after - 1
+    high, low = (np.take_along_axis(curves, at[..., None], -1)[..., 0] for at in (before, after))
+    step = np.divide(high - level, high - low, out=np.zeros_like(high), where=high > low)
+    inside = frequencies[before] + step * (frequencies[after] - frequencies[before])
+    ends = np.where(place == 0, frequencies[0], frequencies[-1])
+    return np.where((place > 0) & (place < len(frequencies)), inside, ends), place
 
 
 @dataclass(frozen=True)
@@ -160,12 +168,15 @@ class Limit:
     bound: Bound
 
 
-def find_limit(points: Sequence[Point], *, level: float, seed: int = 0) -> Limit:
+def find_limit(
+    points: Sequence[Point], *, level: float, seed: int = 0, resamples: int = RESAMPLES
+) -> Limit:
     """Return the frequency where the monotone fit of all gratings falls below `level`.
 
     MTF50 has level 0.5, MTF10 level 0.1. A single dip or rise does not decide, unlike at a first
     crossing. The interval is the percentile interval of a bootstrap over the gratings of each
-    frequency (`statistics.Bootstrap`): it has no width where phases and orientations agree.
+    frequency (`statistics.Bootstrap`): it has no width where phases and orientations agree, and none
+    with 0 resamples.
 
     Raises:
         ValueError: no points, or fewer than two gratings at each frequency on average.
@@ -177,16 +188,17 @@ def find_limit(points: Sequence[Point], *, level: float, seed: int = 0) -> Limit
     owner = np.repeat(np.arange(len(found)), counts.astype(np.intp))
     units = np.zeros((len(points), len(found)))
     units[np.arange(len(points)), owner] = np.concatenate(list(found.values()))
-    frequencies = list(found)
-
-    def locate(means: Floats) -> tuple[float, Bound]:
-        return find_crossing(frequencies, fit_monotone(means, counts), level)
-
-    strata = [f"{frequency:.9f}" for frequency in np.array(frequencies)[owner]]
-    draws = Bootstrap(strata, seed=seed, resamples=_RESAMPLES).totals(units) / counts
-    low, high = np.quantile([locate(draw)[0] for draw in draws], _BAND, method="nearest")
-    value, bound = locate(units.sum(axis=0) / counts)
-    return Limit(value, min(float(low), value), max(float(high), value), bound)
+    frequencies = np.array(list(found))
+    means = units.sum(axis=0) / counts
+    value, place = find_crossing(frequencies, fit_monotone(means, counts), level)
+    bound: Bound = "<" if place == 0 else ">=" if place == len(frequencies) else "="
+    if not resamples:
+        return Limit(float(value), float(value), float(value), bound)
+    strata = [f"{frequency:.9f}" for frequency in frequencies[owner]]
+    draws = Bootstrap(strata, seed=seed, resamples=resamples).totals(units) / counts
+    drawn, _ = find_crossing(frequencies, fit_monotone(draws, counts), level)
+    low, high = np.quantile(drawn, _BAND, method="nearest")
+    return Limit(float(value), min(float(low), float(value)), max(float(high), float(value)), bound)
 
 
 def list_grid_frequencies(stride: float) -> list[float]:
