@@ -1,0 +1,134 @@
+"""What one pass does not show: drift over encode-decode rounds, change under a shift, seams of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtbench.base.text_table import format_table
+from vtbench.commands.options import (
+    FILE_OR_FOLDER,
+    device_option,
+    registry_option,
+    variant_options,
+    weights_option,
+)
+from vtbench.runs.request import Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vtbench.images import RGB8
+    from vtbench.metrics.artefacts import Seams
+    from vtbench.metrics.roundtrip import Drift
+    from vtbench.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What further passes of one picture gave. shift_db: None for a picture too small. seams: None
+    where the picture was not cut into tiles."""
+
+    drifts: Sequence[Drift]
+    shift_db: float | None
+    seams: Seams | None
+
+
+def measure_passes(tokenizer: Tokenizer, picture: RGB8) -> Passes:
+    """Return the drift of a picture over `roundtrip.ROUNDS`, its change under a shift of one pixel,
+    and the seams of its tiles in the first round."""
+    import torch
+
+    from vtbench.images import to_float, to_rgb8, to_uint8
+    from vtbench.metrics import artefacts, roundtrip
+
+    seams: list[Seams | None] = []
+
+    def run(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        code = tokenizer.encode(to_float(to_rgb8(images), tokenizer.device))
+        decoded = to_uint8(tokenizer.decode(code)).cpu()
+        if not seams and code.fit is not None:
+            tiles, (height, width) = code.fit.tiles, code.fit.fitted
+            rows = [height // tiles[0] * place for place in range(1, tiles[0])]
+            columns = [width // tiles[1] * place for place in range(1, tiles[1])]
+            (before,), (after,) = to_rgb8(images), to_rgb8(decoded)
+            seams.append(artefacts.measure_seams(before, after, rows=rows, columns=columns))
+        if code.indices is None:
+            return decoded, None
+        return decoded, tuple(torch.cat(code.words(place)) for place in range(len(images)))
+
+    original = to_uint8(to_float([picture]))
+    (drifts,) = roundtrip.measure_drift(run, original)
+    large = min(picture.shape[:2]) >= 4 * roundtrip.SHIFT_MARGIN_PX
+    shift = float(roundtrip.measure_shift_db(run, original)[0]) if large else None
+    return Passes(drifts, shift, seams[0] if seams else None)
+
+
+def _describe(row: str, picture: str, passes: Passes) -> list[list[str]]:
+    lines = []
+    for drift in passes.drifts:
+        first = drift.rounds == 1
+        changed = "n/a" if drift.tokens_changed is None else f"{drift.tokens_changed:.2%}"
+        seams = passes.seams if first else None
+        lines.append(
+            [
+                row if first else "",
+                picture if first else "",
+                str(drift.rounds),
+                f"{drift.psnr_db:.2f}",
+                f"{drift.color_shift:.3f}",
+                changed,
+                "" if not first else "n/a" if passes.shift_db is None else f"{passes.shift_db:.2f}",
+                "" if seams is None else f"{seams.step:.2f} / {seams.tone:.2f}",
+            ]
+        )
+    return lines
+
+
+@click.command("drift")
+@click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
+@click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
+@device_option
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@variant_options
+@registry_option
+@weights_option
+def drift_command(
+    pictures: tuple[Path, ...],
+    names: tuple[str, ...],
+    device: str,
+    dtype: str,
+    variant: Variant,
+    registries: tuple[Path, ...],
+    weights: tuple[str, ...],
+) -> None:
+    """Measure drift over 1, 2, 5 and 10 rounds with 8-bit images between, and a one-pixel shift.
+
+    Against the original: PSNR in dB, CIEDE2000 of the mean colours, share of tokens that differ from
+    the first round's. shift: PSNR between the reconstructions of two crops one pixel apart. seams, of
+    tiles: mean jump and difference of tone in levels, beyond those elsewhere.
+    """
+    from vtbench.commands.progress import silence_libraries
+    from vtbench.images import load_rgb8
+    from vtbench.registry.entries import load_registry
+    from vtbench.runs.request import choose_entries, deviate, parse_weights
+    from vtbench.tokenizers import build_tokenizer
+
+    registry = load_registry(registries)
+    local = parse_weights(weights, registry)
+    split = tuple(part for name in names for part in name.split(",") if part)
+    chosen = deviate(choose_entries(registry, split, (), local), split, variant)
+    loaded = [(path.name, load_rgb8(path)) for path in pictures]
+    silence_libraries()
+    table = [["tokenizer", "image", "rounds", "PSNR", "ΔE", "tokens changed", "shift", "seams"]]
+    for entry in chosen.entries:
+        tokenizer = build_tokenizer(
+            entry, device=device, dtype=dtype, weights=local.get(entry.name)
+        )
+        for name, picture in loaded:
+            table += _describe(entry.row, name, measure_passes(tokenizer, picture))
+    click.echo(format_table(table))
