@@ -79,7 +79,7 @@ DATA_SETS = {
 
 
 def test_shipped_protocols_say_what_the_field_left_open() -> None:
-    assert set(suite_paths()) == {"embedded", *DATA_SETS}
+    assert set(suite_paths()) == {"detail", "embedded", *DATA_SETS}
     for name, (n, crop) in DATA_SETS.items():
         suite = load_suite(name)
         protocol, source = suite.protocol, suite.protocol.source
