@@ -1,5 +1,5 @@
-"""`vtbench pin`: look up an entry's commit and digests on the hub and write them into its YAML file,
-where its comments, order and everything else stay as they are.
+"""`vtbench pin`: look up an entry's commit and digests on the hub, or take the digests of local files,
+and write them into its YAML file, where its comments, order and everything else stay as they are.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import yaml
 from vtbench.base.errors import RegistryError, UnknownName, WeightsError, WeightsMissing
 from vtbench.base.files import sha256_file, write_atomic
 from vtbench.commands.complaints import complain
-from vtbench.commands.options import registry_option
-from vtbench.registry.entries import load_registry
-from vtbench.registry.sources import HubWeights
+from vtbench.commands.options import registry_option, weights_option
+from vtbench.registry.entries import Entry, load_registry
+from vtbench.registry.sources import HubWeights, LocalWeights, PageWeights
 from vtbench.weights.downloads import fetch_hub_file, hub_endpoint, hub_errors
+from vtbench.weights.entries import find_official, find_weights
 from vtbench.weights.metrics import catalogue_path, metric_weights
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is to be pinned. within: the keys that lead to its weights in the YAML file `path`."""
+    """What is to be pinned. within: the keys that lead to its weights in the YAML file `path`. entry:
+    the tokenizer whose weights they are, if they are one's."""
 
     name: str
     weights: HubWeights | None
     path: Path
     within: tuple[str, ...]
+    entry: Entry | None = None
 
 
 def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[Subject]:
@@ -42,7 +45,8 @@ def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[Subjec
             subjects.append(Subject(name, _of_hub(weights), path, within))
         elif name in registry or name in registry.unreleased:
             entry = registry[name]
-            subjects.append(Subject(name, _of_hub(entry.weights), entry.path, ("weights",)))
+            published = _of_hub(entry.weights)
+            subjects.append(Subject(name, published, entry.path, ("weights",), entry))
         else:
             raise UnknownName("tokenizer", name, [*registry, *catalogue])
     return subjects
@@ -65,6 +69,38 @@ def pin_entry(subject: Subject, *, update: bool) -> str:
     revision, hashes = look_up(subject.name, weights)
     write_pin(subject.path, subject.within, revision, hashes)
     return f"{subject.name}: {revision[:12]}, {len(hashes)} files, in {subject.path}"
+
+
+def pin_local(subject: Subject, folder: Path) -> str:
+    """Pin the digests of files on this machine and return what was done, in a line.
+
+    The files must be all that the entry names: those of the hub, those of a page, or the authors'
+    own (`official`). A revision stays as it is: a file does not say of which commit it is. Raises
+    WeightsMissing for a file that is not there, RegistryError where the entry names none.
+    """
+    if subject.entry is None or subject.entry.weights is None:
+        raise RegistryError(f"{subject.name}: only weights of a tokenizer are pinned from local files")
+    weights = subject.entry.weights
+    found = find_weights(subject.entry, folder)
+    assert found is not None
+    names = [file.name for file in found.files]
+    hashes = dict(found.digests)
+    values: list[tuple[tuple[str, ...], str, Any]]
+    if find_official(subject.entry, found) is not None:
+        values = [((*subject.within, "official"), "files", {name: hashes[name] for name in names})]
+    elif isinstance(weights, HubWeights) and set(hashes) == set(weights.files):
+        values = [(subject.within, "sha256", hashes)]
+    elif isinstance(weights, PageWeights) and set(hashes) == {weights.file, *weights.beside}:
+        values = [(subject.within, "sha256", hashes.pop(weights.file))]
+        values += [(subject.within, "beside", hashes)] if hashes else []
+    elif isinstance(weights, LocalWeights) and len(hashes) == 1:
+        values = [(subject.within, "sha256", next(iter(hashes.values())))]
+    else:
+        raise WeightsMissing(
+            f"{subject.name}: {', '.join(sorted(names))} of {folder} are not what the entry names"
+        )
+    write_values(subject.path, values)
+    return f"{subject.name}: {len(names)} files of {found.path}, in {subject.path}"
 
 
 def look_up(name: str, weights: HubWeights) -> tuple[str, dict[str, str]]:
@@ -98,24 +134,28 @@ def look_up(name: str, weights: HubWeights) -> tuple[str, dict[str, str]]:
 
 
 def write_pin(path: Path, within: tuple[str, ...], revision: str, hashes: dict[str, str]) -> None:
-    """Write `revision` and `sha256` into the mapping at `within` (keys from the root) of a YAML file.
+    """Write `revision` and `sha256` into the mapping at `within`; raises as `write_values`."""
+    write_values(path, [(within, "sha256", hashes), (within, "revision", revision)])
 
-    Only these two values change; a key that is not there is added after `repo`. Raises RegistryError
-    for a file in which the mapping cannot be edited (it stands on one line), and when reading the
-    result back gives anything but the two new values.
+
+def write_values(path: Path, values: Sequence[tuple[tuple[str, ...], str, Any]]) -> None:
+    """Write each value (keys from the root to a mapping, key in it, value) into a YAML file.
+
+    Nothing else changes; a key that is not there is added after `repo`. Raises RegistryError for a
+    file in which the mapping cannot be edited (it stands on one line), and when reading the result
+    back gives anything but the new values.
     """
-    before = path.read_text(encoding="utf-8")
-    text = before
-    # From the back, so that the places found first stay true.
-    for key, value in (("sha256", hashes), ("revision", revision)):
-        text = _put(path, text, within, key, value)
+    text = before = path.read_text(encoding="utf-8")
     expected = yaml.safe_load(before)
-    mapping = expected
-    for key in within:
-        mapping = mapping[key]
-    mapping |= {"revision": revision, "sha256": hashes}
+    for within, key, value in values:
+        text = _put(path, text, within, key, value)
+        mapping = expected
+        for name in within:
+            mapping = mapping[name]
+        mapping[key] = value
     if yaml.safe_load(text) != expected:
-        raise RegistryError(f"{path}: {'.'.join(within)} cannot be edited in place; pin it by hand")
+        place = ".".join(values[0][0])
+        raise RegistryError(f"{path}: {place} cannot be edited in place; pin it by hand")
     write_atomic(path, text.encode())
 
 
@@ -159,17 +199,29 @@ def _end(node: yaml.Node) -> int:
 @click.command("pin")
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
+@weights_option
 @registry_option
-def pin_command(names: tuple[str, ...], update: bool, registries: tuple[Path, ...]) -> None:
+def pin_command(
+    names: tuple[str, ...],
+    update: bool,
+    weights: tuple[str, ...],
+    registries: tuple[Path, ...],
+) -> None:
     """Look up revision and sha256 on the hub and write them into the entry's YAML file.
 
-    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those).
+    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those). With --weights, the
+    sha256 of the files given.
     """
+    from vtbench.runs.request import parse_weights
 
+    given = parse_weights(weights, load_registry(registries))
     failed = 0
     for subject in choose_pins(names, registries):
         try:
-            click.echo(pin_entry(subject, update=update))
+            if subject.name in given:
+                click.echo(pin_local(subject, given[subject.name]))
+            else:
+                click.echo(pin_entry(subject, update=update))
         except WeightsError as error:
             complain(str(error))
             failed += 1

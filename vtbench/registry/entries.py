@@ -78,7 +78,8 @@ class Entry(Strict):
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
     `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
     trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
-    of the code; weights carry their own. reported: published numbers, never mixed with measured ones.
+    of the code; weights carry their own. used_by: generators that decode through it. reported:
+    published numbers, never mixed with measured ones.
     """
 
     title: Line
@@ -100,6 +101,7 @@ class Entry(Strict):
     licence: Line
     weights: Weights | None = None
     paper: Link | None = None
+    used_by: tuple[Line, ...] = ()
     description: Description
     reported: tuple[Reported, ...] = ()
 
@@ -151,9 +153,10 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on", "deviations", "training"}
+        prose |= {"gmac", "trained_on", "deviations", "training", "used_by"}
         content = self.model_dump(
-            mode="json", exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated"}}
+            mode="json",
+            exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated", "official"}},
         )
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

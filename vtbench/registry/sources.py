@@ -55,10 +55,20 @@ class LocalWeights(Strict):
     licence: Line | None = None
 
 
+class OfficialFiles(Strict):
+    """The authors' own files, where those of the hub are another form of the same weights. They are
+    taken from a folder that somebody gives. files: each with its sha256, or null until pinned."""
+
+    url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    files: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Sha256 | None], Field(min_length=1)
+    ]
+
+
 class HubWeights(Strict):
     """Files of a Hugging Face repository. revision and sha256 are null until someone has pinned
     them on a machine with a network; a null revision means the repository's main branch. What is
-    pinned are all of the files."""
+    pinned are all of the files. official: what `--weights` takes instead."""
 
     source: Literal["hub"]
     repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
@@ -69,6 +79,7 @@ class HubWeights(Strict):
     )
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     sha256: dict[str, Sha256] | None = None
+    official: OfficialFiles | None = None
     licence: Line
     gated: bool = False
 

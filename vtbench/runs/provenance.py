@@ -19,7 +19,13 @@ from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import StoredReconstructor
 from vtbench.runs.request import Request
 from vtbench.tokenizers import load_adapter
-from vtbench.weights.entries import WeightFiles, check_hashes, find_origin, is_pinned
+from vtbench.weights.entries import (
+    WeightFiles,
+    check_hashes,
+    find_official,
+    find_origin,
+    is_pinned,
+)
 
 PASS = "vtbench.runs.runner"
 """The module whose imports are all that measures, the adapter excepted."""
@@ -129,7 +135,9 @@ def _describe_tokenizer(
     libraries: dict[str, str],
 ) -> TokenizerRecord:
     registered = entry.name not in request.given
-    own_weights = entry.name in (request.weights or {})
+    # Files that were given are the pinned ones where the entry pins each under its name.
+    official = found is not None and find_official(entry, found) is not None
+    own_weights = entry.name in (request.weights or {}) and not official
     converted = found is not None and find_origin(found) is not None
     return TokenizerRecord(
         name=entry.name,
@@ -144,7 +152,7 @@ def _describe_tokenizer(
         stochastic=entry.stochastic,
         entry_sha256=entry.sha256,
         weights=hashes,
-        pinned=registered and is_pinned(entry) and not own_weights and not converted,
+        pinned=registered and is_pinned(entry, found) and not own_weights and not converted,
         libraries=libraries,
         registered=registered,
     )

@@ -100,12 +100,14 @@ def suite_paths(folders: Iterable[Path] = ()) -> dict[str, Path]:
 
 
 def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
-    """Return a suite by name. Raises UnknownName, or SuiteError naming the file and line.
+    """Return a suite by name, or by name@version. Raises UnknownName, or SuiteError naming the file
+    and line; for another version than the file's, with the file's.
 
     The manifest must be the one that the suite pins; images are checked when they are loaded. The
     images of a suite with a `source` are attached by `attach_data`.
     """
     paths = suite_paths(folders)
+    name, _, version = name.partition("@")
     if name not in paths:
         raise UnknownName("suite", name, sorted(paths))
     path = paths[name]
@@ -114,6 +116,8 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
         protocol = SuiteFile.model_validate(data)
     except ValidationError as error:
         raise SuiteError(*describe_invalid(path, error, lines)) from None
+    if version and version != str(protocol.version):
+        raise SuiteError(f"{path}: {name} is of version {protocol.version}, not {version}")
     for task, choice in protocol.tasks.items():
         if task not in TASKS:
             raise SuiteError(f"{path}:{lines[('tasks', task)]}: no task named {task!r}")

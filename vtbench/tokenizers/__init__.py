@@ -11,7 +11,7 @@ from vtbench.base.errors import RegistryError, UnknownName, describe_foreign
 from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, PageWeights
-from vtbench.weights.entries import WeightFiles, check_hashes, find_weights
+from vtbench.weights.entries import WeightFiles, check_hashes, find_official, find_weights
 
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer
@@ -61,7 +61,8 @@ def build_tokenizer(
         check_hashes(entry, found)
         options["weights"] = found.path
         # A folder, as a snapshot of the hub, may hold the files of other entries too.
-        if found.path.is_dir() and (file := only_file(entry)) is not None:
+        file = only_file(entry)
+        if file is not None and found.path.is_dir() and find_official(entry, found) is None:
             options["weights"] = found.path / file
 
     def build(on: str) -> Tokenizer:

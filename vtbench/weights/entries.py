@@ -86,12 +86,19 @@ def _files_at(path: Path, weights: Weights) -> WeightFiles:
         if missing := [file.name for file in needed if not file.is_file()]:
             raise WeightsMissing(f"{folder} has no {missing[0]}; it needs {len(needed)} files")
         return WeightFiles(folder, needed)
+    if isinstance(weights, HubWeights):
+        # A whole pipeline, as the hub has it, holds the tokenizer in a folder of its own.
+        for folder in (path, path / (weights.subfolder or "vae")):
+            declared = tuple(folder / file for file in weights.files)
+            if all(file.is_file() for file in declared):
+                return WeightFiles(folder, declared)
+        if weights.official is not None:
+            folder = path if path.is_dir() else path.parent
+            declared = tuple(folder / file for file in weights.official.files)
+            if all(file.is_file() for file in declared) and path in (folder, *declared):
+                return WeightFiles(folder if len(declared) > 1 else declared[0], declared)
     if path.is_file():
         return WeightFiles(path, (path,))
-    if isinstance(weights, HubWeights):
-        declared = tuple(path / file for file in weights.files)
-        if all(file.is_file() for file in declared):
-            return WeightFiles(path, declared)
     files = tuple(sorted(file for file in path.iterdir() if file.is_file()))
     if not files:
         raise WeightsMissing(f"{path} is an empty folder")
@@ -119,9 +126,21 @@ def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
     return WeightFiles(folder, files)
 
 
-def is_pinned(entry: Entry) -> bool:
-    """Return whether revision and hashes of the entry's weights are fixed."""
+def find_official(entry: Entry, found: WeightFiles) -> dict[str, str | None] | None:
+    """Return the entry's sha256 of the authors' own files, if it is these that were found."""
     weights = entry.weights
+    if not isinstance(weights, HubWeights) or weights.official is None:
+        return None
+    names = {file.name for file in found.files}
+    return dict(weights.official.files) if names == set(weights.official.files) else None
+
+
+def is_pinned(entry: Entry, found: WeightFiles | None = None) -> bool:
+    """Return whether revision and hashes of the entry's weights are fixed; of the files that were
+    found, where they are given."""
+    weights = entry.weights
+    if found is not None and (official := find_official(entry, found)) is not None:
+        return None not in official.values()
     if isinstance(weights, HubWeights):
         return weights.revision is not None and weights.sha256 is not None
     if isinstance(weights, PageWeights) and None in weights.beside.values():
@@ -149,7 +168,9 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
     measured = found.digests
     weights = entry.weights
     pinned: dict[str, str] = {}
-    if isinstance(weights, HubWeights):
+    if (official := find_official(entry, found)) is not None:
+        pinned = {name: sha256 for name, sha256 in official.items() if sha256 is not None}
+    elif isinstance(weights, HubWeights):
         pinned = weights.sha256 or {}
     elif isinstance(weights, PageWeights) and weights.beside:
         stated = {weights.file: weights.sha256, **weights.beside}
