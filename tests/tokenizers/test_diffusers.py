@@ -30,14 +30,8 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
-from vtbench.tokenizers.diffusers_vae import (
-    CONFIG,
-    PICKLE,
-    WEIGHTS,
-    WIRINGS,
-    DiffusersVae,
-    check_entry,
-)
+from vtbench.tokenizers.diffusers_files import CONFIG, PICKLE, WEIGHTS
+from vtbench.tokenizers.diffusers_vae import WIRINGS, DiffusersVae, check_entry
 from vtbench.weights.entries import find_weights
 
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"

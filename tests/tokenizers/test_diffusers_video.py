@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from vtbench.base.errors import RegistryError, VtbenchError, WeightsMismatch
 from vtbench.base.records import SizePolicy, Spec
-from vtbench.tokenizers.diffusers_vae import CONFIG, WEIGHTS
+from vtbench.tokenizers.diffusers_files import CONFIG, WEIGHTS
 from vtbench.tokenizers.diffusers_video import WIRINGS, DiffusersVideoVae
 
 FOUR = {"z_dim": 4, "num_res_blocks": 1, "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}

@@ -79,7 +79,9 @@ def pin_local(subject: Subject, folder: Path) -> str:
     WeightsMissing for a file that is not there, RegistryError where the entry names none.
     """
     if subject.entry is None or subject.entry.weights is None:
-        raise RegistryError(f"{subject.name}: only weights of a tokenizer are pinned from local files")
+        raise RegistryError(
+            f"{subject.name}: only weights of a tokenizer are pinned from local files"
+        )
     weights = subject.entry.weights
     found = find_weights(subject.entry, folder)
     assert found is not None

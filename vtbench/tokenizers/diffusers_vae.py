@@ -14,9 +14,6 @@ Importing the library costs seconds, so it happens when a model is built.
 from __future__ import annotations
 
 import importlib
-import inspect
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,31 +24,14 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
-from vtbench.base.files import read_bounded
 from vtbench.base.records import Spec
-from vtbench.base.schema import MAX_JSON_BYTES, load_json
 from vtbench.tokenizers.base import Code, Tokenizer, check_posterior, draw_latents
-from vtbench.weights.states import build_network, load_state
-
-CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-PICKLE = "diffusion_pytorch_model.bin"
+from vtbench.tokenizers.diffusers_files import find_files, merge_configs, read_files
+from vtbench.tokenizers.layouts import Config
+from vtbench.weights.states import build_network
 
 CONSISTENCY_STEPS = 2
 """Of the consistency decoder; the library's scheduler refuses any other number."""
-
-SELF_REGISTERED = frozenset({"block_out_channels", "force_upcast"})
-"""Keys that constructors of the library write into a config beside their own arguments."""
-
-DEPRECATED_ATTENTION = (
-    (re.compile(r"(\.attentions\.\d+)\.query\."), r"\1.to_q."),
-    (re.compile(r"(\.attentions\.\d+)\.key\."), r"\1.to_k."),
-    (re.compile(r"(\.attentions\.\d+)\.value\."), r"\1.to_v."),
-    (re.compile(r"(\.attentions\.\d+)\.proj_attn\."), r"\1.to_out.0."),
-)
-"""How files of 2022 (sd-vae-ft-mse) name attention; the library's own loader renames them too."""
-
-Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -251,9 +231,11 @@ class DiffusersVae(Tokenizer):
     """One autoencoder of diffusers.
 
     class_name: a key of `wirings`. weights: a folder with config.json and
-    diffusion_pytorch_model.safetensors or .bin, or one file of weights where the entry has the
-    config; None for random weights. config: the class's arguments; they must agree with config.json
-    where there is one. posterior: "mode", or "sample" for one seeded draw. steps: of
+    diffusion_pytorch_model.safetensors or .bin; or, where the entry has the config, one file of
+    weights, or the authors' own files as `layouts` has them; None for random weights. config: the
+    class's arguments; they must agree with config.json where there is one. wrapper: the key in a
+    pickle under which the state lies ("ema"); prefix: what its keys start with ("module.").
+    posterior: "mode", or "sample" for one seeded draw. steps: of
     ConsistencyDecoderVAE, and of it alone; 2 is what its scheduler can do. Latents are returned in
     `dtype`, unscaled. Tiling and slicing are off: tiles change the result, and their size differs by
     config.
@@ -272,6 +254,8 @@ class DiffusersVae(Tokenizer):
         weights: Path | None,
         config: Mapping[str, Any] | None = None,
         posterior: str = "mode",
+        wrapper: str | None = None,
+        prefix: str = "",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
@@ -280,22 +264,30 @@ class DiffusersVae(Tokenizer):
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
         self._wiring = check_entry(spec, self.wirings, class_name, posterior=posterior, steps=steps)
         self._sampled = posterior == "sample"
-        found, file = (None, None) if weights is None else _find_files(spec, class_name, weights)
-        merged = _merge_configs(spec, class_name, self._wiring, found, config)
-        self.model = self._build(class_name, merged, file)
+        found, files = (None, {}) if weights is None else find_files(spec.name, class_name, weights)
+        network = _library_class(self._wiring, class_name)
+        merged = merge_configs(spec.name, network, found, config, inert=self._wiring.inert)
+        self.model = self._build(network, merged, files, wrapper=wrapper, prefix=prefix)
 
     @classmethod
     def libraries(cls, options: Mapping[str, object]) -> dict[str, str]:
         """Return diffusers and its version: the network is the library's."""
         return {"diffusers": version("diffusers")}
 
-    def _build(self, class_name: str, config: Config, file: Path | None) -> Any:
-        network = _library_class(self._wiring, class_name)
-        name = self.spec.name
+    def _build(
+        self,
+        network: Any,
+        config: Config,
+        files: Mapping[Path, str],
+        *,
+        wrapper: str | None,
+        prefix: str,
+    ) -> Any:
+        class_name, name = network.__name__, self.spec.name
         state = None
         try:
-            if file is not None:
-                state = load_state(file, rename=_rename_attention)
+            if files:
+                state = read_files(class_name, config, files, wrapper=wrapper, prefix=prefix)
             model = build_network(
                 lambda: network(**config),
                 state,
@@ -303,13 +295,13 @@ class DiffusersVae(Tokenizer):
                 dtype=self.dtype,
                 seed=self.seed,
             )
-        except WeightsMismatch as error:
-            raise WeightsMismatch(f"{name}: {error}") from None
+        except (WeightsMismatch, WeightsMissing) as error:
+            raise type(error)(f"{name}: {error}") from None
         except torch.OutOfMemoryError:
             raise
         except (ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            where = f" from {file.parent}" if file else ""
+            where = f" from {next(iter(files)).parent}" if files else ""
             raise WeightsMismatch(f"{name}: {class_name}{where}: {reason}") from error
         check_config(self.spec, self._wiring, model.config)
         for switch in ("use_tiling", "use_slicing"):
@@ -380,90 +372,6 @@ def _library_class(wiring: Wiring, class_name: str) -> Any:
         raise RegistryError(
             f"diffusers {version('diffusers')} has no {class_name}: `pip install -U diffusers`"
         ) from None
-
-
-def _rename_attention(key: str) -> str:
-    for pattern, replacement in DEPRECATED_ATTENTION:
-        key = pattern.sub(replacement, key)
-    return key
-
-
-def _find_files(spec: Spec, class_name: str, weights: Path) -> tuple[Config | None, Path]:
-    """Return the folder's config and its weights file; of a single file, no config.
-
-    Raises WeightsMissing or WeightsMismatch unless there is exactly one thing to read."""
-    if weights.is_file():
-        return None, weights
-    if not weights.is_dir():
-        raise WeightsMissing(f"{spec.name}: {weights} is neither a folder nor a file")
-    file = weights / (WEIGHTS if (weights / WEIGHTS).is_file() else PICKLE)
-    for name, there in ((CONFIG, (weights / CONFIG).is_file()), (WEIGHTS, file.is_file())):
-        if not there:
-            raise WeightsMissing(
-                f"{spec.name}: {weights} has no {name}: run `vtbench fetch {spec.name}`, or give "
-                f"`--weights {spec.name}=FOLDER`"
-            )
-    if (weights / f"{WEIGHTS}.index.json").exists():
-        raise WeightsMismatch(
-            f"{spec.name}: {weights} has {WEIGHTS}.index.json, which lists other files than "
-            f"{WEIGHTS}; remove one of the two"
-        )
-    try:
-        config = load_json(
-            read_bounded(
-                weights / CONFIG, max_bytes=MAX_JSON_BYTES, raise_as=WeightsMismatch, links=True
-            )
-        )
-    except ValueError as error:
-        raise WeightsMismatch(f"{spec.name}: {weights / CONFIG} is not JSON ({error})") from None
-    found = config.get("_class_name") if isinstance(config, dict) else None
-    if found != class_name:
-        raise WeightsMismatch(
-            f"{spec.name}: {weights / CONFIG} is of class {found}, the entry says {class_name}"
-        )
-    if config.get("quantization_config") is not None:
-        raise WeightsMismatch(f"{spec.name}: {weights} holds quantized weights; take the full ones")
-    return config, file
-
-
-def _merge_configs(
-    spec: Spec, class_name: str, wiring: Wiring, found: Config | None, declared: Config | None
-) -> dict[str, Any]:
-    """Return the arguments of the class: those of config.json, or else those that the entry has.
-
-    Raises WeightsMismatch where both are there and contradict each other, or for a key of config.json
-    that the installed library would drop (it would build another network than was trained), and
-    RegistryError where neither is there or the entry has an argument that the class does not.
-    """
-    arguments = inspect.signature(_library_class(wiring, class_name).__init__).parameters
-    if declared is not None:
-        if not isinstance(declared, Mapping):
-            raise RegistryError(f"{spec.name}: options.config is no mapping")
-        if unknown := sorted(str(key) for key in declared if key not in arguments):
-            raise RegistryError(
-                f"{spec.name}: options.config.{unknown[0]}: {class_name} takes no such argument"
-            )
-    if found is None:
-        if declared is None:
-            raise RegistryError(
-                f"{spec.name}: there is no {CONFIG} and the entry has no options.config: the "
-                f"architecture of {class_name} is not known"
-            )
-        return dict(declared)
-    known = set(arguments) | SELF_REGISTERED | wiring.inert
-    if unknown := sorted(key for key in found if key not in known and not key.startswith("_")):
-        raise WeightsMismatch(
-            f"{spec.name}: {CONFIG}: the installed diffusers' {class_name} does not know "
-            f"{', '.join(unknown)}; a newer diffusers may"
-        )
-    for key, value in (declared or {}).items():
-        there = found.get(key, arguments[key].default)
-        # JSON and YAML have lists where the library's defaults have tuples.
-        if json.dumps(there) != json.dumps(value):
-            raise WeightsMismatch(
-                f"{spec.name}: {key}: the entry says {value}, {CONFIG} has {there}"
-            )
-    return {key: value for key, value in found.items() if key in arguments}
 
 
 def check_config(spec: Spec, wiring: Wiring, config: Config) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,28 @@ OFFICIAL_NAMES = (
 """From the names of BAAI's Emu3VisionVQModel to those of the library's Emu3VQVAE."""
 
 
+JANUS_NAMES = (
+    (re.compile(r"^encoder\.conv_blocks\."), "encoder.down."),
+    (re.compile(r"^decoder\.conv_blocks\."), "decoder.up."),
+    (re.compile(r"\.res\."), ".block."),
+    (re.compile(r"\.mid\.0\."), ".mid.block_1."),
+    (re.compile(r"\.mid\.1\."), ".mid.attn_1."),
+    (re.compile(r"\.mid\.2\."), ".mid.block_2."),
+)
+"""From the names of deepseek-ai/Janus' VQModel to those of the library's JanusVQVAE."""
+
+
 def _rename_emu3(key: str) -> str:
     for pattern, replacement in OFFICIAL_NAMES:
         key = pattern.sub(replacement, key)
     return key
+
+
+def _rename_janus(key: str) -> str | None:
+    for pattern, replacement in JANUS_NAMES:
+        key = pattern.sub(replacement, key)
+    # A count that is kept in training.
+    return None if key == "quantize.codebook_used" else key
 
 
 def _linear_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,7 +127,7 @@ WIRINGS: Mapping[str, Wiring] = {
 }
 """The classes of the library that `TransformersVq` drives."""
 
-RENAMES = {"Emu3VQVAE": _rename_emu3}
+RENAMES = {"Emu3VQVAE": _rename_emu3, "JanusVQVAE": _rename_janus}
 PREPARED = {"Emu3VQVAE": _linear_attention, "JanusVQVAE": _unit_entries}
 
 
@@ -117,7 +135,8 @@ class TransformersVq(Tokenizer):
     """One vector-quantized tokenizer of transformers.
 
     class_name: a key of `WIRINGS`. config: the arguments of the class's config. weights: a file, or a
-    folder with model.safetensors; None for random weights. prefix: of the tokenizer's keys in it.
+    folder with model.safetensors; None for random weights. wrapper: the key in a pickle under which the
+    state lies; prefix: of the tokenizer's keys in it.
 
     Raises RegistryError where the entry contradicts the class or transformers is not installed,
     WeightsMissing and WeightsMismatch where the weights do.
@@ -130,6 +149,7 @@ class TransformersVq(Tokenizer):
         class_name: str,
         config: Mapping[str, Any],
         weights: Path | None,
+        wrapper: str | None = None,
         prefix: str = "",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -142,7 +162,8 @@ class TransformersVq(Tokenizer):
             state = None
             if weights is not None:
                 file = weights / WEIGHTS if weights.is_dir() else weights
-                state = load_state(file, prefix=prefix, rename=RENAMES.get(class_name))
+                rename: Callable[[str], str | None] | None = RENAMES.get(class_name)
+                state = load_state(file, wrapper=wrapper, prefix=prefix, rename=rename)
                 state = PREPARED[class_name](state)
             self.model: Any = build_network(
                 lambda: network(arguments), state, device=self.device, dtype=dtype, seed=seed
