@@ -91,6 +91,26 @@ class SimVq(OpenMagvit2):
         return state
 
 
+class WeTok(OpenMagvit2):
+    """WeTok (https://arxiv.org/abs/2508.05599), zhuangshaobin/WeTok, src/WeTok/models/lfqgan.py:
+    Open-MAGVIT2's network; each eight channels are a word, so that a token has several."""
+
+    GROUP: ClassVar[int] = 8
+
+    @classmethod
+    def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> BinaryCode:
+        """Return the sign quantizer of words. Raises RegistryError where they do not come out even."""
+        check_power(spec, width)
+        if width % cls.GROUP:
+            raise RegistryError(f"{spec.name}: {width} bits are no words of {cls.GROUP}")
+        return BinaryCode(width, group=cls.GROUP)
+
+    @classmethod
+    def list_codebooks(cls, spec: Spec, plan: ConvPlan) -> tuple[int, ...]:
+        """Return the size of each word's codebook."""
+        return (2**cls.GROUP,) * ((plan.width or plan.latent) // cls.GROUP)
+
+
 class MaskBit(LookupFree):
     """MaskBit's VQGAN+ (https://arxiv.org/abs/2409.16211), markweberdev/maskbit,
     modeling/conv_vqgan.py: MaskGIT's network with strided convolutions, in its own naming, where the

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 
 from vtbench.base.errors import RegistryError
@@ -46,7 +46,8 @@ CLIP_NAMES: Names = (
 class TitokPlan(Strict):
     """The two transformers and what lies between them and beyond.
 
-    patch: side of a patch; tokens: how many the code has; latent: values of one; moments: the
+    patch: side of a patch; tokens: how many the encoder gives; kept: how many of them, the first, the
+    code has and the decoder is given (all, unless it is set); latent: values of one; moments: the
     encoder gives mean and log variance. lookup: how a token's codeword is found. pixels: the decoder
     does not answer with pixels but with scores for `words` codewords of MaskGIT's VQGAN, whose
     decoder this is; it paints their mean, weighted by the scores' softmax.
@@ -55,6 +56,7 @@ class TitokPlan(Strict):
     encoder: VitPlan
     decoder: VitPlan
     tokens: Count
+    kept: Count | None = None
     latent: Count
     patch: Count = 16
     moments: bool = False
@@ -66,6 +68,12 @@ class TitokPlan(Strict):
     @classmethod
     def _in_maskgits_style(cls, given: object) -> object:
         return {**MaskGitVqgan.STYLE, **given} if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _keeps_no_more_than_there_are(self) -> TitokPlan:
+        if self.kept is not None and self.kept > self.tokens:
+            raise ValueError(f"kept: {self.kept} of {self.tokens} tokens")
+        return self
 
 
 class TokenTransformer(nn.Module):
@@ -84,11 +92,13 @@ class TokenTransformer(nn.Module):
     def forward(
         self, patches: Tensor, tokens: Tensor, more: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return what becomes of patches N×places×width and of tokens N×K×width. more: N×M×width that
-        come last, with positions of their own, and are only attended to."""
+        """Return what becomes of patches N×places×width and of tokens N×K×width, which may be the
+        first of those that have a position. more: N×M×width that come last, with positions of their
+        own, and are only attended to."""
         first = self.class_token.expand(len(patches), 1, -1)
         placed = torch.cat([first, patches], dim=1) + self.positions
-        parts = [placed, tokens + self.token_positions, *([] if more is None else [more])]
+        tokens = tokens + self.token_positions[..., : tokens.shape[1], :]
+        parts = [placed, tokens, *([] if more is None else [more])]
         x: Tensor = self.trunk(torch.cat(parts, dim=1))
         count = placed.shape[1]
         return x[:, 1:count], x[:, count : count + tokens.shape[1]]
@@ -102,6 +112,7 @@ class TitokNetwork(Autoencoder):
         super().__init__()
         places, width, out_width = grid[0] * grid[1], plan.encoder.width, plan.decoder.width
         self.grid, self.moments, self.quantizer = grid, plan.moments, quantizer
+        self.kept = plan.kept or plan.tokens
         self.embedding = PatchEmbedding(plan.patch, width)
         self.tokens = make_tokens(plan.tokens, width)
         self.encoder = TokenTransformer(plan.encoder, places=places, tokens=plan.tokens)
@@ -135,7 +146,7 @@ class TitokNetwork(Autoencoder):
         # channels: a slip of the official code that the weights were trained with.
         x = x.mT if self.words is None else x.reshape(len(x), x.shape[2], x.shape[1])
         latents: Tensor = self.tokens_out(x[..., None]).transpose(2, 3)
-        return latents
+        return latents[..., : self.kept]
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents, or indices N×1×tokens."""

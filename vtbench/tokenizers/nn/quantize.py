@@ -129,27 +129,37 @@ class BinaryCode(nn.Module):
 
     Indices are int64 N×h×w; first: channel 0 is the lowest bit, as MaskBit and Open-MAGVIT2 number
     them, or the highest (BSQ-ViT). Beyond `MAX_INDEX_BITS` they are the bits themselves, N×D×h×w: D
-    codebooks of two words.
+    codebooks of two words. group: so many channels make a word of its own, N×(D/group)×h×w.
     """
 
     def __init__(
-        self, bits: int, *, sphere: bool = False, first: Literal["low", "high"] = "low"
+        self,
+        bits: int,
+        *,
+        sphere: bool = False,
+        first: Literal["low", "high"] = "low",
+        group: int | None = None,
     ) -> None:
         super().__init__()
-        self.bits = bits
+        self.bits, self.group = bits, group
         self.scale = 1 / math.sqrt(bits) if sphere else 1.0
         self.first = first
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Return the indices of N×D×h×w vectors."""
         positive = vectors > 0
+        if self.group is not None:
+            return torch.stack([pack_bits(word) for word in positive.split(self.group, 1)], dim=1)
         if self.bits > MAX_INDEX_BITS:
             return positive.long()
         return pack_bits(positive if self.first == "low" else positive.flip(1))
 
     def decode(self, indices: Tensor) -> Tensor:
         """Return the float32 vectors N×D×h×w, each value ± the scale."""
-        if self.bits > MAX_INDEX_BITS:
+        if self.group is not None:
+            words = [unpack_bits(word, self.group) for word in indices.unbind(1)]
+            positive = torch.cat(words, dim=1)
+        elif self.bits > MAX_INDEX_BITS:
             positive = indices
         else:
             positive = unpack_bits(indices, self.bits)
