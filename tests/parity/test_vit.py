@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,3 +202,19 @@ def test_a_plan_that_is_none_is_refused(name, change, message):
     adapter, spec = adapt(golden)
     with pytest.raises(RegistryError, match=message):
         adapter(spec, config={**golden["ours"]["options"]["config"], **change}, weights=None)
+
+
+def test_the_first_tokens_alone_are_counted_and_decoded(tmp_path: Path) -> None:
+    """One-D-Piece's prefixes: the encoder sees to all tokens, the code has the first."""
+    golden = load_golden("titok-s128")
+    whole = load_tokenizer(golden, write_checkpoint(golden, tmp_path / "official.ckpt"))
+    config = {**golden["ours"]["options"]["config"], "kept": 3}
+    some = type(whole)(whole.spec, config=config, weights=tmp_path / "official.ckpt")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    code, all_tokens = some.encode(images), whole.encode(images)
+    assert isinstance(code.indices, torch.Tensor) and isinstance(all_tokens.indices, torch.Tensor)
+    assert torch.equal(code.indices, all_tokens.indices[..., :3])
+    assert code.tokens == (3, 3) and code.bits == (24.0, 24.0)
+    assert not torch.equal(some.decode(code), whole.decode(all_tokens))
+    with pytest.raises(RegistryError, match="kept: 9 of 8 tokens"):
+        type(whole)(whole.spec, config={**config, "kept": 9}, weights=None)

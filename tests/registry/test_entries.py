@@ -9,6 +9,7 @@ import pytest
 from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.cli import main
 from vtbench.registry.entries import load_entry, load_registry, load_unreleased
+from vtbench.registry.licences import classify_licence, licence_classes
 
 GOOD = """\
 title: A thing
@@ -128,7 +129,8 @@ def promised(tmp_path: Path) -> Path:
 def test_the_unreleased_are_known_and_no_entries(promised: Path) -> None:
     shipped = load_registry()
     assert set(shipped.unreleased) == {
-        *("dc-ae-1.5", "digit", "dito", "fae", "lv-rae", "spae", "vitok", "vqrae"),
+        *("dc-ae-1.5", "digit", "dito", "fae", "lv-rae", "ps-vae", "qwen-image-vae-2.0"),
+        *("spae", "vqrae"),
     }
     assert all(record.paper.startswith("https://arxiv") for record in shipped.unreleased.values())
     registry = load_registry([promised])
@@ -174,7 +176,7 @@ def test_commands_show_them_apart_and_run_none(
     own = ("--registry", str(promised))
     assert main(["list", *own]) == 0
     listed = capsys.readouterr().out
-    assert "promise" not in listed and "9 more are known and cannot be run" in listed
+    assert "promise" not in listed and "10 more are known and cannot be run" in listed
     assert main(["list", "--all", *own]) == 0
     runnable, _, apart = capsys.readouterr().out.partition("\n\n")
     assert "promise" not in runnable and "sd-vae-ft-mse" in runnable
@@ -198,3 +200,24 @@ def test_commands_show_them_apart_and_run_none(
         assert said.startswith("vtbench: promise is unreleased: no weights were published")
         assert said.count("\n") == 1
     assert main(["show", "promise", "--measure", *own]) == 2
+
+
+def test_every_shipped_licence_has_a_class(tmp_path: Path) -> None:
+    registry = load_registry()
+    stated = {entry.weights.licence for entry in registry.values() if entry.weights is not None}
+    assert stated <= set(licence_classes())
+    of = {name: classify_licence(registry[name]) for name in ("taef2", "flextok-vae-c4", "svd-vae")}
+    assert of == {"taef2": "free", "flextok-vae-c4": "non-commercial", "svd-vae": "unclear"}
+    entry = load_entry(_entry(tmp_path, GOOD.replace("Apache-2.0", "Some Licence of Mine")))
+    assert classify_licence(entry) == "unclear"
+    assert classify_licence(registry["identity"]) == "free"
+
+
+def test_list_shows_licences_and_who_decodes_through_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["list"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert "licence" in header and "used by" in header
+    row = next(row for row in rows if row.startswith("hunyuanvideo-vae "))
+    assert " unclear " in row and "HunyuanVideo, Kandinsky 5, FramePack" in row

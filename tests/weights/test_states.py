@@ -205,7 +205,15 @@ def flat(path: Path) -> None:
 
 REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
     "no file": ("a.pt", None, {}, "does not exist"),
-    "suffix": ("a.pkl", flat, {}, ".pkl is none of .safetensors, "),
+    "suffix": ("a.onnx", flat, {}, ".onnx is none of .safetensors, "),
+    "pickled objects": ("a.pkl", flat, {}, "`vtbench convert NAME "),
+    "safetensors by another name": (
+        "a.pt",
+        lambda path: save_file(dict(STATE), path),
+        {},
+        "is safetensors, whatever its name says: rename it to a.safetensors",
+    ),
+    "a pickle by another name": ("a.safetensors", flat, {}, "rename it to a.pt"),
     "short pickle": ("a.pt", cut_pickle, {}, "damaged or not complete"),
     "short safetensors": ("a.safetensors", cut_safetensors, {}, "damaged or not complete"),
     "not a pickle": ("a.pt", point, {}, "damaged or not complete"),
@@ -220,7 +228,7 @@ REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
         "a.pt",
         lambda p: torch.save({"model": STATE, "ema": OTHER}, p),
         {},
-        "model is no tensor but dict (in which of them is the state?); the file has model, ema",
+        "model is no tensor but dict (in which of them is the state? options.wrapper of an entry says it); the file has model, ema",
     ),
     "another wrapper": (
         "a.pt",
@@ -361,3 +369,22 @@ def test_torchscript_is_told_from_a_state(tmp_path: Path) -> None:
     flat(tmp_path / "b.pt")
     (tmp_path / "c.pt").write_bytes(b"PK nothing")
     assert [is_torchscript(tmp_path / n) for n in ("a.jit", "b.pt", "c.pt")] == [True, False, False]
+
+
+@pytest.mark.parametrize("before", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_what_compilation_and_parallel_training_add_is_left_out(
+    before: str, tmp_path: Path
+) -> None:
+    save_file(under(before), tmp_path / "a.SAFETENSORS")
+    assert load_state(tmp_path / "a.SAFETENSORS").keys() == STATE.keys()
+    # One key without it: then it is part of the names.
+    save_file({**under(before), "other": torch.zeros(1)}, tmp_path / "b.safetensors")
+    assert load_state(tmp_path / "b.safetensors").keys() == {*under(before), "other"}
+
+
+def test_a_prefix_that_would_make_it_fit_is_named() -> None:
+    with pytest.raises(WeightsMismatch, match=r"start with 'vae\.': options\.prefix"):
+        assign_state(network(), under("vae."))
+    with pytest.raises(WeightsMismatch) as caught:
+        assign_state(network(), {key: STATE[key] for key in list(STATE)[1:]})
+    assert "prefix" not in str(caught.value)

@@ -12,14 +12,21 @@ from vtbench.base.text_table import Rows, format_table
 from vtbench.commands.options import data_option, registry_option
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry.entries import Entry, load_registry
+from vtbench.registry.licences import classify_licence
 from vtbench.suites.suite_file import TASKS
 from vtbench.suites.suites import load_suite, suite_paths
 from vtbench.weights.entries import find_weights, is_pinned
 
 
 def list_tokenizers(registries: Sequence[Path]) -> Rows:
-    """Return a header and one row a tokenizer, with whether its weights are here."""
-    rows = [("name", "family", "kind", "f", "codebook/channels", "weights", "title")]
+    """Return a header and one row a tokenizer: what its weights' licence allows, whether they are
+    here, and which generators decode through it."""
+    rows = [
+        (
+            *("name", "family", "kind", "f", "codebook/channels"),
+            *("licence", "weights", "used by", "title"),
+        )
+    ]
     for entry in load_registry(registries).values():
         size = entry.codebook_size or entry.latent_channels
         rows.append(
@@ -29,7 +36,9 @@ def list_tokenizers(registries: Sequence[Path]) -> Rows:
                 entry.kind,
                 str(entry.downsample or "-"),
                 str(size or "-"),
+                classify_licence(entry),
                 weights_state(entry),
+                ", ".join(entry.used_by) or "-",
                 entry.title,
             )
         )

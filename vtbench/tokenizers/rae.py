@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from vtbench.base.errors import RegistryError, WeightsMismatch
+from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.base.files import read_bounded
 from vtbench.base.records import Spec
 from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
-from vtbench.weights.states import load_state
+from vtbench.weights.states import PICKLES, load_state
 
 EPSILON = 1e-5
 """Added to the latents' variance (stage1/rae.py)."""
@@ -206,8 +206,8 @@ def list_pixel_statistics(plan: RaePlan) -> dict[str, Tensor]:
 
 class Rae(NetworkTokenizer[RaePlan]):
     """weights: a folder with config.json and diffusion_pytorch_model.safetensors, as diffusers writes
-    them; or the official decoder (.pt) with the encoder's own model.safetensors beside it, and stat.pt
-    where the plan has statistics."""
+    them; or the official decoder (.pt), or the folder that has it alone, with the encoder's own
+    model.safetensors beside it, and stat.pt where the plan has statistics."""
 
     PLAN = RaePlan
     INPUT_RANGE = (0.0, 1.0)
@@ -243,6 +243,8 @@ class Rae(NetworkTokenizer[RaePlan]):
         from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
         folder = weights if weights.is_dir() else weights.parent
+        if weights.is_dir() and not (weights / WEIGHTS).is_file():
+            weights = find_decoder(weights)
         check_config(folder / CONFIG, plan)
 
         def rename(key: str, part: str = "") -> str | None:
@@ -269,6 +271,20 @@ class Rae(NetworkTokenizer[RaePlan]):
         )
         state.setdefault("decoder.decoder_pos_embed", positions[None].float())
         return state
+
+
+def find_decoder(folder: Path) -> Path:
+    """Return the one decoder in a folder of the authors' parts. Raises WeightsMissing."""
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in PICKLES and path.name != STATISTICS
+    ]
+    if len(found) != 1 or not (folder / ENCODER).is_file():
+        raise WeightsMissing(
+            f"{folder} has neither {WEIGHTS} nor {ENCODER} beside one decoder (.pt) and {STATISTICS}"
+        )
+    return found[0]
 
 
 def check_config(path: Path, plan: RaePlan) -> None:

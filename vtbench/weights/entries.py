@@ -56,11 +56,11 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     if override is not None:
         if not override.exists():
             raise WeightsMissing(f"weights of {entry.name}: {override} does not exist")
-        return _files_at(override, weights)
+        return _files_at(entry.name, override, weights)
     if root := os.environ.get("VTBENCH_WEIGHTS"):
         for candidate in (Path(root) / entry.name, Path(root) / f"{entry.name}.safetensors"):
             if candidate.exists():
-                return _files_at(candidate, weights)
+                return _files_at(entry.name, candidate, weights)
     if isinstance(weights, PackageWeights):
         path = data_dir() / weights.file
         if not path.is_file():
@@ -70,7 +70,7 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
         path = entry.path.parent / weights.path
         if not path.exists():
             raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
-        return _files_at(path, weights)
+        return _files_at(entry.name, path, weights)
     if isinstance(weights, PageWeights):
         raise WeightsMissing(
             f"weights of {entry.name}: {weights.file} is published at {weights.url}, which vtbench "
@@ -79,12 +79,16 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     return find_in_hub_cache(entry.name, weights)
 
 
-def _files_at(path: Path, weights: Weights) -> WeightFiles:
+def _files_at(name: str, path: Path, weights: Weights) -> WeightFiles:
     if isinstance(weights, PageWeights) and weights.beside:
         folder = path if path.is_dir() else path.parent
-        needed = tuple(folder / name for name in (weights.file, *weights.beside))
-        if missing := [file.name for file in needed if not file.is_file()]:
-            raise WeightsMissing(f"{folder} has no {missing[0]}; it needs {len(needed)} files")
+        needed = tuple(folder / file for file in (weights.file, *weights.beside))
+        if missing := [file for file in needed if not file.is_file()]:
+            pickled = missing[0].with_suffix(".pkl")
+            made = f": `vtbench convert {name} {pickled}` makes it" if pickled.is_file() else ""
+            raise WeightsMissing(
+                f"{folder} has no {missing[0].name}{made}; it needs {len(needed)} files"
+            )
         return WeightFiles(folder, needed)
     if isinstance(weights, HubWeights):
         # A whole pipeline, as the hub has it, holds the tokenizer in a folder of its own.

@@ -27,6 +27,9 @@ from vtbench.weights.pickles import PickledFile, name_tensors
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".jit")
 
+WRAPPINGS = ("_orig_mod.", "module.")
+"""What torch.compile and data-parallel training put before every key; no part of a network's names."""
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -42,9 +45,9 @@ def load_state(
     wrapper: the key under which a pickle has its state ("model", "ema", "state_dict", "vae"; with
     dots for a mapping inside another); None for a file that is the state itself. A safetensors file
     has one only if `vtbench convert` made it; a TorchScript archive has none. prefix: only keys
-    that start with it ("model_ema.", "module."), without it; the others are left out. rename: the
-    key here of a key without prefix, or None for a tensor that is not part of the tokenizer (a
-    discriminator's).
+    that start with it ("model_ema.", "vae."), without it; the others are left out. Without one,
+    `WRAPPINGS` before every key are left out. rename: the key here of a key without prefix, or None
+    for a tensor that is not part of the tokenizer (a discriminator's).
 
     Raises WeightsMissing for no file, WeightsMismatch for a damaged one, one that a safe load
     refuses, a wrapper or prefix that is not there, an object that is no tensor, or two keys renamed
@@ -52,15 +55,8 @@ def load_state(
     """
     if not path.is_file():
         raise WeightsMissing(f"{path} does not exist or is no file")
-    if path.suffix in SAFETENSORS:
-        content: Any = _read_safetensors(path, wrapper, prefix)
-    elif path.suffix in PICKLES and is_torchscript(path):
-        content = _read_torchscript(path, wrapper, prefix)
-    elif path.suffix in PICKLES:
-        content = _unwrap(_read_pickle(path), wrapper, path)
-    else:
-        known = ", ".join((*SAFETENSORS, *PICKLES))
-        raise WeightsMismatch(f"{path}: {path.suffix or 'no suffix'} is none of {known}")
+    content = _read(path, wrapper, prefix)
+    prefix = prefix or _find_wrappings(content)
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for key, value in content.items():
@@ -73,7 +69,9 @@ def load_state(
                 continue
             new = renamed
         if not isinstance(value, Tensor):
-            where = " (in which of them is the state?)" if isinstance(value, Mapping) else ""
+            where = ""
+            if isinstance(value, Mapping):
+                where = " (in which of them is the state? options.wrapper of an entry says it)"
             raise WeightsMismatch(
                 f"{path}: {key} is no tensor but {type(value).__name__}{where}; the file has "
                 f"{_some(content)}"
@@ -86,6 +84,47 @@ def load_state(
             f"{path}: no key starts with {prefix!r}; the file has {_some(content)}"
         )
     return state
+
+
+def _read(path: Path, wrapper: str | None, prefix: str) -> Mapping[Any, Any]:
+    suffix = path.suffix.lower()
+    if suffix not in (*SAFETENSORS, *PICKLES):
+        if suffix == ".pkl":
+            raise WeightsMismatch(
+                f"{path} is a pickle of objects: `vtbench convert NAME {path}` takes its tensors out"
+            )
+        known = ", ".join((*SAFETENSORS, *PICKLES))
+        raise WeightsMismatch(f"{path}: {path.suffix or 'no suffix'} is none of {known}")
+    if (found := _is_safetensors(path)) != (suffix in SAFETENSORS):
+        kind, ending = ("safetensors", "safetensors") if found else ("no safetensors", "pt")
+        if found or zipfile.is_zipfile(path):
+            raise WeightsMismatch(
+                f"{path} is {kind}, whatever its name says: rename it to {path.stem}.{ending}"
+            )
+    if suffix in SAFETENSORS:
+        return _read_safetensors(path, wrapper, prefix)
+    if is_torchscript(path):
+        return _read_torchscript(path, wrapper, prefix)
+    return _unwrap(_read_pickle(path), wrapper, path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors do: the length of a header, and its brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and struct.unpack("<Q", start[:8])[0] < 1 << 32 and start[8:] == b"{"
+
+
+def _find_wrappings(keys: Collection[Any]) -> str:
+    """Return what of `WRAPPINGS` stands before every key, one or several."""
+    found = ""
+    while keys and (
+        more := next(
+            (one for one in WRAPPINGS if all(str(key).startswith(found + one) for key in keys)), ""
+        )
+    ):
+        found += more
+    return found
 
 
 def _read_safetensors(path: Path, wrapper: str | None, prefix: str) -> dict[str, Any]:
@@ -224,12 +263,24 @@ def assign_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         )
     if faults:
         name = type(module).__name__
+        if hint := _find_prefix(expected.keys() - state.keys(), state):
+            faults.append(
+                f"the file's keys start with {hint!r}: options.prefix of an entry says so"
+            )
         raise WeightsMismatch(f"the weights do not fit {name}: {'; '.join(faults)}")
     fitted = {key: state[key].to(expected[key].dtype) for key in shared}
     module.load_state_dict(fitted, strict=True, assign=True)
     for key, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:
             raise WeightsMismatch(f"{type(module).__name__}: {key} is in no file and has no value")
+
+
+def _find_prefix(missing: Collection[str], state: Mapping[str, Tensor]) -> str:
+    """Return what the state has before each missing key; nothing where that is not one thing."""
+    first = min(missing, default="")
+    before = {key.removesuffix(first) for key in state if first and key.endswith("." + first)}
+    prefix = before.pop() if len(before) == 1 else ""
+    return prefix if prefix and all(prefix + key in state for key in missing) else ""
 
 
 def build_network(

@@ -149,7 +149,8 @@ class BinaryCode(nn.Module):
         """Return the indices of N×D×h×w vectors."""
         positive = vectors > 0
         if self.group is not None:
-            return torch.stack([pack_bits(word) for word in positive.split(self.group, 1)], dim=1)
+            words = torch.split(positive, self.group, dim=1)
+            return torch.stack([pack_bits(word) for word in words], dim=1)
         if self.bits > MAX_INDEX_BITS:
             return positive.long()
         return pack_bits(positive if self.first == "low" else positive.flip(1))
