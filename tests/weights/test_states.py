@@ -228,7 +228,8 @@ REFUSED: dict[str, tuple[str, Write | None, dict[str, Any], str]] = {
         "a.pt",
         lambda p: torch.save({"model": STATE, "ema": OTHER}, p),
         {},
-        "model is no tensor but dict (in which of them is the state? options.wrapper of an entry says it); the file has model, ema",
+        "model is no tensor but dict (in which of them is the state? options.wrapper of an entry says "
+        "it); the file has model, ema",
     ),
     "another wrapper": (
         "a.pt",

@@ -79,7 +79,8 @@ class Entry(Strict):
     `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
     trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
     of the code; weights carry their own. used_by: generators that decode through it. reported:
-    published numbers, never mixed with measured ones.
+    published numbers, never mixed with measured ones. golden: the figures of official code in
+    tests/parity that its architecture is held against, in a small form.
     """
 
     title: Line
@@ -102,6 +103,7 @@ class Entry(Strict):
     weights: Weights | None = None
     paper: Link | None = None
     used_by: tuple[Line, ...] = ()
+    golden: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=80)] | None = None
     description: Description
     reported: tuple[Reported, ...] = ()
 
@@ -153,7 +155,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on", "deviations", "training", "used_by"}
+        prose |= {"gmac", "trained_on", "deviations", "training", "used_by", "golden"}
         content = self.model_dump(
             mode="json",
             exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated", "official"}},

@@ -28,7 +28,7 @@ def licence_classes() -> Mapping[str, LicenceClass]:
     try:
         listed = TypeAdapter(dict[LicenceClass, list[str]]).validate_python(data)
     except ValidationError as error:
-        raise RegistryError(describe_invalid(path, error, lines)) from None
+        raise RegistryError(*describe_invalid(path, error, lines)) from None
     classes: dict[str, LicenceClass] = {}
     for name, licences in listed.items():
         for licence in licences:

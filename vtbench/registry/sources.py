@@ -59,10 +59,8 @@ class OfficialFiles(Strict):
     """The authors' own files, where those of the hub are another form of the same weights. They are
     taken from a folder that somebody gives. files: each with its sha256, or null until pinned."""
 
-    url: Annotated[str, Field(pattern=r"^https://\S+$")]
-    files: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Sha256 | None], Field(min_length=1)
-    ]
+    url: Link
+    files: Annotated[dict[FileName, Sha256 | None], Field(min_length=1)]
 
 
 class HubWeights(Strict):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
+from vtbench.base.files import read_bounded
+from vtbench.base.schema import MAX_JSON_BYTES, load_json
 from vtbench.tokenizers.layouts import LAYOUTS, Config, State, convert_official
 from vtbench.weights.states import PICKLES, SAFETENSORS, load_state
 
@@ -104,8 +106,12 @@ def _advise(name: str, folder: Path) -> str:
 
 def _read_config(name: str, class_name: str, folder: Path) -> Config:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = load_json(
+            read_bounded(
+                folder / CONFIG, max_bytes=MAX_JSON_BYTES, raise_as=WeightsMismatch, links=True
+            )
+        )
+    except ValueError as error:
         raise WeightsMismatch(f"{name}: {folder / CONFIG} is not JSON ({error})") from None
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found != class_name:
