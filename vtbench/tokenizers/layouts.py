@@ -26,8 +26,8 @@ class Layout:
 
     mark: what one of their keys matches and none of the library's. name: patterns and replacements,
     done in turn on each key, given all keys and the class's config; what becomes `to_qkv` is cut into
-    its three. converter: a function of diffusers.loaders.single_file_utils that does it instead. lead:
-    what this function wants before each key, and a file of a whole generator has; others of such a
+    its three. converter: a function of diffusers.loaders.single_file_utils that comes first. lead: what
+    this function wants before each key, and a file of a whole generator has; others of such a
     file are left out. dropped: keys of theirs that the library's class has no tensor for. linear: keys
     here of 1×1 convolutions that are linear layers in the library. parts: the names' endings of
     several files that make up the state, each with the prefix of its keys.
@@ -53,8 +53,7 @@ class Layout:
             led = {key: value for key, value in state.items() if key.startswith(self.lead)}
             state = led or {self.lead + key: value for key, value in state.items()}
             module = importlib.import_module("diffusers.loaders.single_file_utils")
-            converted: State = getattr(module, self.converter)(state, config=config)
-            return converted
+            state = getattr(module, self.converter)(state, config=config)
         names = self.name(state, config) if self.name is not None else ()
         renamed = {}
         for key, value in state.items():
@@ -124,6 +123,13 @@ def _name_tiny(keys: Collection[str], config: Config) -> Names:
         (r"^encoder\.(\d+)\.", r"encoder.layers.\1."),
         (r"^decoder\.(\d+)\.", lambda match: f"decoder.layers.{int(match[1]) - 1}."),
     )
+
+
+def _name_dc(keys: Collection[str], config: Config) -> Names:
+    # The library's converter looks at the encoder alone; the decoder may end otherwise (DC-AE-Lite).
+    if config["decoder_layers_per_block"][0]:
+        return ()
+    return ((r"^decoder\.conv_out\.(weight|bias)$", r"decoder.conv_out.conv.\1"),)
 
 
 def _name_hunyuan_image(keys: Collection[str], config: Config) -> Names:
@@ -276,7 +282,9 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     **dict.fromkeys(("AutoencoderTiny", "AutoencoderTinyFlux2"), (TINY,)),
     "AutoencoderDC": (
         Layout(
-            r"^encoder\.project_in\.", converter="convert_autoencoder_dc_checkpoint_to_diffusers"
+            r"^encoder\.project_in\.",
+            _name_dc,
+            converter="convert_autoencoder_dc_checkpoint_to_diffusers",
         ),
     ),
     "AutoencoderKLLTXVideo": (
