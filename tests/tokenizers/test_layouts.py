@@ -19,6 +19,7 @@ from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.records import SizePolicy, Spec
 from vtbench.registry.entries import load_registry
 from vtbench.tokenizers.diffusers_vae import DiffusersVae
+from vtbench.tokenizers.layouts import convert_official
 from vtbench.weights.entries import find_weights
 
 CONFIG: dict[str, Any] = {
@@ -148,3 +149,23 @@ def test_pickled_modules_are_refused_with_the_command_that_converts_them(tmp_pat
     for given in (tmp_path, tmp_path / "encoder.pkl"):
         with pytest.raises(WeightsMissing, match=r"`vtbench convert dall-e-dvae .*encoder\.pkl`"):
             find_weights(entry, given)
+
+
+def test_the_first_stage_is_taken_out_of_a_whole_generator() -> None:
+    tensor = torch.zeros(2, 2, 1, 1)
+    state = {
+        "model.diffusion_model.input_blocks.0.weight": tensor,
+        "first_stage_model.encoder.down.0.block.0.conv1.weight": tensor,
+        "first_stage_model.decoder.up.1.block.0.conv1.weight": tensor,
+        "first_stage_model.decoder.up.0.block.0.conv1.weight": tensor,
+        "first_stage_model.decoder.mid.attn_1.q.weight": tensor,
+        "first_stage_model.loss.weight": tensor,
+    }
+    converted = convert_official("AutoencoderKL", state, {})
+    assert {key: tensor.ndim for key, tensor in converted.items()} == {
+        "encoder.down_blocks.0.resnets.0.conv1.weight": 4,
+        "decoder.up_blocks.0.resnets.0.conv1.weight": 4,
+        "decoder.up_blocks.1.resnets.0.conv1.weight": 4,
+        "decoder.mid_block.attentions.0.to_q.weight": 2,
+    }
+    assert convert_official("AutoencoderKL", converted, {}) is converted

@@ -27,9 +27,9 @@ class Layout:
     mark: what one of their keys matches and none of the library's. name: patterns and replacements,
     done in turn on each key, given all keys and the class's config; what becomes `to_qkv` is cut into
     its three. converter: a function of diffusers.loaders.single_file_utils that comes first. lead: what
-    this function wants before each key, and a file of a whole generator has; others of such a
-    file are left out. dropped: keys of theirs that the library's class has no tensor for. linear: keys
-    here of 1×1 convolutions that are linear layers in the library. parts: the names' endings of
+    stands before each key in the file of a whole generator, whose other keys are left out; the
+    converter wants it. dropped: keys of theirs that the library's class has no tensor for. linear:
+    keys here of 1×1 convolutions that are linear layers in the library. parts: the names' endings of
     several files that make up the state, each with the prefix of its keys.
     """
 
@@ -43,17 +43,22 @@ class Layout:
 
     def fits(self, state: Mapping[str, Tensor]) -> bool:
         """Return whether the tensors have the authors' names."""
-        return any(re.search(self.mark, key) for key in state)
+        return any(re.search(self.mark, key.removeprefix(self.lead)) for key in state)
 
     def convert(self, state: State, config: Config) -> State:
         """Return the tensors under the library's names. A key that no rule knows keeps its name, for
         the strict load to refuse."""
+        whole = any(key.startswith(self.lead) for key in state)
+        state = {
+            key.removeprefix(self.lead): value
+            for key, value in state.items()
+            if not whole or key.startswith(self.lead)
+        }
         state = {key: value for key, value in state.items() if not re.search(self.dropped, key)}
         if self.converter is not None:
-            led = {key: value for key, value in state.items() if key.startswith(self.lead)}
-            state = led or {self.lead + key: value for key, value in state.items()}
             module = importlib.import_module("diffusers.loaders.single_file_utils")
-            state = getattr(module, self.converter)(state, config=config)
+            led = {self.lead + key: value for key, value in state.items()}
+            state = getattr(module, self.converter)(led, config=config)
         names = self.name(state, config) if self.name is not None else ()
         renamed = {}
         for key, value in state.items():
@@ -264,6 +269,7 @@ def _name_cosmos(keys: Collection[str], config: Config) -> Names:
 LDM = Layout(
     r"^(encoder\.down|decoder\.up)\.\d+\.",
     _name_ldm,
+    lead="first_stage_model.",
     # Asymmetric VQGAN's file has convolutions that its forward never uses; training's remains.
     dropped=r"^decoder\.up_layers\.|^loss\.|^model_ema\.",
     linear=r"attentions\.\d+\.(to_[qkv]|to_out\.0)\.weight$",
