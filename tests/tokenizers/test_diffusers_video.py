@@ -234,3 +234,54 @@ def test_a_key_that_the_class_never_reads_is_let_through(
 
 def test_every_class_is_tried() -> None:
     assert {class_name for class_name, *_ in CASES.values()} == set(WIRINGS)
+
+
+def test_a_class_that_takes_no_batch_goes_image_by_image() -> None:
+    """HunyuanVideo 1.5: the library's attention mask fits one clip."""
+    config = {"latent_channels": 8, "block_out_channels": [32, 32, 64, 64, 64]}
+    spec = Spec(
+        name="subject",
+        family="test",
+        kind="continuous",
+        quantizer="kl",
+        downsample=16,
+        latent_channels=8,
+        input_range=(-1.0, 1.0),
+        size=SizePolicy(16),
+    )
+    given = {"config": {**config, "layers_per_block": 1}, "weights": None}
+    tokenizer = DiffusersVideoVae(spec, class_name="AutoencoderKLHunyuanVideo15", **given)
+    images = torch.cat([picture(32, 48), 1 - picture(32, 48)])
+    code = tokenizer.encode(images)
+    assert code.latents is not None and code.latents.shape == (2, 8, 2, 3)
+    decoded = tokenizer.decode(code)
+    for index in range(2):
+        alone = tokenizer.decode(tokenizer.encode(images[index : index + 1]))
+        assert torch.equal(decoded[index : index + 1], alone)
+    assert (decoded[0] - decoded[1]).abs().max() > 1e-3
+
+
+def test_a_still_is_decoded_as_one_frame_of_its_own() -> None:
+    """SVD's frames lie along the batch: two pictures are not two frames of one clip."""
+    config = {
+        "block_out_channels": [32, 32, 64, 64],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+    }
+    spec = Spec(
+        name="subject",
+        family="test",
+        kind="continuous",
+        quantizer="kl",
+        downsample=8,
+        latent_channels=4,
+        input_range=(-1.0, 1.0),
+        size=SizePolicy(8),
+    )
+    tokenizer = DiffusersVideoVae(
+        spec, class_name="AutoencoderKLTemporalDecoder", config=config, weights=None
+    )
+    images = torch.cat([picture(32, 48), 1 - picture(32, 48)])
+    together = tokenizer.decode(tokenizer.encode(images))
+    alone = tokenizer.decode(tokenizer.encode(images[:1]))
+    # A batch rounds differently; a neighbour mixed in as a frame would differ by far more.
+    assert (together[:1] - alone).abs().max() <= 1e-5

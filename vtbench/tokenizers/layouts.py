@@ -25,7 +25,7 @@ class Layout:
     """How the authors' file of a class differs from the library's.
 
     mark: what one of their keys matches and none of the library's. name: patterns and replacements,
-    done in turn on each key, given all keys and the class's config; what becomes `to_qkv` is cut into
+    done in turn on each key, given all keys and the class's config; what becomes `to_q_k_v` is cut into
     its three. converter: a function of diffusers.loaders.single_file_utils that comes first. lead: what
     stands before each key in the file of a whole generator, whose other keys are left out; the
     converter wants it. dropped: keys of theirs that the library's class has no tensor for. linear:
@@ -65,9 +65,9 @@ class Layout:
             for pattern, replacement in names:
                 key = re.sub(pattern, replacement, key)
             is_linear = re.search(self.linear, key) and value.shape[2:] == (1, 1)
-            if ".to_qkv." in key:
+            if ".to_q_k_v." in key:
                 for name, third in zip("qkv", value.chunk(3), strict=True):
-                    renamed[key.replace(".to_qkv.", f".to_{name}.")] = third
+                    renamed[key.replace(".to_q_k_v.", f".to_{name}.")] = third
                 continue
             renamed[key] = value[:, :, 0, 0] if is_linear else value
         return renamed
@@ -207,7 +207,7 @@ def _name_mochi(keys: Collection[str], config: Config) -> Names:
         (r"\.stack\.3\.", ".norm2.norm_layer."),
         (r"\.stack\.5\.", ".conv2.conv."),
         (r"\.resnets\.(\d+)\.attn_block\.norm\.", r".norms.\1.norm_layer."),
-        (r"\.resnets\.(\d+)\.attn_block\.attn\.qkv\.", r".attentions.\1.to_qkv."),
+        (r"\.resnets\.(\d+)\.attn_block\.attn\.qkv\.", r".attentions.\1.to_q_k_v."),
         (r"\.resnets\.(\d+)\.attn_block\.attn\.out\.", r".attentions.\1.to_out.0."),
         (r"\.output_norm\.", ".norm_out.norm_layer."),
         (r"\.output_proj\.", ".proj_out."),
