@@ -36,8 +36,8 @@ from vtbench.runs.set_features import FeatureSets, SetRun
 from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.suites import load_pixels, load_suite
 from vtbench.tokenizers import build_tokenizer
+from vtbench.weights import metrics as metric_weights
 from vtbench.weights.entries import WeightFiles
-from vtbench.weights.entries import metrics as metric_weights
 
 DIM = 2
 KEYS = ("rfid", "kid", "rfid@clean-fid", "inception_score", "dinov2_cos")

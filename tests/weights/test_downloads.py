@@ -19,9 +19,10 @@ from vtbench.base.errors import OutputError, WeightsMismatch, WeightsMissing
 from vtbench.cli import main
 from vtbench.commands import fetch as fetching
 from vtbench.registry.entries import load_entry
+from vtbench.weights import downloads
+from vtbench.weights import metrics as metric_weights
 from vtbench.weights.downloads import fetch_metric_weights
-from vtbench.weights.entries import check_hashes, downloads, find_weights
-from vtbench.weights.entries import metrics as metric_weights
+from vtbench.weights.entries import check_hashes, find_weights
 from vtbench.weights.metrics import (
     MetricWeights,
     check_metric_weights,
