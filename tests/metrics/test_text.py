@@ -1,22 +1,15 @@
-"""CER, WER and NED against jiwer and by hand; the crops of lines; what the OCR engines read."""
+"""CER, WER and NED against jiwer and by hand, on plain and on unusual Unicode."""
 
 from __future__ import annotations
 
 import random
-import sys
-import types
-from pathlib import Path
+import unicodedata
 
 import jiwer
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from rapidfuzz.distance import Levenshtein
 
-from vtbench.base.errors import UnknownName, WeightsMismatch, WeightsMissing
-from vtbench.images import RGB8
-from vtbench.metrics import text
-from vtbench.metrics.text import RapidOcrReader, crop_line, normalize_text, open_reader, score_lines
-from vtbench.weights.metrics import file_names, get_metric_weights
+from vtbench.metrics.text import INVISIBLE, find_kept, normalize_text, score_lines
 
 TRUTH = ["The quick brown fox", "jumps over the lazy dog.", "Sphinx of black quartz", "ok"]
 
@@ -65,7 +58,8 @@ def test_text_is_normalized() -> None:
     assert normalize_text("cafe\u0301", has_words=True) == "café"
     assert score_lines(["Ab"], ["ab"], has_words=True).char_edits == 1  # case counts
     chinese = score_lines(["视觉标记"], ["视 觉标己"], has_words=False)
-    assert chinese == text.LineScores(1, 4, None, None, 0.75)
+    assert (chinese.char_edits, chinese.chars, chinese.ned) == (1, 4, 0.75)
+    assert (chinese.word_edits, chinese.words, chinese.words_read) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -97,269 +91,54 @@ def test_cer_is_pooled_and_not_a_mean_of_rates() -> None:
     assert forgiving_cer([], []) == 0.0  # where ours raises, above
 
 
-# Geometry
+EDGE_CASES = {
+    "combining marks": ("cafe\u0301 nin\u0303o", "café niño", 0),
+    "a mark without a code point of both": ("x\u0301y", "xy", 1),
+    "devanagari cluster": ("क्षत्रिय ज्ञान", "क्षत्रीय ज्ञान", 1),
+    "devanagari nukta, composed and not": ("\u095bिला", "\u091c\u093cिला", 0),
+    "devanagari without its joiner": ("क्\u200dष", "क्ष", 0),
+    "full width": ("ＡＢＣ１２３", "ABC123", 0),
+    "half-width katakana": ("ｶﾞﾗｽ", "ガラス", 0),
+    "arabic with marks of direction": ("\u200fكتاب ١٢\u200f", "كتاب ١٢", 0),
+    "arabic presentation forms": ("\ufedb\ufe98\ufe8e\ufe8f", "كتاب", 0),
+    "arabic, one letter": ("مدرسة كبيرة", "مدرسه كبيرة", 1),
+    "hangul, composed and not": ("\u1112\u1161\u11ab\uae00", "한글", 0),
+    "no-break and ideographic space": ("a\u00a0b\u3000c", "a b c", 0),
+    "soft hyphen and byte order mark": ("\ufeffin\u00adto", "into", 0),
+    "ligature": ("ﬁnal oﬃce", "final office", 0),
+    "outside the first plane": ("𠮷野家", "吉野家", 1),
+    "eszett is not ss": ("Straße", "Strasse", 2),
+}
 
 
-def gradient(height: int, width: int) -> RGB8:
-    y, x = np.mgrid[0:height, 0:width]
-    return np.stack([x * 2, y * 3, x + y], axis=2).astype(np.uint8)
+@pytest.mark.parametrize("case", EDGE_CASES)
+def test_unicode_counts_as_jiwer_and_rapidfuzz_count_it(case: str) -> None:
+    truth, read, edits = EDGE_CASES[case]
+    scores = score_lines([truth], [read], has_words=True)
+    t, r = (normalize_text(text, has_words=True) for text in (truth, read))
+    assert scores.char_edits == edits == Levenshtein.distance(t, r)
+    assert scores.char_edits / scores.chars == pytest.approx(jiwer.cer(t, r), abs=1e-12)
+    assert scores.word_edits is not None and scores.words is not None
+    assert scores.word_edits / scores.words == pytest.approx(jiwer.wer(t, r), abs=1e-12)
+    assert scores.exact_lines == (edits == 0)
 
 
-def test_an_upright_box_is_an_exact_slice() -> None:
-    image = gradient(60, 100)
-    box = [[10, 5], [70, 5], [70, 25], [10, 25]]
-    assert np.array_equal(crop_line(image, box), image[5:25, 10:70])
-    fraction = [[10.2, 5.9], [69.5, 5.9], [69.5, 24.1], [10.2, 24.1]]
-    assert np.array_equal(crop_line(image, fraction), image[5:25, 10:70])
-    beyond = [[-4, -3], [120, -3], [120, 9], [-4, 9]]
-    assert np.array_equal(crop_line(image, beyond), image[:9])
-    outside = [[200, 5], [260, 5], [260, 25], [200, 25]]
-    assert crop_line(image, outside).size == 0
-    left = [[-20, 5], [-10, 5], [-10, 25], [-20, 25]]
-    assert crop_line(image, left).size == 0
-
-
-def test_a_turned_box_comes_upright() -> None:
-    image = gradient(60, 100)
-    # Text that runs downwards: its top left corner is at the right.
-    box = [[70, 5], [70, 45], [50, 45], [50, 5]]
-    expected = np.rot90(image[5:45, 50:70])
-    crop = crop_line(image, box)
-    assert crop.shape == expected.shape
-    # OpenCV's fixed-point weights: one level.
-    assert np.abs(crop.astype(int) - expected).max() <= 1
-    # The mutant: corners taken for pixel centres lie half a pixel off, and more than a level.
-    shifted = np.asarray(box) + 0.5
-    assert np.abs(crop_line(image, shifted.tolist()).astype(int) - expected).max() > 1
-
-
-def test_a_slanted_box_keeps_its_size() -> None:
-    image = gradient(90, 90)
-    crop = crop_line(image, [[20, 30], [60, 0], [72, 16], [32, 46]])
-    assert crop.shape == (20, 50, 3) and crop.dtype == np.uint8
-    with pytest.raises(ValueError, match="four"):
-        crop_line(image, [[0, 0], [5, 5]])
-
-
-def test_boxes_are_read_by_rows() -> None:
-    def box(x: float, y: float) -> list[list[float]]:
-        return [[x, y], [x + 30, y], [x + 30, y + 10], [x, y + 10]]
-
-    boxes = [box(50, 22), box(40, 1), box(0, 20), box(0, 3), box(0, 40)]
-    assert text._reading_order(boxes) == [3, 1, 2, 0, 4]
-    assert text._reading_order([]) == []
-
-
-# RapidOCR
-
-LINES = ["Seven apples fell", "from the tree", "at 12:45 today"]
-
-
-def render(lines: list[str], size: int) -> tuple[RGB8, list[list[list[float]]]]:
-    """Return dark red lines on light gray (so that RGB and BGR differ), and their boxes."""
-    font = ImageFont.load_default(size=size)
-    step = 2 * size
-    page = Image.new("RGB", (14 * size, step * len(lines) + size), (225, 225, 225))
-    draw = ImageDraw.Draw(page)
-    boxes = []
-    for index, line in enumerate(lines):
-        x, y = size, index * step + size // 2
-        draw.text((x, y), line, font=font, fill=(120, 0, 0))
-        left, top, right, bottom = draw.textbbox((x, y), line, font=font)
-        left, top, right, bottom = left - 3, top - 3, right + 3, bottom + 3
-        boxes.append([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return np.array(page), boxes
-
-
-@pytest.fixture(scope="module")
-def reader() -> RapidOcrReader:
-    opened = open_reader("rapidocr")
-    assert isinstance(opened, RapidOcrReader)
-    return opened
-
-
-def test_it_reads_lines_and_pages(reader: RapidOcrReader) -> None:
-    page, boxes = render(LINES, 28)
-    assert reader.read_lines(page, boxes) == LINES
-    assert reader.read_page(page) == LINES
-    assert reader.read_lines(page, []) == []
-
-
-def test_nothing_reads_as_nothing(reader: RapidOcrReader) -> None:
-    blank: RGB8 = np.full((64, 64, 3), 255, dtype=np.uint8)
-    corners = [(0, 0, 60, 20), (0, 0, 1, 1), (5, 5, 7, 60), (100, 0, 120, 20)]
-    boxes = [[[a, b], [c, b], [c, d], [a, d]] for a, b, c, d in corners]
-    assert reader.read_lines(blank, boxes) == [""] * 4
-    assert reader.read_page(blank) == []
-
-
-def test_a_reading_does_not_depend_on_its_neighbours(reader: RapidOcrReader) -> None:
-    lines = ["5 lazy dogs; 17 €", "The quick brown fox", "Straße, naïve café", "x" * 90]
-    page, boxes = render(lines, 8)
-    page = np.pad(page, ((0, 0), (0, 400), (0, 0)), constant_values=225)
-    alone = [reader.read_lines(page, [box])[0] for box in boxes]
-    assert reader.read_lines(page, boxes) == alone
-    assert reader.read_lines(page, boxes[::-1]) == alone[::-1]
-    # The mutant: rapidocr's own batches of lines, padded to the widest; scores move with them.
-    from rapidocr.ch_ppocr_rec import TextRecInput
-
-    recogniser = reader._engines[0]._load_rec_model()
-    assert recogniser.rec_batch_num == 1  # for the lines that it finds on a page
-    crops = [text._bgr(crop_line(page, box)) for box in boxes]
-    single = [recogniser(TextRecInput(img=[crop], return_word_box=False)) for crop in crops]
-    recogniser.rec_batch_num = 6
-    try:
-        batch = recogniser(TextRecInput(img=crops, return_word_box=False))
-    finally:
-        recogniser.rec_batch_num = 1
-    assert [one.scores[0] for one in single] != list(batch.scores)
-
-
-def test_rapidocr_is_given_what_it_takes_for_a_file(reader: RapidOcrReader) -> None:
-    # rapidocr converts PIL images from RGB itself: the same channels must arrive from arrays.
-    page, boxes = render(LINES[:1], 12)
-    crop = crop_line(page, boxes[0])
-    options = {"use_det": False, "use_cls": False, "use_rec": True}
-    theirs = reader._engines[0](Image.fromarray(crop), **options)
-    ours = reader._engines[0](text._bgr(crop), **options)
-    mutant = reader._engines[0](crop, **options)
-    assert ours.scores == theirs.scores and ours.txts == theirs.txts
-    assert mutant.scores != theirs.scores
-    # And nothing resizes a low crop before the recogniser does.
-    assert crop.shape[0] < 30
-    from rapidocr.ch_ppocr_rec import TextRecInput
-
-    direct = reader._engines[0]._load_rec_model()(
-        TextRecInput(img=[text._bgr(crop)], return_word_box=False)
+def test_what_is_invisible_is_left_out_and_nothing_else_is() -> None:
+    # Marks, signs and joiners with ink of their own stay: the Arabic number sign is of category Cf.
+    assert normalize_text("\u0600١", has_words=True) == "\u0600١"
+    assert all(unicodedata.category(chr(c)) in ("Cf", "Mn", "Cn") for c in INVISIBLE)
+    # Normalization does not bring one back, so that once is enough.
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x30000)]))
+    assert not set(map(ord, unicodedata.normalize("NFKC", every.translate(INVISIBLE)))) & set(
+        INVISIBLE
     )
-    assert ours.scores == direct.scores
 
 
-def test_the_reader_says_what_it_is(reader: RapidOcrReader) -> None:
-    assert reader.identity["engine"] == "rapidocr"
-    names = file_names(get_metric_weights("rapidocr"))
-    assert len(names) == 2 and all(len(reader.identity[name]) == 64 for name in names)
-
-
-def test_a_missing_or_other_model_is_never_downloaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from rapidocr.utils.download_file import DownloadFile
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("rapidocr downloads")
-
-    monkeypatch.setattr(DownloadFile, "run", refuse)
-    page, _ = render(LINES[:1], 28)
-    assert RapidOcrReader().read_page(page) == LINES[:1]
-    elsewhere = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr("vtbench.weights.metrics.find_spec", lambda _: elsewhere)
-    with pytest.raises(WeightsMissing, match="pip install"):
-        RapidOcrReader()
-    (tmp_path / "models").mkdir()
-    for name in file_names(get_metric_weights("rapidocr")):
-        (tmp_path / "models" / name).write_bytes(b"other")
-    with pytest.raises(WeightsMismatch, match="another file or a damaged one"):
-        RapidOcrReader()
-
-
-# EasyOCR's models are not to be had here: the package below stands for it, with the calls, arguments
-# and errors of easyocr 1.7.2.
-
-
-class StandInReader:
-    def __init__(
-        self, lang_list: list[str], *, model_storage_directory: str, **options: object
-    ) -> None:
-        assert (Path(model_storage_directory) / "zh_sim_g2.pth").is_file()
-        assert options == {
-            "gpu": False,
-            "download_enabled": False,
-            "verbose": False,
-            "quantize": False,
-        }
-        if "damaged" in lang_list:
-            raise FileNotFoundError("MD5 mismatch for craft_mlt_25k.pth and downloads disabled")
-
-    def recognize(
-        self,
-        img_cv_grey: RGB8,
-        horizontal_list: list[list[int]],
-        free_list: list[object],
-        decoder: str,
-        batch_size: int,
-        detail: int,
-    ) -> list[str]:
-        assert (free_list, decoder, batch_size, detail) == ([], "greedy", 1, 0)
-        height, width = img_cv_grey.shape[:2]
-        assert horizontal_list == [[0, width, 0, height]]
-        if int(64 * max(width / height, height / width)) == 0 or not img_cv_grey.any():
-            return []
-        blue, _, red = img_cv_grey[0, 0]
-        return [f"{width}x{height} red {red} blue {blue}"]
-
-    def readtext(
-        self, image: RGB8, decoder: str, batch_size: int, detail: int
-    ) -> list[tuple[list[list[int]], str, float]]:
-        assert image.ndim == 3 and (decoder, batch_size, detail) == ("greedy", 1, 1)
-        low = [[0, 50], [40, 50], [40, 60], [0, 60]]
-        high = [[0, 5], [40, 5], [40, 15], [0, 15]]
-        return [(low, "second", 0.9), (high, "first", 0.8)]
-
-
-@pytest.fixture
-def easyocr_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    package, config = types.ModuleType("easyocr"), types.ModuleType("easyocr.config")
-    model = {"filename": "zh_sim_g2.pth", "url": "https://example.org/zh_sim_g2.zip"}
-    detector = {"filename": "craft_mlt_25k.pth", "url": "https://example.org/craft.zip"}
-    vars(package).update(Reader=StandInReader, config=config)
-    vars(config).update(
-        MODULE_PATH=str(tmp_path),
-        detection_models={"craft": detector},
-        recognition_models={"gen2": {"zh_sim_g2": model}},
+def test_words_and_lines_that_are_right_are_counted() -> None:
+    scores = score_lines(
+        ["one two three", "four five", "six"], ["one three", "four five", "sx"], has_words=True
     )
-    monkeypatch.setitem(sys.modules, "easyocr", package)
-    monkeypatch.setitem(sys.modules, "easyocr.config", config)
-    monkeypatch.setattr(text, "version", lambda name: f"{name} 1")
-    monkeypatch.setenv("EASYOCR_MODULE_PATH", str(tmp_path))
-    (tmp_path / "model").mkdir()
-    return tmp_path / "model"
-
-
-def test_easyocr_is_called_as_it_documents(easyocr_folder: Path) -> None:
-    (easyocr_folder / "craft_mlt_25k.pth").write_bytes(b"")
-    with pytest.raises(WeightsMissing, match=r"zh_sim_g2\.pth in .*fetch easyocr-chinese"):
-        open_reader("easyocr", "cpu")
-    (easyocr_folder / "zh_sim_g2.pth").write_bytes(b"")
-    reader = open_reader("easyocr", "cpu")
-    assert reader.identity["languages"] == "ch_sim,en"
-    assert len(reader.identity["zh_sim_g2.pth"]) == 64
-    page: RGB8 = np.zeros((40, 60, 3), dtype=np.uint8)
-    page[:20] = (200, 0, 10)
-    boxes = [[[0, y], [50, y], [50, y + 10], [0, y + 10]] for y in (0, 25, 90)]
-    assert reader.read_lines(page, boxes) == ["50x10 red 200 blue 10", "", ""]
-    assert reader.read_page(page) == ["first", "second"]
-
-
-def test_easyocr_with_other_models_is_refused(
-    easyocr_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("craft_mlt_25k.pth", "zh_sim_g2.pth"):
-        (easyocr_folder / name).write_bytes(b"")
-    script = (("damaged",), "gen2", "zh_sim_g2")
-    monkeypatch.setitem(text.EASYOCR_SCRIPTS, "chinese", script)
-    with pytest.raises(WeightsMismatch, match="MD5"):
-        open_reader("easyocr", "cpu")
-    with pytest.raises(UnknownName, match="korean"):
-        text.EasyOcrReader("cpu", script="corean")
-
-
-def test_easyocr_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "easyocr", None)
-    with pytest.raises(WeightsMissing, match=r'pip install "vtbench\[easyocr\]"'):
-        open_reader("easyocr", "cpu")
-
-
-def test_an_unknown_engine_is_named() -> None:
-    with pytest.raises(UnknownName, match="rapidocr"):
-        open_reader("rapidocrr")
+    assert (scores.words_read, scores.words) == (2 + 2 + 0, 6)
+    assert (scores.exact_lines, scores.lines) == (1, 3)
+    assert find_kept("abcd", "xbd") == [False, True, False, True]
+    assert find_kept("", "x") == [] and find_kept("ab", "") == [False, False]

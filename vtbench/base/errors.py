@@ -141,6 +141,10 @@ class ImageError(CellFailed):
     """One image cannot be used."""
 
 
+class MetricError(CellFailed):
+    """A metric could not be measured on an image; the message says why."""
+
+
 class ContractError(CellFailed):
     """A tokenizer broke a clause of the encode/decode contract."""
 

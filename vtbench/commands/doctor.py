@@ -25,7 +25,6 @@ from vtbench.suites.suites import Suite, load_suite, suite_paths
 from vtbench.weights.entries import find_weights
 from vtbench.weights.metrics import (
     MetricWeights,
-    WheelWeights,
     check_metric_weights,
     default_folder,
     find_metric_weights,
@@ -158,12 +157,12 @@ def _suite(suite: Suite, examined: Sequence[Examined]) -> str:
         return f"{label}: every metric can be measured"
     lacking = {one.entry.key: one.entry for lacks in off.values() for one in lacks}
     lines = [f"{label}: off: {', '.join(off)}"]
-    fetched = [e for e in lacking.values() if not isinstance(e.weights, WheelWeights)]
+    fetched = [e for e in lacking.values() if e.fetched]
     if fetched:
         size = sum(entry.bytes or 0 for entry in fetched) / 1e6
         lines.append(f"  `vtbench fetch --suite {suite.name}` brings them ({size:.0f} MB)")
     for entry in lacking.values():
-        if isinstance(entry.weights, WheelWeights):
+        if not entry.fetched:
             lines.append(f"  `{entry.command}` brings {entry.key}")
     return "\n".join(lines)
 

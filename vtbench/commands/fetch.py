@@ -28,6 +28,7 @@ from vtbench.weights.entries import WeightFiles, check_hashes
 from vtbench.weights.folder import pack_weights
 from vtbench.weights.metrics import (
     MetricWeights,
+    SystemWeights,
     UrlWeights,
     WheelWeights,
     check_metric_weights,
@@ -71,7 +72,7 @@ def choose_weights(
         chosen[name] = catalogue[name] if name in catalogue else registry[name]
     if suite_name is not None:
         for entry in suite_weights(load_suite(suite_name, data_folders)):
-            if not isinstance(entry.weights, WheelWeights):
+            if entry.fetched:
                 chosen[entry.key] = entry
     return list(chosen.values())
 
@@ -102,9 +103,9 @@ def _fetch(name: str, entry: Entry | MetricWeights, folder: Path | None, report:
             )
         found = fetch_weights(entry)
         hashes = check_hashes(entry, found)
-    elif isinstance(entry.weights, WheelWeights):
+    elif isinstance(entry.weights, WheelWeights | SystemWeights):
         check_metric_weights(name)
-        return "nothing to fetch: comes in a wheel"
+        return f"nothing to fetch: `{entry.command}` brought it"
     else:
         found = fetch_metric_weights(entry, report)
         hashes = check_metric_weights(name, found)

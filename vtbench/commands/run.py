@@ -19,6 +19,7 @@ from vtbench.commands.options import (
     weights_option,
 )
 from vtbench.commands.published import find_published
+from vtbench.metrics.ocr import ENGINES
 from vtbench.runs.request import Request, Variant, parse_batch_size, parse_weights
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 )
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
-@click.option("--ocr", type=click.Choice(["rapidocr", "easyocr"]), help="Default: the suite's.")
+@click.option("--ocr", type=click.Choice(ENGINES), help="Default: the suite's.")
 @variant_options
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")

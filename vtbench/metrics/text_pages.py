@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.base.records import Sample
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
-from vtbench.metrics.text import LineScores, open_reader, score_lines
+from vtbench.metrics.ocr import open_reader
+from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, read_known_lines
+from vtbench.metrics.text import LineScores, score_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SCRIPTS_WITHOUT_SPACES = frozenset({"chinese", "japanese"})
-"""Scripts in which a word error rate has no meaning."""
-
 
 class PageMeter:
     """Reads pages of known text with one OCR engine, and scores what it read.
@@ -24,16 +22,18 @@ class PageMeter:
     Args:
         ocr: the engine's name.
         device: the torch device of engines that have one.
+        scripts: those of the suite's pages. A page of a script that the engine cannot read gets no
+            reading and no scores: they are not applicable.
 
     Raises:
         WeightsMissing, WeightsMismatch: the engine's models are not here, or are others.
     """
 
-    def __init__(self, ocr: str, *, device: str) -> None:
-        self._reader = open_reader(ocr, device=device)
+    def __init__(self, ocr: str, *, device: str, scripts: Collection[str]) -> None:
+        self._reader = open_reader(ocr, scripts=scripts, device=device)
         self.identity: Mapping[str, str] = dict(self._reader.identity)
         """Engine, versions and models, as run.json states them."""
-        self._readings: dict[str, list[str]] = {}
+        self._readings: dict[str, list[str] | None] = {}
 
     def __call__(
         self, samples: Sequence[Sample], original: Tensor, image: Tensor
@@ -44,16 +44,21 @@ class PageMeter:
 
     def _measure(self, sample: Sample, reference: RGB8, reconstruction: RGB8) -> dict[str, Any]:
         lines = sample.meta["lines"]
-        truth = [line["text"] for line in lines]
-        has_words = sample.meta["script"] not in SCRIPTS_WITHOUT_SPACES
-        known = self._read(reference, lines, keep=True)
-        of_original = score_lines(truth, known, has_words=has_words)
-        read = self._read(reconstruction, lines)
-        score = score_lines(truth, read, has_words=has_words)
-        return {
+        page = {
             "script": sample.meta["script"],
             "glyph_px": float(sample.meta["glyph_px"]),
-            "lines": len(truth),
+            "lines": len(lines),
+        }
+        known = self._read(reference, sample, keep=True)
+        read = self._read(reconstruction, sample)
+        if known is None or read is None:
+            return page
+        truth = [line["text"] for line in lines]
+        has_words = sample.meta["script"] not in SCRIPTS_WITHOUT_SPACES
+        score = score_lines(truth, read, has_words=has_words)
+        of_original = score_lines(truth, known, has_words=has_words)
+        return {
+            **page,
             "chars": score.chars,
             "words": score.words,
             "reading": read,
@@ -62,14 +67,13 @@ class PageMeter:
             **_name_scores(of_original, "original_"),
         }
 
-    def _read(
-        self, page: RGB8, lines: Sequence[Mapping[str, Any]], *, keep: bool = False
-    ) -> list[str]:
+    def _read(self, page: RGB8, sample: Sample, *, keep: bool = False) -> list[str] | None:
         # The same pixels read the same, so a perfect reconstruction finds its original's reading.
         key = pixel_sha256(page)
         if key in self._readings:
             return self._readings[key]
-        reading = self._reader.read_lines(page, [line["box"] for line in lines])
+        meta = sample.meta
+        reading = read_known_lines(self._reader, page, meta["lines"], script=meta["script"])
         if keep:
             self._readings[key] = reading
         return reading

@@ -56,7 +56,7 @@ class Meter:
         """The metrics of each task."""
         self.states: dict[str, MetricRecord] = {}
         self.ocr: dict[str, str] = {}
-        self._ocr, self._device = ocr, device
+        self._ocr, self._device, self._scripts = ocr, device, suite.scripts()
         self._opened: dict[str, Measure] = {}
         self.sets = FeatureSets(suite, self.keys, device=device, limit=limit)
         self.states |= self.sets.states
@@ -85,7 +85,7 @@ class Meter:
             return
         target = load_function(metric)
         if metric.takes == "ocr":
-            target = target(self._ocr, device=self._device)
+            target = target(self._ocr, device=self._device, scripts=self._scripts)
             self.ocr = dict(target.identity)
         elif metric.weights:
             paths = [find_metric_weights(name).path for name in metric.weights]

@@ -93,7 +93,7 @@ class SuiteFile(Strict):
     posterior: Literal["mode"] | None = None
     seed: int
     seeds: tuple[int, ...] | None = None
-    ocr: Literal["rapidocr", "easyocr"]
+    ocr: Literal["rapidocr", "easyocr", "tesseract", "doctr-parseq", "vision-language"]
     reference: Literal["originals"] | None = None
     tasks: dict[str, TaskProtocol]
     cost: Cost | None = None

@@ -62,6 +62,12 @@ class Suite:
                 del content[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def scripts(self) -> frozenset[str]:
+        """Return the scripts of its pages of known text."""
+        return frozenset(
+            str(sample.meta["script"]) for sample in self.samples if "script" in sample.meta
+        )
+
     def images_per_task(self) -> dict[str, int]:
         """Return how many images each task has, or should have where the data is not attached."""
         source = self.protocol.source

@@ -73,7 +73,8 @@ def fetch_metric_weights(entry: MetricWeights, report: Report = ignore) -> Weigh
     """Bring the files of an entry of the catalogue to where its metrics look, and return them.
 
     Every file has the digest that the catalogue states; one that is here and does not is fetched
-    anew. Raises WeightsMissing (also for a wheel's files: pip brings those), WeightsMismatch.
+    anew. Raises WeightsMissing (also for files that pip or the system's package manager brings) and
+    WeightsMismatch.
     """
     with contextlib.suppress(WeightsMissing, WeightsMismatch):
         found = find_metric_weights(entry.key)
@@ -91,7 +92,7 @@ def fetch_metric_weights(entry: MetricWeights, report: Report = ignore) -> Weigh
         except WeightsMismatch:
             _fetch_from_hub(entry.key, entry.weights, again=True)
     else:
-        raise WeightsMissing(f"{entry.key} comes in a wheel: run `{entry.command}`")
+        raise WeightsMissing(f"{entry.key} is not fetched: run `{entry.command}`")
     found = find_metric_weights(entry.key)
     check_metric_weights(entry.key, found)
     return found

@@ -29,6 +29,9 @@ from vtbench.base.schema import Sha256, Strict, describe_invalid, load_yaml
 from vtbench.registry.sources import HubWeights
 from vtbench.weights.entries import WeightFiles, find_in_hub_cache
 
+TESSDATA = "TESSDATA_PREFIX"
+"""Tesseract's own variable: the folder of its trained data."""
+
 FileName = Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
 
 
@@ -46,10 +49,10 @@ class PublishedFile(Strict):
 
 
 class UrlWeights(Strict):
-    """Files that are kept where torch.hub, EasyOCR or insightface keeps its own."""
+    """Files that are kept where torch.hub, EasyOCR, insightface or docTR keeps its own."""
 
     source: Literal["url"]
-    place: Literal["torch", "easyocr", "insightface"]
+    place: Literal["torch", "easyocr", "insightface", "doctr"]
     files: Annotated[tuple[PublishedFile, ...], Field(min_length=1)]
     licence: str
 
@@ -65,6 +68,16 @@ class WheelWeights(Strict):
     licence: str
 
 
+class SystemWeights(Strict):
+    """Files that the system's package manager brings, all in the first of `folders` that has them."""
+
+    source: Literal["system"]
+    folders: Annotated[tuple[str, ...], Field(min_length=1)]
+    install: str
+    sha256: dict[FileName, Sha256]
+    licence: str
+
+
 class MetricWeights(Strict):
     """One entry of the catalogue. metrics: the keys that it switches on, if only together with others.
     ocr: it is needed only where this engine reads. bytes: of the download; None for a wheel's."""
@@ -73,7 +86,9 @@ class MetricWeights(Strict):
     metrics: tuple[str, ...]
     ocr: str | None = None
     bytes: Annotated[int, Field(ge=1)] | None = None
-    weights: Annotated[UrlWeights | HubWeights | WheelWeights, Field(discriminator="source")]
+    weights: Annotated[
+        UrlWeights | HubWeights | WheelWeights | SystemWeights, Field(discriminator="source")
+    ]
 
     # Set by the loader, not by the file.
     key: str = ""
@@ -81,9 +96,14 @@ class MetricWeights(Strict):
     @property
     def command(self) -> str:
         """The command that brings the files."""
-        if isinstance(self.weights, WheelWeights):
+        if isinstance(self.weights, WheelWeights | SystemWeights):
             return self.weights.install
         return f"vtbench fetch {self.key}"
+
+    @property
+    def fetched(self) -> bool:
+        """Whether `vtbench fetch` brings the files; a wheel's and the system's it does not."""
+        return not isinstance(self.weights, WheelWeights | SystemWeights)
 
 
 def catalogue_path() -> Path:
@@ -158,7 +178,7 @@ def file_names(entry: MetricWeights) -> tuple[str, ...]:
     """Return the names of an entry's files, below its folder."""
     if isinstance(entry.weights, HubWeights):
         return entry.weights.files
-    if isinstance(entry.weights, WheelWeights):
+    if isinstance(entry.weights, WheelWeights | SystemWeights):
         return tuple(entry.weights.sha256)
     return tuple(file.name for file in entry.weights.files)
 
@@ -175,9 +195,16 @@ def default_folder(entry: MetricWeights) -> Path:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         return Path(HF_HUB_CACHE)
+    if isinstance(weights, SystemWeights):
+        folders = [Path(os.environ[TESSDATA])] if TESSDATA in os.environ else []
+        folders += [Path(folder) for folder in weights.folders]
+        return next((f for f in folders if _all_in(f, entry)), folders[0])
     if weights.place == "easyocr":
         home = os.environ.get("EASYOCR_MODULE_PATH") or os.environ.get("MODULE_PATH")
         return Path(home or Path.home() / ".EasyOCR") / "model"
+    if weights.place == "doctr":
+        home = os.environ.get("DOCTR_CACHE_DIR")
+        return Path(home or Path.home() / ".cache" / "doctr") / "models"
     if weights.place == "insightface":
         return Path.home() / ".insightface" / "models" / entry.key
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
