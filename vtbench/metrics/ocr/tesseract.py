@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import shutil
@@ -34,6 +32,9 @@ one that reads the originals of text-multilingual better."""
 
 TIMEOUT_S = 120
 """Longest time of one call of the program, which reads the lines of one page (they take 2 s)."""
+
+BETWEEN = "\f"
+"""What the program writes between two images."""
 
 LINE, PAGE = "13", "3"
 """Segmentation modes: a raw line, which no layout analysis can lose, and the automatic one of a page."""
@@ -77,29 +78,33 @@ class TesseractReader:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="tesseract")
 
     def read_lines(self, image: RGB8, boxes: Sequence[Box], *, script: str) -> list[str]:
-        """Return one reading a box, "" where nothing was recognised."""
+        """Return one reading a box, "" where nothing was recognised.
+
+        A crop of a single colour is not given to the program, which reads a letter out of it.
+        """
         crops = [crop_line(image, box) for box in boxes]
-        places = [place for place, crop in enumerate(crops) if crop.size]
+        places = [
+            place for place, crop in enumerate(crops) if crop.size and (crop != crop[:1, :1]).any()
+        ]
         readings = [""] * len(crops)
         count = max(1, min(os.cpu_count() or 1, len(places) // 4))
         shares = [places[start::count] for start in range(count)]
 
-        def read_share(share: Sequence[int]) -> list[list[str]]:
+        def read_share(share: Sequence[int]) -> list[str]:
             return self._read([crops[place] for place in share], script, LINE)
 
-        for share, lines in zip(shares, self._pool.map(read_share, shares), strict=True):
-            for place, words in zip(share, lines, strict=True):
-                readings[place] = " ".join(words)
+        for share, read in zip(shares, self._pool.map(read_share, shares), strict=True):
+            for place, reading in zip(share, read, strict=True):
+                readings[place] = " ".join(reading.split())
         return readings
 
     def read_page(self, image: RGB8, *, script: str) -> list[str]:
         """Return the lines that the program finds, in its reading order."""
-        return [line for line in self._read([image], script, PAGE, whole_lines=True)[0] if line]
+        (reading,) = self._read([image], script, PAGE)
+        return [line.strip() for line in reading.splitlines() if line.strip()]
 
-    def _read(
-        self, images: Sequence[RGB8], script: str, mode: str, *, whole_lines: bool = False
-    ) -> list[list[str]]:
-        """Return of each image its words, or its lines."""
+    def _read(self, images: Sequence[RGB8], script: str, mode: str) -> list[str]:
+        """Return what the program reads on each image."""
         from PIL import Image
 
         if not images:
@@ -110,14 +115,18 @@ class TesseractReader:
             for name, image in zip(names, images, strict=True):
                 Image.fromarray(image).save(scratch / name, compress_level=1)
             (scratch / "list.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-            table = self._run(
+            told = self._run(
                 [
                     *("list.txt", "stdout", "--tessdata-dir", str(self._data)),
-                    *("-l", LANGUAGES[script], "--psm", mode, "--oem", "1", "tsv"),
+                    *("-l", LANGUAGES[script], "--psm", mode, "--oem", "1"),
+                    *("-c", f"page_separator={BETWEEN}"),
                 ],
                 scratch=scratch,
             )
-        return _sort_words(table, len(images), whole_lines=whole_lines)
+        read = told.split(BETWEEN)
+        if len(read) != len(images):
+            raise MetricError(f"tesseract read {len(read)} of {len(images)} images")
+        return read
 
     def _run(self, arguments: Sequence[str], *, scratch: Path | None) -> str:
         """Return what the program writes. Raises MetricError where it fails or takes too long."""
@@ -136,22 +145,3 @@ class TesseractReader:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason"]
             raise MetricError(f"tesseract ended with {done.returncode}: {lines[-1][:200]}")
         return done.stdout.decode(errors="replace")
-
-
-def _sort_words(table: str, images: int, *, whole_lines: bool) -> list[list[str]]:
-    """Return of each image the words of Tesseract's table, or its lines with words between spaces.
-
-    Raises MetricError for a table that has not every image.
-    """
-    lines: list[dict[tuple[str, ...], list[str]]] = [{} for _ in range(images)]
-    seen = set()
-    for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
-        seen.add(page := int(row["page_num"]) - 1)
-        if row["level"] == "5" and page < images:
-            place = (row["block_num"], row["par_num"], row["line_num"])
-            lines[page].setdefault(place, []).append(row["text"] or "")
-    if seen != set(range(images)):
-        raise MetricError(f"tesseract read {len(seen)} of {images} images")
-    if whole_lines:
-        return [[" ".join(words).strip() for words in own.values()] for own in lines]
-    return [[word for words in own.values() for word in words if word.strip()] for own in lines]
