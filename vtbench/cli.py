@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "convert": "Write the tensors of an unsafe checkpoint as safetensors.",
     "pin": "Write revision and sha256 of weights into an entry.",
     "compare": "Test whether runs differ on the same images.",
+    "legibility": "Print how known text is read, by script and glyph height.",
     "reproduce": "Print published numbers beside measured ones.",
     "leaderboard": "Write the tables and the page of a folder of results.",
     "validate": "Check entries, suites, data and results without running anything.",

@@ -10,7 +10,6 @@ from sklearn.isotonic import IsotonicRegression
 
 from vtbench.metrics.legibility import (
     LineReading,
-    count_lost,
     find_threshold,
     fit_falling,
     group_readings,
@@ -40,7 +39,7 @@ def damage(text: str, rate: float, rng: random.Random) -> str:
 
 def test_what_the_engine_misreads_on_the_original_is_not_lost() -> None:
     # "b" was never readable; "d" was, and is gone.
-    assert count_lost(line("abcd", "abcx", original="axcd")) == (3, 1, 1)
+    assert line("abcd", "abcx", original="axcd").count_lost() == (3, 1, 1)
     score = score_readings([line("abcd", "abcx", original="axcd")])
     assert (score.scores.char_edits, score.original.char_edits) == (1, 1)
     assert score.lost_share == pytest.approx(1 / 3)

@@ -251,6 +251,13 @@ class _Cells:
             "wer": pool_ratio(f"{self.prefix}word_edits", "words"),
             "ned": pool_weighted(f"{self.prefix}ned", "lines"),
         }
+        more = {
+            "t_acc": pool_ratio("words_read", "words"),
+            "exact_lines": pool_ratio("exact_lines", "lines"),
+            "glyphs_lost": pool_ratio("glyphs_lost", "glyphs_readable"),
+        }
+        if not self.prefix:  # of the originals there is nothing to be lost
+            pools |= {key: more[key] for key in parts.reading}
         return {
             f"{group}.{key}": self._cell(rows, key, pool)
             for group, rows in groups.items()

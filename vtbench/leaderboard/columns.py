@@ -29,6 +29,8 @@ MORE_IMAGE_METRICS = ("psnr_pooled_db", "mae", "haarpsi", "dists")
 """In the breakdowns and the CSV; the overview is wide already."""
 
 TEXT_METRICS = ("cer", "wer", "ned")
+MORE_TEXT_METRICS = ("t_acc", "exact_lines", "glyphs_lost")
+"""In a table of their own, where a suite asks for them."""
 OVERVIEW_MEANS = ("bpp", *IMAGE_METRICS, *COSINE_METRICS, *TEXT_METRICS)
 """The overview's rate and quality that are means over images."""
 
@@ -64,6 +66,7 @@ class Parts:
     sets: tuple[str, ...]
     cosines: tuple[str, ...]
     numbers: tuple[Number, ...]
+    reading: tuple[str, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Parts:
@@ -97,6 +100,11 @@ class Parts:
                 if any(key in run.record.protocol.metrics for run in runs)
             ),
             numbers=choose_numbers(key for run in runs for key in run.record.protocol.metrics),
+            reading=tuple(
+                key
+                for key in MORE_TEXT_METRICS
+                if any(key in run.record.protocol.metrics for run in runs)
+            ),
         )
 
 
@@ -160,7 +168,22 @@ def list_tables(parts: Parts) -> tuple[Table, ...]:
             originals=True,
         ),
         *list_detail_tables(parts.numbers),
+        *_reading_tables(parts),
     )
+
+
+def _reading_tables(parts: Parts) -> Iterator[Table]:
+    """Yield one table a further text metric: all pages, then each script."""
+    for key in parts.reading:
+        groups = {"all": "text", **{name: f"text.script.{name}" for name in parts.scripts}}
+        yield Table(
+            f"text.{key}",
+            f"Text: {METRICS[key].label}",
+            (
+                _column("text.bpp"),
+                *(_column(f"{prefix}.{key}", label) for label, prefix in groups.items()),
+            ),
+        )
 
 
 def _codebook_tables(parts: Parts) -> Iterator[Table]:

@@ -45,6 +45,14 @@ _TEXT_COLUMNS: Mapping[str, str] = {
     "original_reading": "list<string>",
 }
 
+_LEGIBILITY_COLUMNS: Mapping[str, str] = {
+    **_TEXT_COLUMNS,
+    "words_read": "int64",  # true words that were read as they stand; null where no spaces
+    "exact_lines": "int64",  # lines read without an error
+    "glyphs_readable": "int64",  # true characters that the engine read on the original
+    "glyphs_lost": "int64",  # of these, not read on the reconstruction
+}
+
 
 def _rfid(convention: str, resizing: str, source: str) -> Metric:
     return Metric(
@@ -457,7 +465,8 @@ _ALL = (
         pooled="sum of edits over sum of true characters, all lines of all pages; not clipped",
         definition=(
             "Character error rate of the OCR engine's reading against the true text: Levenshtein "
-            "edits / true characters, after Unicode NFKC and single spaces; case counts. Spaces do "
+            "edits / true characters, after Unicode NFKC, without invisible characters, with single "
+            "spaces; case counts. Spaces do "
             "not count in scripts without words. Can pass 1."
         ),
         source="Levenshtein 1966; as jiwer.cer",
@@ -502,6 +511,56 @@ _ALL = (
         function="vtbench.metrics.text_pages:PageMeter",
         columns=_TEXT_COLUMNS,
         shown="overview",
+    ),
+    Metric(
+        key="t_acc",
+        label="T-ACC",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="sum of words read over sum of true words, all lines of all pages",
+        definition=(
+            "Share of true words that stand unchanged in the shortest alignment of the line's words "
+            "and the reading's, text as for CER. Not applicable to scripts without spaces."
+        ),
+        source="T-ACC of TokBench, arXiv 2505.18142, for words of lines in place of single words",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_LEGIBILITY_COLUMNS,
+    ),
+    Metric(
+        key="exact_lines",
+        label="Exact lines",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="lines read without an error over all lines of all pages",
+        definition="Share of lines whose reading equals the true text, text as for CER.",
+        source="vtbench.metrics.text.score_lines",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_LEGIBILITY_COLUMNS,
+    ),
+    Metric(
+        key="glyphs_lost",
+        label="Glyphs lost",
+        unit="",
+        better="lower",
+        version=1,
+        pooled="sum of lost glyphs over sum of glyphs that were readable on the original",
+        definition=(
+            "Share of the true characters that the engine read on the original and did not read on "
+            "the reconstruction. Read is a character that stands unchanged in the shortest alignment "
+            "of truth and reading, text as for CER. What the engine misreads on the original does "
+            "not count; what a reading adds does not either."
+        ),
+        source="vtbench.metrics.legibility.count_lost",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:PageMeter",
+        columns=_LEGIBILITY_COLUMNS,
     ),
     Metric(
         key="bpp",
@@ -818,6 +877,7 @@ METRIC_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text@1": ("cer", "wer", "ned"),
         "charts@1": CHARTS_1,
         "pictures@1": PICTURES_1,
+        "text@2": ("cer", "wer", "ned", "t_acc", "exact_lines", "glyphs_lost"),
     }
 )
 """Lists that suites name in place of their members. A list never changes; a longer one is another

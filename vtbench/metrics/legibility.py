@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vtbench.base.statistics import LEVEL, MIN_UNITS, Bootstrap
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES
-from vtbench.metrics.text import LineScores, find_kept, normalize_text, score_lines
+from vtbench.metrics.text import LineScores, count_lost, normalize_text, score_lines
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +55,10 @@ class LineReading:
         """Whether words are separated in this script."""
         return self.script not in SCRIPTS_WITHOUT_SPACES
 
+    def count_lost(self) -> tuple[int, int, int]:
+        """Return how many glyphs were readable on the original, were not, and were lost."""
+        return count_lost(self.truth, self.original, self.reading, has_words=self.has_words)
+
 
 @dataclass(frozen=True)
 class Legibility:
@@ -86,7 +90,7 @@ def score_readings(lines: Sequence[LineReading]) -> Legibility:
         raise ValueError(f"{len(lines)} lines are not of one script")
     has_words = lines[0].has_words
     truth = [line.truth for line in lines]
-    counts = [count_lost(line) for line in lines]
+    counts = [line.count_lost() for line in lines]
     readable, unreadable, lost = (sum(column) for column in zip(*counts, strict=True))
     return Legibility(
         scores=score_lines(truth, [line.reading for line in lines], has_words=has_words),
@@ -95,22 +99,6 @@ def score_readings(lines: Sequence[LineReading]) -> Legibility:
         unreadable=unreadable,
         lost=lost,
     )
-
-
-def count_lost(line: LineReading) -> tuple[int, int, int]:
-    """Return how many glyphs of a line were readable on the original, were not, and were lost.
-
-    A glyph is a code point of the normalized truth. Read is one that stands unchanged in the shortest
-    alignment of truth and reading; what a reading adds is counted by the CER alone.
-    """
-    truth, original, reading = (
-        normalize_text(text, has_words=line.has_words)
-        for text in (line.truth, line.original, line.reading)
-    )
-    before, after = find_kept(truth, original), find_kept(truth, reading)
-    readable = sum(before)
-    lost = sum(was and not still for was, still in zip(before, after, strict=True))
-    return readable, len(truth) - readable, lost
 
 
 def group_readings(
@@ -264,7 +252,7 @@ def measure_repair(lines: Sequence[LineReading], *, seed: int) -> Repair:
     used = [x for x in lines if x.glyph_px in common and x.kind in (MENDABLE, RANDOM)]
     counts = np.zeros((len(used), 4))
     for row, line in enumerate(used):
-        readable, _, lost = count_lost(line)
+        readable, _, lost = line.count_lost()
         column = 2 * (line.kind == RANDOM)
         counts[row, column : column + 2] = lost, readable
     totals = counts.sum(axis=0)

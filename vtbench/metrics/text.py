@@ -107,6 +107,27 @@ def find_kept(truth: Sequence[str], read: Sequence[str]) -> list[bool]:
     return kept
 
 
+def count_lost(truth: str, original: str, reading: str, *, has_words: bool) -> tuple[int, int, int]:
+    """Return how many glyphs of a line were readable on the original, were not, and were lost.
+
+    A glyph is a code point of the normalized truth. Read is one that stands unchanged in the shortest
+    alignment of truth and reading; what a reading adds is counted by the CER alone.
+
+    Args:
+        truth: the line.
+        original: the reading of the original.
+        reading: the reading of the reconstruction.
+        has_words: as for `score_lines`.
+    """
+    t, before, after = (
+        normalize_text(text, has_words=has_words) for text in (truth, original, reading)
+    )
+    known, still = find_kept(t, before), find_kept(t, after)
+    readable = sum(known)
+    lost = sum(was and not stays for was, stays in zip(known, still, strict=True))
+    return readable, len(t) - readable, lost
+
+
 def normalize_text(text: str, *, has_words: bool) -> str:
     """Return the text as it is compared.
 

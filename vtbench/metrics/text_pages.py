@@ -9,10 +9,11 @@ from vtbench.base.records import Sample
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
 from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, read_known_lines
-from vtbench.metrics.text import LineScores, score_lines
+from vtbench.metrics.text import LineScores, count_lost, score_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 class PageMeter:
     """Reads pages of known text with one OCR engine, and scores what it read.
@@ -56,6 +57,11 @@ class PageMeter:
         truth = [line["text"] for line in lines]
         has_words = sample.meta["script"] not in SCRIPTS_WITHOUT_SPACES
         score = score_lines(truth, read, has_words=has_words)
+        counts = [
+            count_lost(*texts, has_words=has_words)
+            for texts in zip(truth, known, read, strict=True)
+        ]
+        readable, _, lost = (sum(column) for column in zip(*counts, strict=True))
         of_original = score_lines(truth, known, has_words=has_words)
         return {
             **page,
@@ -63,6 +69,10 @@ class PageMeter:
             "words": score.words,
             "reading": read,
             "original_reading": known,
+            "words_read": score.words_read,
+            "exact_lines": score.exact_lines,
+            "glyphs_readable": readable,
+            "glyphs_lost": lost,
             **_name_scores(score, ""),
             **_name_scores(of_original, "original_"),
         }
