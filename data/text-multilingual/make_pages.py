@@ -240,8 +240,8 @@ def measure_ink(font: ImageFont.FreeTypeFont, sample: str) -> int:
 def fit_font(name: str, script: str, glyph: int) -> ImageFont.FreeTypeFont:
     """Return the font at the size, in quarters of a pixel, whose sample glyph is `glyph` px high.
 
-    The outline's height counts first, then the rows of ink: hinting leaves out some heights, so a
-    line's `ink_px` can be one more or less than its `glyph_px`.
+    Within half a pixel of the outline's height the rows of ink decide. Hinting leaves out some
+    heights, so a line's `ink_px` can be up to two more or less than its `glyph_px`.
     """
     how = SCRIPTS[script]
     path, face = find_font(name, None if name == CODE_FONT else how.face)
