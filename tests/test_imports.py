@@ -16,7 +16,7 @@ PACKAGE = Path(vtbench.__file__).parent
 
 FLOORS = [
     {"base"},
-    {"images"},
+    {"images", "padding"},
     {"registry"},
     {"weights"},
     {"metrics", "tokenizers"},

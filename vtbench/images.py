@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vtbench.base.errors import ImageError
 from vtbench.base.records import Preprocess, SizePolicy
+from vtbench.padding import pad_to_square
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,9 @@ CROPS: dict[str, str] = {
     "resize-crop-bicubic": "short side resized by Pillow's bicubic, middle square",
     "resize-crop-bilinear": "short side resized by Pillow's bilinear, middle square",
     "resize-crop-lanczos": "short side resized by Pillow's Lanczos, middle square",
+    "pad-lanczos": (
+        "in the middle of a black square, longer side resized by Pillow's Lanczos, nothing cut off"
+    ),
     "tensor-resize-crop-bicubic": (
         "short side resized on the float tensor by antialiased bicubic, middle square"
     ),
@@ -197,6 +201,8 @@ def preprocess_rgb8(pixels: RGB8, how: Preprocess) -> RGB8:
         if short < size:
             raise ImageError(f"{width}×{height} is smaller than the {size}×{size} centre crop")
         return _crop_middle(pixels, size)
+    if how.crop == "pad-lanczos":
+        return pad_to_square(pixels, size)[0]
     if max(height, width) * size * size > MAX_PIXELS * short:
         raise ImageError(f"{width}×{height} is too narrow to be resized to {size} px a side")
     if how.crop == "adm":

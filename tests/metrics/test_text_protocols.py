@@ -13,11 +13,10 @@ import pytest
 from vtbench.images import RGB8
 from vtbench.metrics.text_protocols import (
     TokBenchWord,
-    pad_to_square,
     score_omnidoc,
     score_tokbench,
-    unpad_square,
 )
+from vtbench.padding import pad_to_square, unpad_square
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "goldens" / "text_protocols.json").read_text(encoding="utf-8")

@@ -75,11 +75,16 @@ DATA_SETS = {
     "vtbench-task3-movie-posters": (100, "none"),
     "vtbench-task3-arxiv-abstracts": (100, "none"),
     "vtbench-task3-multilingual": (400, "none"),
+    "tokbench-256": (None, "pad-lanczos-256"),
+    "tokbench-512": (None, "pad-lanczos-512"),
+    "tokbench-1024": (None, "pad-lanczos-1024"),
+    "omnidoc-tokenbench": (3_042, "none"),
 }
 
 
 def test_shipped_protocols_say_what_the_field_left_open() -> None:
-    assert set(suite_paths()) == {"detail", "embedded", *DATA_SETS}
+    own = {"detail", "embedded", "text-multilingual", "text-scans"}
+    assert set(suite_paths()) == {*own, *DATA_SETS}
     for name, (n, crop) in DATA_SETS.items():
         suite = load_suite(name)
         protocol, source = suite.protocol, suite.protocol.source
@@ -91,7 +96,8 @@ def test_shipped_protocols_say_what_the_field_left_open() -> None:
         assert protocol.seeds == (0, 1, 2)
         assert protocol.reference == "originals"
         told = write_protocol(suite)
-        for part in (f"{name}@1", f"{n:,}", "fp32, TF32 off", "mode", "0, 1, 2", "psnr_db v1"):
+        count = "all of TokBench's" if n is None else f"{n:,}"
+        for part in (f"{name}@1", count, "fp32, TF32 off", "mode", "0, 1, 2", "psnr_db v1"):
             assert part in told
         assert "never training images" in told
 

@@ -108,7 +108,8 @@ def write_protocol(suite: Suite) -> str:
     if source is None:
         sentences.append(f"Images: {sum(counts.values()):,} that come with the suite ({of_tasks}).")
     else:
-        sentences.append(f"Images: all {source.n:,} of {source.title}, in order of name.")
+        count = "" if source.n is None else f"{source.n:,} "
+        sentences.append(f"Images: all {count}of {source.title}, in order of name.")
     if suite.pinned:
         sentences.append(
             f"The sha256 of each image's pixels is in a manifest (sha256 "

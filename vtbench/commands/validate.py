@@ -75,12 +75,13 @@ def _validate_suite(path: Path) -> str:
     title = f"suite {suite.name}@{suite.protocol.version}"
     if (source := suite.protocol.source) is not None:
         pinned = "pinned" if suite.pinned else "unpinned"
+        count = "the annotated" if source.n is None else str(source.n)
         try:
             suite = attach_data(suite)
         except DataMissing:
-            return f"{title}, {source.n} images, {pinned}, data set not here"
+            return f"{title}, {count} images, {pinned}, data set not here"
         if not suite.pinned:
-            return f"{title}, {source.n} images, {pinned}"
+            return f"{title}, {count} images, {pinned}"
     for sample in suite.samples:
         pixels = load_pixels(sample)
         if pixels.shape[:2] != (sample.height, sample.width):

@@ -44,6 +44,7 @@ from vtbench.leaderboard.pools import (
     pool_quantization,
     pool_ratio,
     pool_speed,
+    pool_tokbench,
     pool_weighted,
 )
 from vtbench.leaderboard.seeds import merge_seeds
@@ -251,10 +252,13 @@ class _Cells:
             "wer": pool_ratio(f"{self.prefix}word_edits", "words"),
             "ned": pool_weighted(f"{self.prefix}ned", "lines"),
         }
-        more = {
+        more: dict[str, Pool] = {
             "t_acc": pool_ratio("words_read", "words"),
             "exact_lines": pool_ratio("exact_lines", "lines"),
             "glyphs_lost": pool_ratio("glyphs_lost", "glyphs_readable"),
+            "tokbench_t_acc": pool_tokbench("word_exact"),
+            "tokbench_t_ned": pool_tokbench("word_similar"),
+            "omnidoc_ned": pool_mean("omnidoc_ned"),
         }
         if not self.prefix:  # of the originals there is nothing to be lost
             pools |= {key: more[key] for key in parts.reading}

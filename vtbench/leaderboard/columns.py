@@ -29,7 +29,9 @@ MORE_IMAGE_METRICS = ("psnr_pooled_db", "mae", "haarpsi", "dists")
 """In the breakdowns and the CSV; the overview is wide already."""
 
 TEXT_METRICS = ("cer", "wer", "ned")
-MORE_TEXT_METRICS = ("t_acc", "exact_lines", "glyphs_lost")
+MORE_TEXT_METRICS = (
+    *("t_acc", "exact_lines", "glyphs_lost", "tokbench_t_acc", "tokbench_t_ned", "omnidoc_ned"),
+)
 """In a table of their own, where a suite asks for them."""
 OVERVIEW_MEANS = ("bpp", *IMAGE_METRICS, *COSINE_METRICS, *TEXT_METRICS)
 """The overview's rate and quality that are means over images."""

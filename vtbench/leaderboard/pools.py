@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vtbench.leaderboard.board import Bound, Shares
 from vtbench.metrics.detail import mtf50, transfer_curve
+from vtbench.metrics.text_protocols import BUCKETS, pool_words
 from vtbench.results.rows import Row
 
 PSNR_CAP_DB = 100.0
@@ -93,6 +94,23 @@ pool_quantization = Sampled(
     )
 )
 """The mean PSNR that 8-bit latents cost."""
+
+
+def pool_tokbench(column: str) -> Pool:
+    """Return TokBench's mean of its buckets, of squares of one side; not applicable to others."""
+
+    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        own = [row for row in rows if row[column]]
+        sides = {row["width"] for row in own}
+        if len(sides) != 1 or not sides <= BUCKETS.keys():
+            return _NONE
+        values, ratios = (
+            [value for row in own for value in row[name]] for name in (column, "word_ratio")
+        )
+        mean = pool_words(values, values, ratios, side=sides.pop()).t_acc
+        return _NONE if mean is None else (mean, len(own), "=")
+
+    return pool
 
 
 def pool_speed(column: str) -> Pool:

@@ -45,6 +45,12 @@ _TEXT_COLUMNS: Mapping[str, str] = {
     "original_reading": "list<string>",
 }
 
+_TOKBENCH_COLUMNS: Mapping[str, str] = {
+    "word_exact": "list<float64>",  # of each annotated word 1 where it was read as it stands, else 0
+    "word_similar": "list<float64>",  # 1 − normalized edit distance
+    "word_ratio": "list<float64>",  # its height over the picture's longer side, as annotated
+}
+
 _LEGIBILITY_COLUMNS: Mapping[str, str] = {
     **_TEXT_COLUMNS,
     "words_read": "int64",  # true words that were read as they stand; null where no spaces
@@ -561,6 +567,58 @@ _ALL = (
         takes="ocr",
         function="vtbench.metrics.text_pages:PageMeter",
         columns=_LEGIBILITY_COLUMNS,
+    ),
+    Metric(
+        key="tokbench_t_acc",
+        label="TokBench T-ACC",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="mean of three buckets of word height, in each the mean over the words of all sets",
+        definition=(
+            "TokBench's protocol: padded to a black square by Lanczos, reconstructed, back to the "
+            "picture's size by Lanczos, each word cut out at its annotated box and read alone; share "
+            "of words read as they stand, case and accents and all."
+        ),
+        source="TokBench, arXiv 2505.18142, code at a77070c",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:TokBenchMeter",
+        columns=_TOKBENCH_COLUMNS,
+    ),
+    Metric(
+        key="tokbench_t_ned",
+        label="TokBench T-NED",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="mean of three buckets of word height, in each the mean over the words of all sets",
+        definition=(
+            "As TokBench T-ACC; of each word 1 − Levenshtein / the longer length, no normalization."
+        ),
+        source="TokBench, arXiv 2505.18142, code at a77070c",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:TokBenchMeter",
+        columns=_TOKBENCH_COLUMNS,
+    ),
+    Metric(
+        key="omnidoc_ned",
+        label="OmniDoc NED",
+        unit="",
+        better="higher",
+        version=1,
+        pooled="mean over the images whose original reads as something",
+        definition=(
+            "OmniDoc-TokenBench's protocol: 1 − Levenshtein / the longer length of what the engine "
+            "reads on the whole reconstruction against what it reads on the original, lines put "
+            "together without spaces, no normalization. No true text. Its authors read by PaddleOCR."
+        ),
+        source="OmniDoc-TokenBench, arXiv 2605.13565, code at f2815a7",
+        decimals=4,
+        takes="ocr",
+        function="vtbench.metrics.text_pages:OmniDocMeter",
+        columns={"omnidoc_ned": "float64"},
     ),
     Metric(
         key="bpp",

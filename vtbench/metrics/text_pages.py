@@ -10,6 +10,8 @@ from vtbench.images import RGB8, pixel_sha256, to_rgb8
 from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, read_known_lines
 from vtbench.metrics.text import LineScores, count_lost, score_lines
+from vtbench.metrics.text_protocols import TokBenchWord, score_omnidoc, score_words
+from vtbench.padding import find_padding, unpad_square
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,3 +97,77 @@ def _name_scores(score: LineScores, prefix: str) -> dict[str, Any]:
         f"{prefix}word_edits": score.word_edits,
         f"{prefix}ned": score.ned,
     }
+
+
+class TokBenchMeter:
+    """TokBench's words on padded squares: each picture is brought back to its own size, each word cut
+    out at its box, whose corners are truncated to whole pixels, and read alone.
+
+    Args:
+        ocr: the engine's name; TokBench's own is doctr-parseq.
+        device: the torch device of engines that have one.
+        scripts: not asked: the words are Latin.
+    """
+
+    def __init__(self, ocr: str, *, device: str, scripts: Collection[str]) -> None:
+        self._reader = open_reader(ocr, scripts={"latin"}, device=device)
+        self.identity: Mapping[str, str] = dict(self._reader.identity)
+
+    def __call__(
+        self, samples: Sequence[Sample], original: Tensor, image: Tensor
+    ) -> list[dict[str, Any]]:
+        """Return one mapping of row columns an image; of the pictures that have words."""
+        return [self._measure(*pair) for pair in zip(samples, to_rgb8(image), strict=True)]
+
+    def _measure(self, sample: Sample, square: RGB8) -> dict[str, Any]:
+        known = sample.meta.get("tokbench")
+        if not known:
+            return {}
+        width, height = sample.meta["size"]
+        picture = unpad_square(square, find_padding(width, height, square.shape[0]))
+        boxes = []
+        for word in known:
+            left, top, right, bottom = (float(int(edge)) for edge in word["bbox"])
+            boxes.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+        read = self._reader.read_lines(picture, boxes, script="latin")
+        words = [
+            TokBenchWord(word["text"], reading, word["ratio"])
+            for word, reading in zip(known, read, strict=True)
+        ]
+        exact, similar = score_words(words)
+        return {
+            "word_exact": exact,
+            "word_similar": similar,
+            "word_ratio": [word.ratio for word in words],
+        }
+
+
+class OmniDocMeter:
+    """OmniDoc-TokenBench's NED: the engine's reading of the whole picture against its own reading of the
+    original. Its authors read with PaddleOCR's PP-OCR; here the suite's engine does.
+
+    Args:
+        ocr: the engine's name.
+        device: the torch device of engines that have one.
+        scripts: not asked: pictures are English or Chinese, and a model of Chinese reads both.
+    """
+
+    def __init__(self, ocr: str, *, device: str, scripts: Collection[str]) -> None:
+        self._reader = open_reader(ocr, scripts={"chinese"}, device=device)
+        self.identity: Mapping[str, str] = dict(self._reader.identity)
+        self._originals: dict[str, list[str]] = {}
+
+    def __call__(
+        self, samples: Sequence[Sample], original: Tensor, image: Tensor
+    ) -> list[dict[str, Any]]:
+        """Return one mapping of row columns an image; None where the original reads as nothing."""
+        rows = []
+        for reference, reconstruction in zip(to_rgb8(original), to_rgb8(image), strict=True):
+            key = pixel_sha256(reference)
+            if key not in self._originals:
+                self._originals[key] = self._reader.read_page(reference, script="chinese")
+            known = self._originals[key]
+            same = pixel_sha256(reconstruction) == key
+            read = known if same else self._reader.read_page(reconstruction, script="chinese")
+            rows.append({"omnidoc_ned": score_omnidoc([known], [read]).ned})
+        return rows

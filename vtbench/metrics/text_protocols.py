@@ -1,8 +1,8 @@
 """The text scores of TokBench and OmniDoc-TokenBench, each as its own code computes it.
 
-TokBench: github.com/wjf5203/TokBench at a77070c; its padding as github.com/LeapLabTHU/InsightTok at
-01661ba ships it. OmniDoc-TokenBench: github.com/alibaba/OmniDoc-TokenBench at f2815a7. Their numbers
-on the same readings are in tests/goldens/text_protocols.json.
+TokBench: github.com/wjf5203/TokBench at a77070c; its padded square is `padding.pad_to_square`.
+OmniDoc-TokenBench: github.com/alibaba/OmniDoc-TokenBench at f2815a7. Their numbers on the same readings
+are in tests/goldens/text_protocols.json.
 """
 
 from __future__ import annotations
@@ -11,11 +11,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from PIL import Image
-
-from vtbench.images import RGB8
 
 # TokBench
 
@@ -60,20 +55,18 @@ class TokBenchScore:
     dropped: int
 
 
-def score_tokbench(words: Sequence[TokBenchWord], *, side: int) -> TokBenchScore:
-    """Return TokBench's scores of the words of all its sets together.
+def score_words(words: Sequence[TokBenchWord]) -> tuple[list[float], list[float]]:
+    """Return T-ACC and T-NED of each word.
 
-    T-ACC: the word as it stands, case and accents and all. T-NED: 1 − Levenshtein ÷ the longer length.
-    No normalization. TokBench leaves out whole batches with a character that docTR's vocabulary
-    lacks; here no word is left out.
+    T-ACC: 1 for the word as it stands, case and accents and all, else 0. T-NED: 1 − Levenshtein ÷ the
+    longer length. No normalization. TokBench leaves out whole batches with a character that docTR's
+    vocabulary lacks; here no word is left out.
 
     Raises:
-        ValueError: no words, an empty true word, or a side that TokBench has not.
+        ValueError: no words, or an empty true word.
     """
     from rapidfuzz.distance import Levenshtein
 
-    if side not in BUCKETS:
-        raise ValueError(f"TokBench has no setting {side}: {', '.join(map(str, BUCKETS))}")
     if not words or not all(word.truth for word in words):
         raise ValueError("no words, or a true word that is empty")
     exact = [float(word.truth == word.read) for word in words]
@@ -81,11 +74,30 @@ def score_tokbench(words: Sequence[TokBenchWord], *, side: int) -> TokBenchScore
         1 - Levenshtein.distance(word.truth, word.read) / max(len(word.truth), len(word.read))
         for word in words
     ]
-    bounds = BUCKETS[side]
+    return exact, similar
+
+
+def pool_words(
+    exact: Sequence[float], similar: Sequence[float], ratios: Sequence[float], *, side: int
+) -> TokBenchScore:
+    """Return TokBench's numbers of the words of all its sets together.
+
+    Args:
+        exact, similar: what `score_words` gave.
+        ratios: the annotations' ratios of the same words.
+        side: of the square.
+
+    Raises:
+        ValueError: no words, or a side that TokBench has not.
+    """
+    if side not in BUCKETS:
+        raise ValueError(f"TokBench has no setting {side}: {', '.join(map(str, BUCKETS))}")
+    if not exact:
+        raise ValueError("no words")
     places: list[list[int]] = [[], [], []]
-    for index, word in enumerate(words):
-        for bucket, (low, high) in enumerate(itertools.pairwise(bounds)):
-            if low <= word.ratio < high:
+    for index, ratio in enumerate(ratios):
+        for bucket, (low, high) in enumerate(itertools.pairwise(BUCKETS[side])):
+            if low <= ratio < high:
                 places[bucket].append(index)
     accuracies = tuple(_mean([exact[index] for index in own]) for own in places)
     similarities = tuple(_mean([similar[index] for index in own]) for own in places)
@@ -98,46 +110,20 @@ def score_tokbench(words: Sequence[TokBenchWord], *, side: int) -> TokBenchScore
         all_t_acc=math.fsum(exact) / len(exact),
         all_t_ned=math.fsum(similar) / len(similar),
         counts=counts,
-        dropped=len(words) - sum(counts),
+        dropped=len(exact) - sum(counts),
     )
+
+
+def score_tokbench(words: Sequence[TokBenchWord], *, side: int) -> TokBenchScore:
+    """Return TokBench's numbers of these words. Raises ValueError as its two steps do."""
+    exact, similar = score_words(words)
+    return pool_words(exact, similar, [word.ratio for word in words], side=side)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """Return the mean; None for none, or where one is missing."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Where a picture lies in its square. size: the picture's own; scaled: in the square, at `place`."""
-
-    size: tuple[int, int]
-    scaled: tuple[int, int]
-    place: tuple[int, int]
-
-
-def pad_to_square(image: RGB8, side: int) -> tuple[RGB8, Padding]:
-    """Return the picture in a black square as TokBench's tokenizers see it, and where it lies.
-
-    The longer side becomes `side`, the other is rounded up; Lanczos of Pillow on 8 bits; in the middle,
-    rounded to the left and top.
-    """
-    height, width = image.shape[:2]
-    ratio = min(side / width, side / height)
-    scaled = (math.ceil(width * ratio), math.ceil(height * ratio))
-    place = ((side - scaled[0]) // 2, (side - scaled[1]) // 2)
-    square = Image.new("RGB", (side, side))
-    square.paste(Image.fromarray(image).resize(scaled, Image.Resampling.LANCZOS), place)
-    return np.asarray(square), Padding((width, height), scaled, place)
-
-
-def unpad_square(square: RGB8, padding: Padding) -> RGB8:
-    """Return the picture of a reconstructed square at its own size again, by Lanczos."""
-    left, top = padding.place
-    box = (left, top, left + padding.scaled[0], top + padding.scaled[1])
-    picture = Image.fromarray(square).crop(box)
-    return np.asarray(picture.resize(padding.size, Image.Resampling.LANCZOS))
 
 
 # OmniDoc-TokenBench

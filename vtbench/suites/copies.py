@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
 from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
 from vtbench.images import SUFFIXES
+from vtbench.suites.annotations import AnnotationFiles, annotate_samples
 
 DATA_VARIABLE = "VTBENCH_DATA"
 """The environment variable that names a folder of data sets, each under its own name."""
@@ -57,18 +58,27 @@ class Source(Strict):
     does not match is not of this data set. Without it every picture is taken and the id is the file
     name without its ending. subsets: a regular expression whose match in the picture's path is its
     subset; without it the subset is the data set's name. column: of the pictures in Parquet files.
+    annotations: what is known of the pictures; those without any are not of the data set, and n may
+    be null: nobody has stated it.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
     licence: str
     where: str
-    n: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=1)] | None
     task: str
     names: str | None = None
     subsets: str | None = None
     column: str = "image"
     hub: HubFiles | None = None
+    annotations: AnnotationFiles | None = None
+
+    @model_validator(mode="after")
+    def _is_counted(self) -> Source:
+        if self.n is None and self.annotations is None:
+            raise ValueError("n may be null only where annotations say which pictures there are")
+        return self
 
     @field_validator("names", "subsets")
     @classmethod
@@ -203,7 +213,9 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
         samples[subset, identifier] = Sample(
             identifier, source.task, subset, path, 0, 0, place=place, preprocess=how
         )
-    if len(samples) != source.n:
+    if source.annotations is not None:
+        samples = annotate_samples(source.annotations, samples, files)
+    if source.n is not None and len(samples) != source.n:
         which = f" whose names match {source.names}" if source.names else ""
         raise SuiteError(
             f"data set {source.name} has {source.n:,} pictures; {len(samples):,}{which} are in "

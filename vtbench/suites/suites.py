@@ -72,7 +72,7 @@ class Suite:
         """Return how many images each task has, or should have where the data is not attached."""
         source = self.protocol.source
         if source is not None and not self.samples:
-            return {source.task: source.n}
+            return {source.task: source.n} if source.n is not None else {}
         counts: dict[str, int] = {}
         for sample in self.samples:
             counts[sample.task] = counts.get(sample.task, 0) + 1
