@@ -19,7 +19,7 @@ from vtbench.metrics.text_protocols import (
 from vtbench.padding import pad_to_square, unpad_square
 
 GOLDEN: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "goldens" / "text_protocols.json").read_text(encoding="utf-8")
+    (Path(__file__).parent / "goldens" / "text_protocols.json").read_text(encoding="utf-8")
 )
 WORDS = [TokBenchWord(*word) for word in GOLDEN["tokbench"]["words"]]
 

@@ -2,7 +2,7 @@
 
 TokBench: github.com/wjf5203/TokBench at a77070c; its padded square is `padding.pad_to_square`.
 OmniDoc-TokenBench: github.com/alibaba/OmniDoc-TokenBench at f2815a7. Their numbers on the same readings
-are in tests/goldens/text_protocols.json.
+are in tests/metrics/goldens/text_protocols.json.
 """
 
 from __future__ import annotations
