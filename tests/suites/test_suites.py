@@ -180,6 +180,8 @@ def test_bad_manifest_rows_name_the_line(
         ("psnr_db", "psnr", r"mini\.yaml:10: no metric named 'psnr'"),
         ("  detail:", "  speed:", r"mini\.yaml:11: no task named 'speed'"),
         ("id: photo-0", "id: photo-7", "panel: no image 'photo-7'"),
+        ("[0, 0, 64, 48]", "[0, 0, 9999, 48]", r"panel: page: crop .* leaves the"),
+        ("[0, 0, 64, 48]", "[-1, 0, 64, 48]", r"panel: page: crop .* leaves the"),
         ("dtype: fp32", "dtype: fp8", r"mini\.yaml:6: dtype"),
         ("seed: 0", "seedling: 0", r"unknown key"),
         ("seed: 0", "seed: 0\nseeds: [1, 0]", r"begin with seed"),

@@ -57,6 +57,8 @@ class Suite:
         if self.protocol.source is not None:
             prose["source"] = {"title", "licence", "where", "hub", "column"}
         content = {"name": self.name, **self.protocol.model_dump(mode="json", exclude=prose)}
+        if content["source"] and content["source"].get("annotations") is None:
+            del content["source"]["annotations"]  # likewise
         for key in _LATER_KEYS:  # a suite that says nothing of them keeps the digest that it had
             if content[key] is None:
                 del content[key]
@@ -140,11 +142,24 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     if protocol.manifest is None:
         return Suite(name, protocol, (), published=False)
     samples = _read_manifest(root, protocol.manifest, protocol, path)
-    known = {sample.id for sample in samples}
+    known = {sample.id: sample for sample in samples}
     for pick in protocol.panel:
         if pick.id not in known:
             raise SuiteError(f"{path}: panel: no image {pick.id!r} in {protocol.manifest}")
+        _check_panel_crop(path, pick, known[pick.id])
     return Suite(name, protocol, samples, published=True)
+
+
+def _check_panel_crop(path: Path, pick: PanelPick, sample: Sample) -> None:
+    """Raise SuiteError for a part of an image that leaves it: a run would find out at its end."""
+    if pick.crop is None:
+        return
+    left, top, width, height = pick.crop
+    if min(left, top) < 0 or left + width > sample.width or top + height > sample.height:
+        raise SuiteError(
+            f"{path}: panel: {pick.id}: crop {list(pick.crop)} leaves the "
+            f"{sample.width}×{sample.height} image"
+        )
 
 
 def _read_manifest(
