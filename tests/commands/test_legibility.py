@@ -52,6 +52,7 @@ def test_a_script_that_the_engine_cannot_read_is_not_applicable(suite: Suite) ->
     assert latin["glyphs_readable"] <= latin["chars"] and latin["exact_lines"] <= latin["lines"]
 
 
+@pytest.mark.slow
 def test_runs_are_printed_by_script_and_engines_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

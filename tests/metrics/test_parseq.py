@@ -32,6 +32,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     monkeypatch.setattr(parseq, "DIGEST", digest[:8])
 
 
+@pytest.mark.slow
 def test_it_reads_what_doctr_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("doctr", reason='python-doctr is not installed: pip install ".[doctr]"')
     from doctr.models import recognition

@@ -43,6 +43,7 @@ def load_page(name: str) -> tuple[RGB8, list[dict[str, object]]]:
     return load_rgb8(data_dir() / row["file"]), row["meta"]["lines"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_is_read_at_20_px(reader: TesseractReader, script: str) -> None:
     page, lines = load_page(f"text-{script}-20")
@@ -55,6 +56,7 @@ def test_every_script_is_read_at_20_px(reader: TesseractReader, script: str) -> 
     assert scores.char_edits / scores.chars <= 0.06
 
 
+@pytest.mark.slow
 def test_a_reading_does_not_depend_on_its_neighbours(reader: TesseractReader) -> None:
     page, lines = load_page("text-latin-08")
     boxes = [line["box"] for line in lines]

@@ -95,6 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_it_answers_greedily_and_each_crop_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
