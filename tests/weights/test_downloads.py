@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -407,7 +408,7 @@ def test_the_shipped_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
                 stated = file.sha256 or file.md5 or key in UNSTATED
                 assert stated, f"{key}: nothing is stated of {file.name}"
                 digits = file.name.removesuffix(".pth").rpartition("-")[2]
-                if len(digits) == 8:
+                if re.fullmatch(r"[0-9a-f]{8}", digits):
                     assert str(file.sha256).startswith(digits), key
         elif isinstance(weights.weights, metric_weights.SystemWeights):
             assert weights.weights.sha256 and not weights.fetched, key

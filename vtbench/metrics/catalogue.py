@@ -471,8 +471,7 @@ _ALL = (
         pooled="sum of edits over sum of true characters, all lines of all pages; not clipped",
         definition=(
             "Character error rate of the OCR engine's reading against the true text: Levenshtein "
-            "edits / true characters, after Unicode NFKC, without invisible characters, with single "
-            "spaces; case counts. Spaces do "
+            "edits / true characters, after Unicode NFKC and single spaces; case counts. Spaces do "
             "not count in scripts without words. Can pass 1."
         ),
         source="Levenshtein 1966; as jiwer.cer",
@@ -527,7 +526,8 @@ _ALL = (
         pooled="sum of words read over sum of true words, all lines of all pages",
         definition=(
             "Share of true words that stand unchanged in the shortest alignment of the line's words "
-            "and the reading's, text as for CER. Not applicable to scripts without spaces."
+            "and the reading's, text as for CER: Unicode NFKC without invisible characters, single "
+            "spaces. Not applicable to scripts without spaces."
         ),
         source="T-ACC of TokBench, arXiv 2505.18142, for words of lines in place of single words",
         decimals=4,
