@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.base.errors import ImageError
+from vtbench.base.padding import pad_to_square
 from vtbench.base.records import Preprocess, SizePolicy
-from vtbench.padding import pad_to_square
 
 if TYPE_CHECKING:
     import torch

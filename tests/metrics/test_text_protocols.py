@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vtbench.base.padding import pad_to_square, unpad_square
 from vtbench.images import RGB8
 from vtbench.metrics.text_protocols import (
     TokBenchWord,
     score_omnidoc,
     score_tokbench,
 )
-from vtbench.padding import pad_to_square, unpad_square
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parent / "goldens" / "text_protocols.json").read_text(encoding="utf-8")

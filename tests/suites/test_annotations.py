@@ -13,13 +13,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from vtbench.base.errors import SuiteError
+from vtbench.base.padding import pad_to_square
 from vtbench.images import RGB8, load_rgb8
 from vtbench.leaderboard.pools import pool_tokbench
 from vtbench.metrics import text_pages
 from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.text_pages import OmniDocMeter, TokBenchMeter
 from vtbench.metrics.text_protocols import TokBenchWord, score_tokbench
-from vtbench.padding import pad_to_square
 from vtbench.suites.suites import attach_data, load_pixels, load_suite
 
 WORDS = ("harbour", "Velvet", "5.40")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtbench.base.padding import find_padding, unpad_square
 from vtbench.base.records import Sample
 from vtbench.images import RGB8, pixel_sha256, to_rgb8
 from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, read_known_lines
 from vtbench.metrics.text import LineScores, count_lost, score_lines
 from vtbench.metrics.text_protocols import TokBenchWord, score_omnidoc, score_words
-from vtbench.padding import find_padding, unpad_square
 
 if TYPE_CHECKING:
     from torch import Tensor
