@@ -11,11 +11,13 @@ from vtbench.base import locations
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import resolve_below, write_atomic
 from vtbench.base.locations import published_dir
+from vtbench.commands.audit.fitness import find_unfit
+from vtbench.commands.audit.folder import audit_results
 from vtbench.commands.options import EMBEDDED, FOLDER
 from vtbench.leaderboard.tables import render_board, write_board
+from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
-from vtbench.results.schema import RunRecord
 
 
 def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
@@ -40,12 +42,13 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
     if not runs:
         raise ResultsError(f"{folder}: no runs to publish")
     for run in runs:
-        if reason := _refuse(run.record):
+        if reason := find_unfit(run.record):
             raise ResultsError(f"{run.folder}: not published: {reason}")
         if run.record.suite.sha256 != suite.sha256:
             raise ResultsError(
                 f"{run.folder}: of another version of {suite.name}; measure it again"
             )
+    audit_results(folder, suite, runs, load_registry(), published=False)
     # Every file is read and checked before the first is written: all of it is published or nothing.
     files = {
         run.record.run: read_known_files(run.folder, list_run_files(run.record, suite))
@@ -61,26 +64,6 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
         write_atomic(resolve_below(target, name), content)
     write_board(target, render_board(target))
     yield f"published {len(runs)} runs in {target}"
-
-
-def _refuse(record: RunRecord) -> str | None:
-    if not record.tokenizer.registered:
-        return "it is of a model that is no registry entry"
-    if record.protocol.source != "pass":
-        return "its reconstructions were read from files"
-    if not record.complete:
-        return f"{record.n_done} of {record.n_expected} images, limit {record.protocol.limit}"
-    if record.suite.manifest_sha256 is None:
-        return "no manifest pins its images"
-    if record.protocol.crop is not None:
-        return f"its crop {record.protocol.crop} is not the suite's, so its pixels are not pinned"
-    if not record.tokenizer.pinned:
-        return "its weights are not pinned by revision and sha256"
-    if record.environment.commit is None:
-        return "it was not made from a checkout, so its code has no commit"
-    if record.environment.dirty:
-        return "it was made with uncommitted changes; commit, then run again"
-    return None
 
 
 @click.command("publish")

@@ -5,16 +5,20 @@ Imports no torch; `vtbench validate` runs in CI and before a submission.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from vtbench.base.errors import DataMissing, ResultsError, SuiteError, VtbenchError
 from vtbench.base.locations import data_dir
+from vtbench.base.text import show_text
+from vtbench.commands.audit.fitness import find_unfit
+from vtbench.commands.audit.folder import audit_results, is_shipped
 from vtbench.commands.complaints import complain
-from vtbench.commands.options import FILE_OR_FOLDER
+from vtbench.commands.options import FILE_OR_FOLDER, data_option, registry_option
 from vtbench.leaderboard.tables import check_board
-from vtbench.registry.entries import UNRELEASED, load_entry, load_unreleased
+from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
 from vtbench.registry.published_protocols import published_protocols
 from vtbench.results.folder import read_run, read_runs, read_suite_folder
 from vtbench.suites.suites import attach_data, load_pixels, load_suite
@@ -22,7 +26,9 @@ from vtbench.weights.folder import MANIFEST, check_folder
 from vtbench.weights.metrics import metric_weights
 
 
-def validate_path(path: Path) -> str:
+def validate_path(
+    path: Path, *, registries: Sequence[Path] = (), data_folders: Sequence[Path] = ()
+) -> str:
     """Return what the path is and how much of it was checked; raise the VtbenchError that says why
     it is not that.
 
@@ -44,7 +50,7 @@ def validate_path(path: Path) -> str:
         load_entry(path)
         return "registry entry"
     if (path / "suite.json").is_file():
-        return _validate_results(path)
+        return _validate_results(path, registries, data_folders)
     if (path / MANIFEST).is_file():
         return f"{check_folder(path)} weight files"
     if (path / "run.json").is_file():
@@ -92,25 +98,48 @@ def _validate_suite(path: Path) -> str:
     return f"{title}, {len(suite.samples)} images"
 
 
-def _validate_results(path: Path) -> str:
+def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequence[Path]) -> str:
     suite = read_suite_folder(path)
     runs = read_runs(path)
     for run in runs:
         if run.record.suite.name != suite.name:
             raise ResultsError(f"{run.folder}: a run of {run.record.suite.name} in {suite.name}")
-    check_board(path)
+    boards = check_board(path)
+    published = is_shipped(path, suite)
+    if published:
+        for run in runs:
+            if reason := find_unfit(run.record):
+                raise ResultsError(f"{run.folder}: {reason}")
+    audit_results(
+        path,
+        suite,
+        runs,
+        load_registry(registries),
+        boards=boards,
+        data_folders=data_folders,
+        published=published,
+    )
     return f"{len(runs)} runs of {suite.name}@{suite.version}"
 
 
 @click.command("validate")
 @click.argument("paths", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="PATH ...")
-def validate_command(paths: tuple[Path, ...]) -> None:
-    """Check registry entries, suites, data folders and result folders without running anything."""
+@registry_option
+@data_option
+def validate_command(
+    paths: tuple[Path, ...], registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+) -> None:
+    """Check registry entries, suites, data folders and result folders without running anything.
 
+    Results are compared with the suite's manifest and protocol and with the registry's entries, and
+    their numbers with each other, as far as anybody can tell who has no model. Those of a suite that
+    comes with vtbench must be fit to be published, unless they are below results/local.
+    """
     bad = 0
     for path in paths:
         try:
-            click.echo(f"{path}: ok ({validate_path(path)})")
+            told = validate_path(path, registries=registries, data_folders=data_folders)
+            click.echo(f"{show_text(str(path))}: ok ({told})")
         except VtbenchError as error:
             complain(*error.args)
             bad += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.base.errors import ResultsError
-from vtbench.base.files import resolve_below, write_atomic
+from vtbench.base.files import read_bounded, resolve_below, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CHECKED = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
 """The files whose bytes follow from the rows."""
+
+
+MAX_TABLE_BYTES = 64 * 2**20
 
 
 STALE = "edited by hand or stale; run `vtbench leaderboard`"
@@ -68,31 +71,31 @@ def _read_pictures(folder: Path) -> dict[str, bytes]:
     return read_known_files(folder, dict.fromkeys(names, MAX_PICTURE_BYTES))
 
 
-def check_board(folder: Path, *, published: Path | None = None) -> None:
-    """Raise ResultsError naming the file if a table of the folder is not what its rows give.
+def check_board(folder: Path, *, published: Path | None = None) -> tuple[Board, Board | None]:
+    """Return the folder's board, and the one that it was rendered beside.
 
-    The board may have been rendered alone, beside `published`, or beside the suite's published
-    results, as `vtbench run` does. Plots are not compared.
+    It may have been rendered alone, beside `published`, or beside the suite's published results, as
+    `vtbench run` does. Plots are not compared. Raises ResultsError naming the file if a table of the
+    folder is not what its rows give.
     """
-    present = [name for name in CHECKED if (folder / name).exists()]
-    if not present:
-        return
     board = read_board(folder)
+    present = {
+        name: read_bounded(folder / name, max_bytes=MAX_TABLE_BYTES, raise_as=ResultsError)
+        for name in CHECKED
+        if (folder / name).exists()
+    }
     shipped = published_dir(board.suite.name)
-    files = [_render(board, None, folder)]
-    for other in (published, shipped if (shipped / "suite.json").is_file() else None):
+    stale = next(iter(present), "")
+    for other in (None, published, shipped if (shipped / "suite.json").is_file() else None):
         beside = _read_beside(folder, other)
-        if beside is not None:
-            files.append(_render(board, beside, folder))
-    for name in present:
-        path = folder / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ResultsError(f"{path}: cannot be read ({error.strerror})") from None
-        files = [rendered for rendered in files if rendered[name] == content]
-        if not files:
-            raise ResultsError(f"{path}: not what the rows give: {STALE}")
+        if other is not None and beside is None:
+            continue
+        rendered = _render(board, beside, folder)
+        wrong = [name for name, content in present.items() if rendered[name] != content]
+        if not wrong:
+            return board, beside
+        stale = max(stale, wrong[0], key=CHECKED.index)
+    raise ResultsError(f"{folder / stale}: not what the rows give: {STALE}")
 
 
 def _read_beside(folder: Path, published: Path | None) -> Board | None:

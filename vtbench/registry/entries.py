@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from vtbench.base import plugins
 from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.base.locations import registry_dir
-from vtbench.base.names import check_name
+from vtbench.base.names import Name, check_name
 from vtbench.base.records import Kind, SizePolicy, Spec
 from vtbench.base.schema import At, Strict, describe_invalid, load_yaml
 from vtbench.base.text import Line, Link
@@ -80,7 +80,8 @@ class Entry(Strict):
     trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
     of the code; weights carry their own. used_by: generators that decode through it. reported:
     published numbers, never mixed with measured ones. golden: the figures of official code in
-    tests/parity that its architecture is held against, in a small form.
+    tests/parity that its architecture is held against, in a small form. same_output_as:
+    entries whose reconstructions are the same to the last bit, at another rate.
     """
 
     title: Line
@@ -106,6 +107,7 @@ class Entry(Strict):
     golden: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=80)] | None = None
     description: Description
     reported: tuple[Reported, ...] = ()
+    same_output_as: tuple[Name, ...] = ()
 
     # Set by the loader, not by the file.
     name: str = ""
@@ -155,7 +157,7 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on", "deviations", "training", "used_by", "golden"}
+        prose |= {"gmac", "trained_on", "deviations", "training", "used_by", "golden", "same_output_as"}
         content = self.model_dump(
             mode="json",
             exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated", "official"}},

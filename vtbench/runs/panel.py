@@ -8,21 +8,11 @@ from pathlib import Path
 from vtbench.base.errors import ImageError
 from vtbench.base.files import write_atomic
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, crop_rgb8, encode_png, error_map
+from vtbench.images import RGB8, encode_png, error_map
 from vtbench.results.schema import PanelItem
 from vtbench.suites.batches import PixelCache
+from vtbench.suites.panel_crop import crop_panel
 from vtbench.suites.suite_file import PanelPick
-
-PANEL_SIDE = 384
-"""A panel picture without a crop of its own is cut to this many pixels a side, from the middle."""
-
-
-def _panel_crop(pick: PanelPick, image: RGB8) -> RGB8:
-    if pick.crop is not None:
-        return crop_rgb8(image, pick.crop)
-    height, width = image.shape[:2]
-    w, h = min(width, PANEL_SIDE), min(height, PANEL_SIDE)
-    return crop_rgb8(image, ((width - w) // 2, (height - h) // 2, w, h))
 
 
 def write_panel(
@@ -31,7 +21,7 @@ def write_panel(
     """Write a run's panel/<n>.png and <n>.error.png from (original, reconstruction) by sample."""
     for n, pick in enumerate(panel):
         if pick.id in pictures:
-            original, picture = (_panel_crop(pick, image) for image in pictures[pick.id])
+            original, picture = (crop_panel(pick, image) for image in pictures[pick.id])
             write_atomic(folder / "panel" / f"{n}.png", encode_png(picture))
             write_atomic(
                 folder / "panel" / f"{n}.error.png", encode_png(error_map(original, picture))
@@ -47,7 +37,7 @@ def write_originals(
         if pick.id not in samples:
             continue
         try:
-            picture = _panel_crop(pick, cache.load(samples[pick.id]))
+            picture = crop_panel(pick, cache.load(samples[pick.id]))
         except ImageError:
             continue  # every run reports it as that image's failure
         write_atomic(folder / "originals" / f"{n}.png", encode_png(picture))

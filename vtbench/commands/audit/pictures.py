@@ -1,0 +1,127 @@
+"""The panel's pictures: the originals are the suite's, the error maps those of the pictures, and a
+picture has no more error than its whole image is said to have."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vtbench.base.errors import ImageError, ResultsError, SuiteError
+from vtbench.commands.audit.case import Case
+from vtbench.images import RGB8, error_map, load_rgb8
+from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
+from vtbench.results.schema import SuiteFolder
+from vtbench.suites.panel_crop import crop_panel
+from vtbench.suites.suites import Suite, load_pixels
+
+MAX_PANEL_PIXELS = 16 * 2**20
+
+CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+"""What a picture of the panel has. Text, profiles and what follows the end are nobody's picture."""
+
+REMADE_LEVELS = 8 * 255
+"""Squared error by which a picture may pass its row's: after a kill it was once remade in another
+batch, which moved a few samples by a level."""
+
+
+def decode_panel_png(name: str, content: bytes) -> RGB8:
+    """Return a picture of the panel. Raises ResultsError for one that holds anything else."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ResultsError(f"{name}: not a PNG")
+    at = 8
+    kind = b""
+    while kind != b"IEND":
+        head = content[at : at + 8]
+        if len(head) < 8:
+            raise ResultsError(f"{name}: is cut off")
+        length, kind = struct.unpack(">I4s", head)
+        if kind not in CHUNKS:
+            raise ResultsError(f"{name}: holds more than a picture ({ascii(kind)[2:-1]})")
+        at += 12 + length
+    if at != len(content):
+        raise ResultsError(f"{name}: has {len(content) - at} bytes after its end")
+    try:
+        return load_rgb8(io.BytesIO(content), formats=("PNG",), max_pixels=MAX_PANEL_PIXELS)
+    except ImageError as error:
+        raise ResultsError(f"{name}: {str(error).partition(': ')[2]}") from None
+
+
+def load_originals(
+    folder: Path, suite_folder: SuiteFolder, suite: Suite | None
+) -> Iterator[tuple[str, RGB8 | None]]:
+    """Yield (complaint, nothing) or ("", picture) for each picture of the panel, in order."""
+    files = read_known_files(folder, list_suite_files(suite_folder))
+    samples = {sample.id: sample for sample in suite.samples} if suite is not None else {}
+    crops = {pick.id: pick for pick in suite.protocol.panel} if suite is not None else {}
+    for item in suite_folder.panel:
+        name = f"originals/{item.n}.png"
+        if name not in files:
+            yield f"{name} is missing", None
+            continue
+        try:
+            picture = decode_panel_png(name, files[name])
+        except ResultsError as error:
+            yield str(error), None
+            continue
+        if picture.shape[:2] != (item.height, item.width):
+            yield f"{name}: is not {item.width}×{item.height}, as suite.json says", None
+            continue
+        sample = samples.get(item.id)
+        if (
+            sample is not None
+            and item.id in crops
+            and sample.path.is_file()
+            and sample.place is None
+        ):
+            try:
+                own = crop_panel(crops[item.id], load_pixels(sample))
+            except (ImageError, SuiteError) as error:
+                yield f"{name}: {error}", None
+                continue
+            if not np.array_equal(own, picture):
+                yield f"{name}: is not the original's part", None
+                continue
+        yield "", picture
+
+
+def audit_panel(case: Case, originals: Mapping[int, RGB8]) -> Iterator[str]:
+    """Yield what is wrong with a run's pictures."""
+    files = read_known_files(case.run.folder, list_run_files(case.record, case.folder))
+    rows = {row["id"]: row for row in case.run.rows}
+    for item in case.folder.panel:
+        row, original = rows.get(item.id), originals.get(item.n)
+        name, map_name = f"panel/{item.n}.png", f"panel/{item.n}.error.png"
+        if row is None or row["error"] is not None:
+            if name in files or map_name in files:
+                yield f"{name}: of an image without numbers"
+            continue
+        if name not in files or map_name not in files:
+            yield f"{name if name not in files else map_name} is missing"
+            continue
+        try:
+            picture = decode_panel_png(name, files[name])
+            errors = decode_panel_png(map_name, files[map_name])
+        except ResultsError as error:
+            yield str(error)
+            continue
+        if picture.shape[:2] != (item.height, item.width) or errors.shape != picture.shape:
+            yield f"{name}: is not {item.width}×{item.height}, as suite.json says"
+        elif original is not None:
+            yield from _compare(name, original, picture, errors, row)
+
+
+def _compare(
+    name: str, original: RGB8, picture: RGB8, errors: RGB8, row: Mapping[str, object]
+) -> Iterator[str]:
+    expected = error_map(original, picture)
+    if not np.array_equal(errors, np.repeat(expected[:, :, None], 3, axis=2)):
+        yield f"{name.removesuffix('.png')}.error.png: is not the picture's error"
+    mse, width, height = row["mse"], row["width"], row["height"]
+    if isinstance(mse, float) and isinstance(width, int) and isinstance(height, int):
+        squares = float(((original.astype(np.int64) - picture) ** 2).sum())
+        if squares > mse * width * height * 3 + REMADE_LEVELS:
+            yield f"{name}: has more error than its whole image is said to have"

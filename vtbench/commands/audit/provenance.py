@@ -1,0 +1,162 @@
+"""What run.json and suite.json say of entry, suite, weights, time and machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from vtbench.commands.audit.case import Case, tell_first
+from vtbench.registry.entries import Entry, Registry
+from vtbench.registry.sources import HubWeights, PackageWeights, PageWeights
+from vtbench.results.schema import RunRecord, SuiteFolder
+from vtbench.suites.suites import Suite
+from vtbench.weights.entries import is_pinned
+
+HEX = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+FACTS = (
+    *("title", "family", "kind", "quantizer", "downsample", "codebook_size", "latent_channels"),
+    *("parameters", "stochastic"),
+)
+FIRST_YEAR = 2024
+
+
+def audit_provenance(case: Case) -> Iterator[str]:
+    """Yield what run.json says of the tokenizer, the protocol and the machine that cannot be."""
+    yield from _clock(case.record)
+    yield from tell_first(_times(case))
+    if case.entry is not None:
+        yield from _entry(case.record, case.entry)
+    elif case.published:
+        yield f"no entry of the registry is named {case.record.tokenizer.name}"
+    if case.suite is not None:
+        yield from _protocol(case, case.suite)
+    for name in ("code_sha256",):
+        if not HEX.fullmatch(getattr(case.record.environment, name)):
+            yield f"{name} is no sha256"
+    commit = case.record.environment.commit
+    if commit is not None and not COMMIT.fullmatch(commit):
+        yield f"commit {commit[:40]!r} is none"
+
+
+def _clock(record: RunRecord) -> Iterator[str]:
+    try:
+        started = datetime.fromisoformat(record.started)
+    except ValueError:
+        yield f"started {record.started[:40]!r} is no time"
+        return
+    started = started if started.tzinfo else started.replace(tzinfo=UTC)
+    if not started.year >= FIRST_YEAR or started > datetime.now(UTC) + timedelta(days=1):
+        yield f"started {record.started}, which is no time that it could have been"
+    if record.seconds < 0:
+        yield f"took {record.seconds:g} seconds"
+    if record.environment.threads < 1:
+        yield f"{record.environment.threads} threads"
+
+
+def _times(case: Case) -> Iterator[tuple[str, str]]:
+    if case.record.protocol.source == "files":
+        return
+    for row in case.done:
+        if (row["batch_size"] or 0) < 1:
+            yield row["id"], f"batch_size is no number of images: {row['batch_size']}"
+        for key in ("encode_s", "decode_s"):
+            if row[key] is None or row[key] <= 0:
+                yield row["id"], f"{key} is no time: {row[key]}"
+
+
+def _entry(record: RunRecord, entry: Entry) -> Iterator[str]:
+    tokenizer = record.tokenizer
+    if tokenizer.entry_sha256 != entry.sha256:
+        yield f"entry_sha256 is not that of {entry.path.name}: measured with another entry"
+    for fact in FACTS:
+        if (told := getattr(tokenizer, fact)) != (own := getattr(entry, fact)):
+            yield f"{fact} is {str(told)[:80]!r}; the entry says {str(own)[:80]!r}"
+    if (entry.weights is None) != (not tokenizer.weights):
+        yield "weights: " + ("none; the entry has some" if entry.weights else "the entry has none")
+    if tokenizer.pinned and not is_pinned(entry):
+        yield "pinned, and the entry pins nothing"
+    if tokenizer.pinned and (pins := _pins(entry)) and set(tokenizer.weights.values()) != pins:
+        yield "weights are not the ones that the entry pins"
+    if record.protocol.posterior != entry.posterior:
+        yield f"posterior is {record.protocol.posterior}; the entry's {entry.posterior}"
+
+
+def _pins(entry: Entry) -> set[str]:
+    weights = entry.weights
+    if isinstance(weights, HubWeights):
+        return set((weights.sha256 or {}).values())
+    if isinstance(weights, PageWeights):
+        return {sha for sha in (weights.sha256, *weights.beside.values()) if sha is not None}
+    if isinstance(weights, PackageWeights):
+        return {weights.sha256}
+    return {weights.sha256} if weights is not None and weights.sha256 is not None else set()
+
+
+def _protocol(case: Case, suite: Suite) -> Iterator[str]:
+    record, own = case.record, suite.protocol
+    if (record.suite.version, record.suite.sha256) != (own.version, suite.sha256):
+        yield f"of {record.suite.name}@{record.suite.version}, whose protocol is another"
+        return
+    if record.suite.manifest_sha256 != own.manifest_sha256:
+        yield "manifest_sha256 is not the suite's"
+    seeds = (own.seeds if record.tokenizer.stochastic else None) or (own.seed,)
+    if record.protocol.seed not in seeds:
+        yield f"seed {record.protocol.seed} is none of the suite's ({', '.join(map(str, seeds))})"
+    said = name_deviations(record, suite)
+    if (told := record.run.partition("@")[2]) != said:
+        yield f"its name says {told or 'no deviation'!r}, its protocol {said or 'none'!r}"
+
+
+ENTRY_DEVIATION = re.compile(r"posterior-sample|resize|tile|steps-.*|guidance-.*")
+
+
+def name_deviations(record: RunRecord, suite: Suite) -> str:
+    """Return what follows the @ of a run's name by its protocol; what changes the entry as it is."""
+    protocol, own = record.protocol, suite.protocol
+    named = [part for part in record.run.partition("@")[2].split("+") if part]
+    said = [part for part in named if ENTRY_DEVIATION.fullmatch(part)]
+    if protocol.crop is not None:
+        said.append(protocol.crop)
+    if protocol.dtype != own.dtype:
+        said.append(protocol.dtype)
+    engine = protocol.ocr.get("engine")
+    if engine not in (None, own.ocr):
+        said.append(str(engine))
+    if protocol.seed != own.seed:
+        said.append(f"seed{protocol.seed}")
+    return "+".join(said)
+
+
+def audit_suite_folder(
+    folder: SuiteFolder, suite: Suite, registry: Registry, runs: set[str]
+) -> Iterator[str]:
+    """Yield what suite.json says of the suite that is not so."""
+    own = suite.protocol
+    expected = {
+        "sha256": suite.sha256,
+        "title": own.title,
+        "description": own.description,
+        "published": suite.published,
+        "pinned": suite.pinned,
+        "cost_subset": own.cost.subset if own.cost else None,
+    }
+    if folder.partial is None and (suite.samples or own.source is not None):
+        expected["images"] = suite.images_per_task()
+    if suite.published and own.source is None:
+        expected["cut_from"] = suite.shared_files()
+    for key, value in expected.items():
+        if getattr(folder, key) != value:
+            yield f"{key} is not that of {suite.name}@{own.version}"
+    picks = {pick.id: pick for pick in own.panel}
+    for item in folder.panel:
+        if picks and item.id not in picks:
+            yield f"panel: {item.id!r} is no picture of the suite's panel"
+    if picks and folder.partial is None and [item.id for item in folder.panel] != list(picks):
+        yield "panel: its pictures are not those of the suite"
+    for skipped in folder.skipped:
+        if skipped.name.partition("@")[0] not in registry:
+            yield f"skipped: {skipped.name} is no entry of the registry"
+        if skipped.name in runs:
+            yield f"skipped: {skipped.name} has a run"

@@ -1,0 +1,47 @@
+"""Reading errors: counted again from the readings and the true lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vtbench.commands.audit.case import Case, tell_first
+from vtbench.metrics.text import score_lines
+from vtbench.metrics.text_pages import SCRIPTS_WITHOUT_SPACES
+
+
+def audit_text(case: Case) -> Iterator[str]:
+    """Yield reading errors that are not those of the row's readings."""
+    yield from tell_first(_compare(case))
+
+
+def _compare(case: Case) -> Iterator[tuple[str, str]]:
+    for row in case.done:
+        sample = case.samples.get(row["id"])
+        lines = sample.meta.get("lines") if sample is not None else None
+        if row["reading"] is None or sample is None or lines is None:
+            continue
+        truth = [str(line["text"]) for line in lines]
+        has_words = sample.meta["script"] not in SCRIPTS_WITHOUT_SPACES
+        for prefix in ("", "original_"):
+            read: Sequence[str] = row[f"{prefix}reading"] or ()
+            if len(read) != len(truth):
+                yield row["id"], f"{prefix}reading has not a line for each of the page's"
+                continue
+            scores = score_lines(truth, read, has_words=has_words)
+            stated = {
+                f"{prefix}char_edits": scores.char_edits,
+                f"{prefix}word_edits": scores.word_edits,
+                f"{prefix}ned": scores.ned,
+                "chars": scores.chars,
+                "words": scores.words,
+                "lines": len(truth),
+            }
+            for key, value in stated.items():
+                told = row[key]
+                same = told == value or (
+                    isinstance(value, float) and told is not None and abs(told - value) < 1e-9
+                )
+                if not same:
+                    yield row["id"], f"{key} is not that of the readings: {told}, not {value}"
+        if row["mse"] == 0 and row["reading"] != row["original_reading"]:
+            yield row["id"], "the same picture as the original, and another reading"
