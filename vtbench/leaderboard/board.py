@@ -55,6 +55,14 @@ class Cell:
     warning: str | None = None
 
 
+class Cells(dict[str, Cell]):
+    """The cells of a line by column key. What it has no cell for does not apply to it: a metric of
+    another board that stands beside."""
+
+    def __missing__(self, key: str) -> Cell:
+        return Cell(None, 0, "not-applicable")
+
+
 @dataclass(frozen=True)
 class Column:
     """One number of every line. rate: key of the column in bits per pixel that it stands beside;
@@ -85,6 +93,9 @@ class Line:
     capped: int = 0
     ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     other_seeds: tuple[Run, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", Cells(self.cells))
 
     @property
     def record(self) -> RunRecord:

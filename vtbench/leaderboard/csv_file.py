@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vtbench.base.text import strip_hidden
 from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.footnotes import describe_commit
 from vtbench.metrics.catalogue import SET_METRICS
@@ -54,7 +56,7 @@ def render_csv(board: Board, published: Board | None) -> str:
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
     head += ["processor", "threads", "vtbench", "commit"]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = _Writer(out)
     writer.writerow(head)
     for source, of_source in (("local", board), ("published", published)):
         for line in of_source.lines if of_source else ():
@@ -66,6 +68,26 @@ def render_csv(board: Board, published: Board | None) -> str:
                 [source, line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns, extra)]
             )
     return out.getvalue()
+
+
+class _Writer:
+    """A writer of rows whose cells are numbers or text, and never a formula that a spreadsheet runs."""
+
+    def __init__(self, out: io.StringIO) -> None:
+        self._writer = csv.writer(out, lineterminator="\n")
+
+    def writerow(self, cells: Iterable[str]) -> None:
+        """Write a row."""
+        self._writer.writerow(
+            [
+                f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+                for cell in map(strip_hidden, cells)
+            ]
+        )
+
+
+_FORMULA = re.compile(r"[=+\-@|%].")
+_NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -80,9 +102,7 @@ class _Extra:
 def _csv_facts(source: str, line: Line) -> list[str]:
     quantizer = line.record.tokenizer.quantizer
     texts = [line.name, line.title, line.family, line.kind, quantizer]
-    # A spreadsheet runs what begins like a formula.
-    safe = [f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text for text in texts]
-    return [source, *safe, line.block, line.problem or ""]
+    return [source, *texts, line.block, line.problem or ""]
 
 
 def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from vtbench.base.locations import without_paths
 from vtbench.base.names import Name, RunName
 from vtbench.base.records import Kind, State
 from vtbench.base.schema import Strict
+from vtbench.base.text import Stripped, strip_hidden
 from vtbench.metrics.rate import Unit
 
 Version = Literal[4]
@@ -21,19 +22,19 @@ class TokenizerRecord(Strict):
     """What was run: the entry's digest and facts, and the hashes of the weights actually loaded."""
 
     name: Name
-    title: str
-    family: str
+    title: Stripped
+    family: Stripped
     kind: Kind
-    quantizer: str
+    quantizer: Stripped
     downsample: int | None
     codebook_size: int | None
     latent_channels: int | None
     parameters: int | None
     stochastic: bool
     entry_sha256: str
-    weights: dict[str, str]
+    weights: dict[Stripped, Stripped]
     pinned: bool
-    libraries: dict[str, str]
+    libraries: dict[Stripped, Stripped]
     registered: bool = True
     """Whether it is an entry of a registry; a model of one's own is not, and never published."""
 
@@ -49,7 +50,7 @@ class SuiteRecord(Strict):
     published: bool
 
 
-Told = Annotated[str, AfterValidator(without_paths)]
+Told = Annotated[str, AfterValidator(without_paths), AfterValidator(strip_hidden)]
 """What a result file says of a failure: no path of the machine that it failed on."""
 
 
@@ -64,11 +65,11 @@ class MetricRecord(Strict):
 class Protocol(Strict):
     """The choices of this run. A deviation from the suite's own is part of the run's name."""
 
-    dtype: str
+    dtype: Stripped
     seed: int
     tasks: tuple[str, ...]
     metrics: dict[str, MetricRecord]
-    ocr: dict[str, str]
+    ocr: dict[Stripped, Stripped]
     limit: int | None
     source: Literal["pass", "files"] = "pass"
     """Whether the reconstructions went through the tokenizer, or were read from files."""
@@ -94,15 +95,15 @@ class SetRecord(Strict):
 class Environment(Strict):
     """Where it ran. No host names, user names or paths."""
 
-    device: str
-    processor: str
+    device: Stripped
+    processor: Stripped
     threads: int
-    platform: str
-    python: str
-    versions: dict[str, str]
-    vtbench: str
-    code_sha256: str
-    commit: str | None
+    platform: Stripped
+    python: Stripped
+    versions: dict[Stripped, Stripped]
+    vtbench: Stripped
+    code_sha256: Stripped
+    commit: Stripped | None
     dirty: bool | None
 
 
@@ -178,8 +179,8 @@ class SuiteFolder(Strict):
     schema_version: Version = SCHEMA_VERSION
     name: Name
     version: int
-    title: str
-    description: str
+    title: Stripped
+    description: Stripped
     sha256: str
     published: bool
     pinned: bool = True
