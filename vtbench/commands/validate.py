@@ -47,7 +47,7 @@ def validate_path(
         if path.parent.name == UNRELEASED:
             load_unreleased(path)
             return "unreleased tokenizer"
-        load_entry(path)
+        load_entry(path, resolve=True)
         return "registry entry"
     if (path / "suite.json").is_file():
         return _validate_results(path, registries, data_folders)
@@ -67,7 +67,7 @@ def validate_path(
     if not entries and not unreleased:
         raise VtbenchError(f"{path}: neither results, nor a data folder, nor registry entries")
     for entry in entries:
-        load_entry(entry)
+        load_entry(entry, resolve=True)
     for record in unreleased:
         load_unreleased(record)
     others = f", {len(unreleased)} unreleased tokenizers" if unreleased else ""

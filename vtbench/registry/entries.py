@@ -26,7 +26,7 @@ from vtbench.base.text import Line, Link
 from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.published_protocols import Reported, protocols_path, published_protocols
 from vtbench.registry.recipe import Training
-from vtbench.registry.sources import Weights
+from vtbench.registry.sources import HubWeights, Weights
 
 UNRELEASED = "unreleased"
 """The folder, below one of entries, of what is known and cannot be run."""
@@ -248,15 +248,23 @@ def load_registry(folders: Iterable[Path] = ()) -> Registry:
 def _load_any(path: Path) -> Entry | Unreleased:
     if path.parent.name == UNRELEASED:
         return load_unreleased(path)
-    return load_entry(path, trusted=path.parent == registry_dir())
+    return load_entry(path)
 
 
-def load_entry(path: Path, *, trusted: bool = False) -> Entry:
+def load_entry(path: Path, *, resolve: bool = False) -> Entry:
     """Return the entry of one YAML file. Raises RegistryError with every problem, by file and line.
 
-    trusted: its adapter is not looked for, which `vtbench validate` has done.
+    resolve: whether its adapter is looked for as well, in the source of its module, and its pins must
+    be of all files; what an entry that is submitted must keep.
     """
-    return _read_record(path, Entry, check=None if trusted else _check_adapter)
+    entry = _read_record(path, Entry, check=_check_adapter if resolve else None)
+    if (
+        resolve
+        and isinstance(entry.weights, HubWeights)
+        and (fault := entry.weights.find_pin_fault())
+    ):
+        raise RegistryError(f"{path}: weights.sha256: {fault}")
+    return entry
 
 
 def _check_adapter(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:

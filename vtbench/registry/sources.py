@@ -65,8 +65,8 @@ class OfficialFiles(Strict):
 
 class HubWeights(Strict):
     """Files of a Hugging Face repository. revision and sha256 are null until someone has pinned
-    them on a machine with a network; a null revision means the repository's main branch. What is
-    pinned are all of the files. official: what `--weights` takes instead."""
+    them on a machine with a network; a null revision means the repository's main branch. Only where
+    all files have a digest they are pinned. official: what `--weights` takes instead."""
 
     source: Literal["hub"]
     repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
@@ -82,14 +82,18 @@ class HubWeights(Strict):
     gated: bool = False
 
     @model_validator(mode="after")
-    def _pins_all_files(self) -> HubWeights:
+    def _names_each_once(self) -> HubWeights:
         if len(set(self.files)) < len(self.files):
             raise ValueError("files: one is named twice")
-        if self.sha256 is not None and (odd := set(self.sha256) ^ set(self.files)):
-            first = min(odd)
-            what = "is no digest of" if first in self.files else "has one of"
-            raise ValueError(f"sha256 must pin the files and nothing else; it {what} {first}")
         return self
+
+    def find_pin_fault(self) -> str | None:
+        """Return which file is pinned and none of the files, or the other way; None for neither."""
+        if self.sha256 is None or not (odd := set(self.sha256) ^ set(self.files)):
+            return None
+        first = min(odd)
+        what = "is no digest of" if first in self.files else "has one of"
+        return f"sha256 must pin the files and nothing else; it {what} {first}"
 
 
 class PageWeights(Strict):

@@ -24,6 +24,7 @@ from vtbench.weights.entries import (
     check_hashes,
     find_official,
     find_origin,
+    hash_beside,
     is_pinned,
 )
 
@@ -57,6 +58,7 @@ def draft_record(
     if given is None:
         adapter = load_adapter(entry)
         libraries = adapter.libraries(entry.options)
+        hashes |= hash_beside(found, adapter.read_beside)
         roots.append(adapter.__module__)
     tokenizer = _describe_tokenizer(request, entry, found, hashes, libraries)
     choices = Protocol(

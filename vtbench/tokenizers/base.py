@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -196,6 +196,9 @@ class Tokenizer(ABC):
     float32. seed: of a stochastic decoder; each image gets its own generator, so that a result does
     not depend on the batch it was in.
     """
+
+    read_beside: ClassVar[tuple[str, ...]] = ()
+    """Files that are read beside a single file of weights, where they are there; they are hashed too."""
 
     def __init__(
         self,

@@ -209,6 +209,7 @@ class Rae(NetworkTokenizer[RaePlan]):
     them; or the official decoder (.pt), or the folder that has it alone, with the encoder's own
     model.safetensors beside it, and stat.pt where the plan has statistics."""
 
+    read_beside = (CONFIG, ENCODER, STATISTICS)
     PLAN = RaePlan
     INPUT_RANGE = (0.0, 1.0)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
@@ -23,21 +25,27 @@ CONVERTED = "vtbench.converted"
 """The metadata key of a safetensors file that `vtbench convert` wrote: what it was made of, as JSON.
 Its keys are those of the checkpoint with the wrapper before them, so it is read like the checkpoint."""
 
+_LOG = logging.getLogger(__name__)
+
 MAX_HEADER_BYTES = 100_000_000
 """Of a safetensors file; the format's own limit."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """An entry's weights as found on this machine: a file, or a folder that holds `files`."""
+    """An entry's weights as found on this machine: a file, or a folder that holds `files`.
+
+    searched: whether they were found where vtbench looks; otherwise the user gave them.
+    """
 
     path: Path
     files: tuple[Path, ...]
+    searched: bool = False
 
     @functools.cached_property
     def digests(self) -> dict[str, str]:
         """Each file's name (below `path`) and sha256; reads them all, once."""
-        folder = self.path.parent if self.files == (self.path,) else self.path
+        folder = self.path.parent if self.path in self.files else self.path
         return {file.relative_to(folder).as_posix(): sha256_file(file) for file in self.files}
 
 
@@ -60,17 +68,17 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     if root := os.environ.get("VTBENCH_WEIGHTS"):
         for candidate in (Path(root) / entry.name, Path(root) / f"{entry.name}.safetensors"):
             if candidate.exists():
-                return _files_at(entry.name, candidate, weights)
+                return replace(_files_at(entry.name, candidate, weights), searched=True)
     if isinstance(weights, PackageWeights):
         path = data_dir() / weights.file
         if not path.is_file():
             raise WeightsMissing(f"weights of {entry.name}: {path} should have come with vtbench")
-        return WeightFiles(path, (path,))
+        return WeightFiles(path, (path,), searched=True)
     if isinstance(weights, LocalWeights):
         path = entry.path.parent / weights.path
         if not path.exists():
             raise WeightsMissing(f"weights of {entry.name}: {path} does not exist")
-        return _files_at(entry.name, path, weights)
+        return replace(_files_at(entry.name, path, weights), searched=True)
     if isinstance(weights, PageWeights):
         raise WeightsMissing(
             f"weights of {entry.name}: {weights.file} is published at {weights.url}, which vtbench "
@@ -127,7 +135,7 @@ def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
             f"weights of {name} are not in {Path(HF_HUB_CACHE)}: "
             f"run `vtbench fetch {name}`{gate}, or give `--weights {name}=FOLDER`"
         )
-    return WeightFiles(folder, files)
+    return WeightFiles(folder, files, searched=True)
 
 
 def find_official(entry: Entry, found: WeightFiles) -> dict[str, str | None] | None:
@@ -146,7 +154,8 @@ def is_pinned(entry: Entry, found: WeightFiles | None = None) -> bool:
     if found is not None and (official := find_official(entry, found)) is not None:
         return None not in official.values()
     if isinstance(weights, HubWeights):
-        return weights.revision is not None and weights.sha256 is not None
+        all_files = set(weights.sha256 or ()) == set(weights.files)
+        return weights.revision is not None and all_files
     if isinstance(weights, PageWeights) and None in weights.beside.values():
         return False
     return weights is None or weights.sha256 is not None
@@ -155,10 +164,11 @@ def is_pinned(entry: Entry, found: WeightFiles | None = None) -> bool:
 def find_origin(found: WeightFiles) -> str | None:
     """Return the sha256 that a converted file says the checkpoint had which it was made of; None for
     anything else. What it says nobody can check without the checkpoint."""
-    if len(found.files) != 1 or found.files[0].suffix != ".safetensors":
+    single = found.path if found.path in found.files else found.files[0]
+    if (len(found.files) != 1 and single != found.path) or single.suffix != ".safetensors":
         return None
     try:
-        with found.files[0].open("rb") as file:
+        with single.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
         return str(json.loads(header["__metadata__"][CONVERTED])["sha256"])
@@ -167,8 +177,12 @@ def find_origin(found: WeightFiles) -> str | None:
 
 
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
-    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another; of
-    a converted file, where it says that it was made of another."""
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another.
+
+    A file that `vtbench convert` wrote has other bytes than the checkpoint that is pinned. What it says
+    of its origin counts only where the user gave it, and for a pickle; that is said on the terminal,
+    since nobody can check it.
+    """
     measured = found.digests
     weights = entry.weights
     pinned: dict[str, str] = {}
@@ -183,18 +197,23 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
         isinstance(weights, PackageWeights | LocalWeights | PageWeights)
         and weights.sha256 is not None
     ):
-        if len(measured) != 1:
+        if found.path in found.files:
+            pinned = {found.path.name: weights.sha256}
+        elif len(measured) != 1:
             raise WeightsMismatch(
                 f"weights of {entry.name}: the entry pins the sha256 of one file, but {found.path} "
                 f"is a folder of {len(measured)}; give the file, or a folder that holds it alone"
             )
-        pinned = dict.fromkeys(measured, weights.sha256)
-    if pinned and (origin := find_origin(found)) is not None:
+        else:
+            pinned = dict.fromkeys(measured, weights.sha256)
+    claims = bool(pinned) and not found.searched and _is_pickled(weights)
+    if claims and (origin := find_origin(found)) is not None:
         if origin not in pinned.values():
             raise WeightsMismatch(
                 f"weights of {entry.name}: {found.path} was converted from a file of sha256 "
                 f"{origin[:12]}…, which is none that the entry pins"
             )
+        _tell_claim(entry.name, found.path, origin)
         return measured
     for name, sha256 in pinned.items():
         if name not in measured:
@@ -205,3 +224,34 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
                 f"{sha256[:12]}…; fetch it again or correct the entry"
             )
     return measured
+
+
+def hash_beside(found: WeightFiles | None, names: Collection[str]) -> dict[str, str]:
+    """Return the sha256 of those of the names that lie beside a single file, by name."""
+    if found is None or found.path.is_dir():
+        return {}
+    files = (found.path.with_name(name) for name in names)
+    return {f.name: sha256_file(f) for f in files if f != found.path and f.is_file()}
+
+
+def _is_pickled(weights: Weights | None) -> bool:
+    """Return whether the files that an entry names are not safetensors, which need no conversion."""
+    names: tuple[str, ...] = ()
+    if isinstance(weights, HubWeights):
+        names = weights.files
+    elif isinstance(weights, LocalWeights):
+        names = (weights.path,)
+    elif isinstance(weights, PackageWeights | PageWeights):
+        names = (weights.file,)
+    return any(not name.endswith((".safetensors", ".sft", ".json")) for name in names)
+
+
+@functools.cache
+def _tell_claim(name: str, path: Path, origin: str) -> None:
+    _LOG.warning(
+        "vtbench: weights of %s: %s says that it was converted from the pinned file (sha256 %s…), "
+        "which cannot be checked; its results are not pinned",
+        name,
+        path,
+        origin[:12],
+    )
