@@ -4,12 +4,15 @@ no network (`quarantine`). Imports no torch.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,15 +90,14 @@ def convert_checkpoint(entry: Entry, source: Path, target: Path) -> Converted:
 def _extract(asked: dict[str, object], folder: str) -> dict[str, Any]:
     """Run the process, which starts in the folder, with an environment in which no secret is."""
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
-    ended = subprocess.run(
-        [sys.executable, "-P", "-s", "-m", "vtbench.weights.quarantine", json.dumps(asked)],
-        cwd=folder,
-        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    limit = SECONDS + Path(str(asked["source"])).stat().st_size / BYTES_A_SECOND
+    try:
+        with _sealed():
+            ended = _run_quarantine(asked, folder, kept, limit)
+    except subprocess.TimeoutExpired:
+        raise WeightsError(
+            f"{asked['source']}: not read within {limit:.0f} s; no honest checkpoint takes so long"
+        ) from None
     try:
         said = json.loads(ended.stdout)
     except json.JSONDecodeError:
@@ -109,6 +111,42 @@ def _extract(asked: dict[str, object], folder: str) -> dict[str, Any]:
         mismatch = said["kind"] == "WeightsMismatch"
         raise (WeightsMismatch if mismatch else WeightsError)(said["error"])
     return dict(said)
+
+
+SECONDS = 60
+BYTES_A_SECOND = 20e6
+"""How long the process may take: a slow disk reads and writes a checkpoint faster."""
+
+
+@contextmanager
+def _sealed() -> Iterator[None]:
+    """Within it no process without privileges can read or write this one's memory (Linux)."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None:
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    try:
+        yield
+    finally:
+        if libc is not None:
+            libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+PR_SET_DUMPABLE = 4
+
+
+def _run_quarantine(
+    asked: dict[str, object], folder: str, kept: dict[str, str], limit: float
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-s", "-m", "vtbench.weights.quarantine", json.dumps(asked)],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit,
+    )
 
 
 @click.command("convert")

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,22 @@ TIMES_THE_FILE = 4
 """The tensors may be together at most so many times as large as the file: those that share their
 memory are written once each, and one that is shared by all would fill the disk."""
 
-# The number of the architecture, and of socket, execve, execveat, ptrace, process_vm_writev and
-# io_uring_setup in it (linux/audit.h, asm/unistd.h).
+# The number of the architecture, and of socket, execve, execveat, ptrace, process_vm_writev,
+# io_uring_setup, and fork and vfork where there are such, in it (linux/audit.h, asm/unistd.h).
 SYSTEM_CALLS = {
-    "x86_64": (0xC000003E, (41, 59, 322, 101, 311, 425)),
+    "x86_64": (0xC000003E, (41, 59, 322, 101, 311, 425, 57, 58)),
     "aarch64": (0xC00000B7, (198, 221, 281, 117, 271, 425)),
 }
+CLONE = {"x86_64": 56, "aarch64": 220}
+CLONE3 = 435
+CLONE_THREAD = 0x10000
+"""Of clone's flags: a thread of this process, which arithmetic needs, and no process."""
+
+LANDLOCK = (444, 445, 446)
+"""landlock_create_ruleset, landlock_add_rule and landlock_restrict_self, on every architecture."""
+
+LANDLOCK_WRITES = 0b1111111110010
+"""Write, remove and make files of any kind (linux/landlock.h, its first version)."""
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 
 
@@ -49,9 +60,54 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint16), ("start", ctypes.POINTER(_Instruction)))
 
 
-def isolate(file_bytes: int) -> None:
-    """Take from this process, for good: sockets, other programs, other processes' memory, core dumps,
-    and more memory and larger files than a checkpoint of so many bytes needs.
+def _write_filter(machine: str) -> list[tuple[int, int, int, int]]:
+    """Return the seccomp filter as steps of (operation, jump if so, jump if not, value)."""
+    architecture, calls = SYSTEM_CALLS[machine]
+    n = len(calls)
+    # Behind the calls: clone3 (2 steps), clone (3), and the three ends: allow, refuse, unknown.
+    return [
+        (0x20, 0, 0, 4),  # the architecture
+        (0x15, 0, n + 7, architecture),
+        (0x20, 0, 0, 0),  # the call's number; from 2³⁰ on it is one of another numbering
+        (0x35, n + 5, 0, 0x40000000),
+        *((0x15, n + 4 - index, 0, call) for index, call in enumerate(calls)),
+        (0x15, 5, 0, CLONE3),  # its flags cannot be seen: the library falls back to clone
+        (0x15, 0, 2, CLONE[machine]),
+        (0x20, 0, 0, 16),  # clone's flags
+        (0x45, 0, 1, CLONE_THREAD),
+        (0x06, 0, 0, 0x7FFF0000),  # allow
+        (0x06, 0, 0, 0x00050001),  # refuse: EPERM
+        (0x06, 0, 0, 0x00050026),  # ENOSYS
+    ]
+
+
+def keep_writes_in(folder: Path) -> bool:
+    """Let this process write below the folder alone, where the kernel has Landlock (5.13 or later);
+    return whether it has."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    create, add, restrict = LANDLOCK
+    handled = ctypes.c_uint64(LANDLOCK_WRITES)
+    rules = libc.syscall(create, ctypes.byref(handled), ctypes.sizeof(handled), 0)
+    if rules < 0:
+        return False
+    place = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", LANDLOCK_WRITES, place))
+        # 1: a rule for what lies beneath a path. 38: no new privileges, which it needs.
+        return not (
+            libc.syscall(add, rules, 1, rule, 0)
+            or libc.prctl(38, 1, 0, 0, 0)
+            or libc.syscall(restrict, rules, 0)
+        )
+    finally:
+        os.close(place)
+        os.close(rules)
+
+
+def isolate(file_bytes: int, writable: Path | None = None) -> None:
+    """Take from this process, for good: sockets, other programs and processes, other processes'
+    memory, core dumps, more memory and larger files than a checkpoint of so many bytes needs, and
+    where the kernel can the writing of files that are not below `writable`.
 
     Raises WeightsError where that cannot be had, or is had and does not hold.
     """
@@ -71,17 +127,9 @@ def isolate(file_bytes: int) -> None:
         _, most = resource.getrlimit(limit)
         value = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(limit, (value, value))
-    architecture, calls = SYSTEM_CALLS[machine]
-    refuse = len(calls) + 2  # the jump from the comparison at 2 to the last instruction
-    steps = [
-        (0x20, 0, 0, 4),  # the architecture
-        (0x15, 0, refuse + 1, architecture),
-        (0x20, 0, 0, 0),  # the call's number; from 2³⁰ on it is one of another numbering
-        (0x35, refuse - 1, 0, 0x40000000),
-        *((0x15, refuse - 2 - index, 0, call) for index, call in enumerate(calls)),
-        (0x06, 0, 0, 0x7FFF0000),  # allow
-        (0x06, 0, 0, 0x00050001),  # refuse: EPERM
-    ]
+    if writable is not None:
+        keep_writes_in(writable)
+    steps = _write_filter(machine)
     instructions = (_Instruction * len(steps))(*(_Instruction(*step) for step in steps))
     program = _Program(len(steps), instructions)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -142,7 +190,7 @@ def main() -> int:
     import vtbench.weights.pickles  # noqa: F401
 
     try:
-        isolate(source.stat().st_size)
+        isolate(source.stat().st_size, target.parent)
         done = extract_tensors(source, target, asked["wrapper"], asked["metadata"])
     except VtbenchError as error:
         print(json.dumps({"error": str(error), "kind": type(error).__name__}))

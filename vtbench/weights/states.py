@@ -159,6 +159,7 @@ def _read_safetensors(path: Path, wrapper: str | None, prefix: str) -> dict[str,
 def _read_pickle(path: Path) -> Any:
     import numpy as np
 
+    _refuse_compressed(path)
     # Losses and steps that a trainer logged as numpy scalars; files written under numpy 1 know
     # their constructor by its old name, which numpy 2 no longer answers to.
     scalar = importlib.import_module("numpy._core.multiarray").scalar
@@ -182,6 +183,27 @@ def _read_pickle(path: Path) -> Any:
             ) from None
         reason = f"is damaged or not complete ({type(error).__name__}: {text[:120]})"
         raise WeightsMismatch(f"{path} {reason}; fetch it again") from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise WeightsMismatch for an archive whose members are compressed: torch writes them as they are,
+    and would inflate a few megabytes to gigabytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        LookupError,
+        struct.error,
+    ):
+        return  # no archive, or a damaged one, which is said where it is opened
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise WeightsMismatch(f"{path} is a compressed archive, which torch does not write")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise WeightsMismatch(f"{path} says that its members are larger than itself")
 
 
 def _read_torchscript(path: Path, wrapper: str | None, prefix: str) -> dict[str, Tensor | None]:

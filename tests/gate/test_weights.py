@@ -1,0 +1,133 @@
+"""Weight files of strangers: what a claim is worth, and what the walls of `convert` hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vtbench.base.errors import WeightsMismatch
+from vtbench.base.files import sha256_file
+from vtbench.commands import convert
+from vtbench.registry.entries import Entry, load_entry
+from vtbench.weights.entries import CONVERTED, check_hashes, find_weights
+from vtbench.weights.states import load_state
+
+PINNED = "c" * 64
+
+
+def entry_of(folder: Path, file: str) -> Entry:
+    text = f"""\
+title: Mine
+family: kl-vae
+adapter: vtbench.tokenizers.ldm_kl:LdmKl
+kind: continuous
+quantizer: kl
+latent_channels: 4
+licence: MIT
+weights: {{source: local, path: {file}, sha256: {PINNED}}}
+description: Of the tests.
+"""
+    (folder / "mine.yaml").write_text(text)
+    return load_entry(folder / "mine.yaml")
+
+
+def claim(path: Path) -> Path:
+    """Write a file that says that it was made of the pinned one."""
+    metadata = {CONVERTED: json.dumps({"sha256": PINNED})}
+    save_file({"a": torch.zeros(2)}, path, metadata)
+    return path
+
+
+def test_a_claim_counts_for_a_pickle_that_the_user_gave(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = claim(tmp_path / "x.safetensors")
+    found = find_weights(entry_of(tmp_path, "model.ckpt"), path)
+    assert found is not None
+    with caplog.at_level(logging.WARNING):
+        assert check_hashes(entry_of(tmp_path, "model.ckpt"), found) == {
+            path.name: sha256_file(path)
+        }
+    assert "cannot be checked; its results are not pinned" in caplog.text
+
+
+def test_a_claim_counts_for_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = claim(tmp_path / "x.safetensors")
+    plain = entry_of(tmp_path, "model.safetensors")
+    found = find_weights(plain, path)
+    assert found is not None
+    with pytest.raises(WeightsMismatch, match="has sha256"):
+        check_hashes(plain, found)
+    claim(tmp_path / "mine.safetensors")
+    monkeypatch.setenv("VTBENCH_WEIGHTS", str(tmp_path))
+    entry = entry_of(tmp_path, "model.ckpt")
+    found = find_weights(entry)
+    assert found is not None and found.searched
+    with pytest.raises(WeightsMismatch, match="has sha256"):
+        check_hashes(entry, found)
+
+
+def test_a_compressed_archive_is_not_inflated(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "plain.pt")
+    small = tmp_path / "small.pt"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as source,
+        zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert small.stat().st_size < 20_000
+    with pytest.raises(WeightsMismatch, match="compressed archive"):
+        load_state(small)
+    assert load_state(tmp_path / "plain.pt")["a"].shape == (1 << 20,)
+
+
+WALLS = """
+import os, pathlib, sys, threading
+from vtbench.weights.quarantine import isolate
+place = pathlib.Path(sys.argv[1])
+isolate(1000, place)
+held = []
+for act in (
+    os.fork,
+    lambda: os.execv("/bin/true", ["true"]),
+    lambda: open(f"/proc/{os.getppid()}/mem", "r+b"),
+):
+    try:
+        act()
+    except OSError:
+        held.append(True)
+thread = threading.Thread(target=lambda: held.append(True))
+thread.start()
+thread.join()
+(place / "inside").write_text("written")
+print(len(held))
+"""
+
+
+def test_the_process_cannot_fork_nor_write_its_parents_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WALLS, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "4", done.stderr
+    assert (tmp_path / "inside").read_text() == "written"
+
+
+def test_a_conversion_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "SECONDS", 0.0)
+    monkeypatch.setattr(convert, "BYTES_A_SECOND", 1e12)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "model.ckpt")
+    entry = entry_of(tmp_path, "model.ckpt")
+    with pytest.raises(convert.WeightsError, match="not read within 0 s"):
+        convert.convert_checkpoint(entry, tmp_path / "model.ckpt", tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
