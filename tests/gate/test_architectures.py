@@ -12,6 +12,7 @@ from vtbench.base.locations import registry_dir
 from vtbench.cli import main
 
 
+@pytest.mark.slow  # a library is imported, and 5000 modules are made
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -157,7 +157,15 @@ class Entry(Strict):
     def sha256(self) -> str:
         """The digest of everything in the entry that can change a number: not of its prose."""
         prose = {"title", "description", "paper", "reported", "path", "licence", "parameters"}
-        prose |= {"gmac", "trained_on", "deviations", "training", "used_by", "golden", "same_output_as"}
+        prose |= {
+            "gmac",
+            "trained_on",
+            "deviations",
+            "training",
+            "used_by",
+            "golden",
+            "same_output_as",
+        }
         content = self.model_dump(
             mode="json",
             exclude=dict.fromkeys(prose, True) | {"weights": {"licence", "gated", "official"}},

@@ -75,9 +75,10 @@ def _entry(record: RunRecord, entry: Entry) -> Iterator[str]:
             yield f"{fact} is {str(told)[:80]!r}; the entry says {str(own)[:80]!r}"
     if (entry.weights is None) != (not tokenizer.weights):
         yield "weights: " + ("none; the entry has some" if entry.weights else "the entry has none")
-    if tokenizer.pinned and not is_pinned(entry):
+    if tokenizer.pinned and not is_pinned(entry) and not _official_pins(entry):
         yield "pinned, and the entry pins nothing"
-    if tokenizer.pinned and (pins := _pins(entry)) and set(tokenizer.weights.values()) != pins:
+    given = set(tokenizer.weights.values())
+    if tokenizer.pinned and (pins := _pins(entry)) and given not in (pins, _official_pins(entry)):
         yield "weights are not the ones that the entry pins"
     if record.protocol.posterior != entry.posterior:
         yield f"posterior is {record.protocol.posterior}; the entry's {entry.posterior}"
@@ -92,6 +93,14 @@ def _pins(entry: Entry) -> set[str]:
     if isinstance(weights, PackageWeights):
         return {weights.sha256}
     return {weights.sha256} if weights is not None and weights.sha256 is not None else set()
+
+
+def _official_pins(entry: Entry) -> set[str]:
+    """Return the digests of the authors' own files, which may stand for the hub's."""
+    weights = entry.weights
+    if not isinstance(weights, HubWeights) or weights.official is None:
+        return set()
+    return {sha for sha in weights.official.files.values() if sha is not None}
 
 
 def _protocol(case: Case, suite: Suite) -> Iterator[str]:
