@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vtbench.commands.audit.case import Case, tell_first
+from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES
 from vtbench.metrics.text import score_lines
-from vtbench.metrics.text_pages import SCRIPTS_WITHOUT_SPACES
 
 
 def audit_text(case: Case) -> Iterator[str]:
