@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.base.errors import ImageError
+from vtbench.base.names import printable
 from vtbench.base.padding import pad_to_square
 from vtbench.base.records import Preprocess, SizePolicy
+from vtbench.picture_file import decode_file
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,8 @@ SUFFIXES: dict[str, str] = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".webp": "WEBP",
     ".bmp": "BMP",
     ".tif": "TIFF",
@@ -47,6 +50,9 @@ SUFFIXES: dict[str, str] = {
     ".avif": "AVIF",
     ".gif": "GIF",
     ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
 }
 """File endings that `vtbench run --images` takes for pictures, with Pillow's name of the format."""
 
@@ -88,29 +94,30 @@ def load_rgb8(
     """Return the picture in a file, or in an open binary file, as uint8 H×W×3 RGB as it is seen.
 
     EXIF orientation is applied, unless not `upright`: most published evaluations ignore it. Gray is
-    replicated to three channels. Palettes are expanded. Alpha is composited over white. 16-bit gray
-    is scaled by 255/65535 and rounded half up. CMYK and the other colour modes go through Pillow's
-    conversion; an embedded ICC profile is not applied (the code values are the picture). A file of
-    another format than `formats` is no image, whatever its ending. Raises ImageError for a file that
-    is no image, is truncated, is animated, is larger than `max_pixels`, or has float samples.
+    replicated to three channels. Palettes are expanded. Alpha and transparent colours are composited
+    over white. Samples of 9 to 16 bits are scaled by 255/(2^bits − 1) and rounded half up, the bits
+    being those that the file states (12 of them in a 16-bit file are dark); of CMYK, of associated
+    alpha and of JPEG 2000 colour the decoder keeps the first 8. Gray of 32 bits has no defined white:
+    levels of 0 to 255 are taken as they are, others refused. CMYK and the other colour modes go
+    through Pillow's conversion; an embedded ICC profile is not applied (the code values are the
+    picture). Of a JPEG or TIFF that holds further views (previews, pages), the picture is the first
+    that is no smaller copy or mask of another. Text in a file, of whatever length, is no pixel.
+
+    Args:
+        source: the file; what is no regular file is no image.
+        max_pixels: a larger picture is refused before it is decoded.
+        upright: whether the EXIF orientation is applied.
+        formats: Pillow's names of the formats that are read, whatever the file's ending.
+
+    Raises:
+        ImageError: the file is no image, is truncated, animated or too large, or its samples have no
+            defined white.
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = source if isinstance(source, Path) else getattr(source, "name", "image data")
+    path = printable(str(source if isinstance(source, Path) else getattr(source, "name", "image")))
     try:
-        with warnings.catch_warnings():
-            # Of damaged EXIF and of large pictures; the size is checked below, before any pixel is
-            # decoded, and refused in our words.
-            warnings.simplefilter("ignore")
-            with Image.open(source, formats=formats) as image:
-                if image.width * image.height > max_pixels:
-                    raise ImageError(
-                        f"{path}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
-                    )
-                if (frames := getattr(image, "n_frames", 1)) > 1:
-                    raise ImageError(f"{path}: animated ({frames} frames); save the one you mean")
-                image.load()
-                return _as_rgb8(_turn_upright(image) if upright else image, path)
+        return decode_file(source, path, max_pixels=max_pixels, upright=upright, formats=formats)
     except UnidentifiedImageError as error:
         known = ", ".join(formats)
         raise ImageError(f"{path}: not an image of a format that is read ({known})") from error
@@ -127,49 +134,6 @@ def load_rgb8(
         # ZeroDivisionError, MemoryError of a size that a header claims.
         why = " ".join(str(error).split()) or "damaged"
         raise ImageError(f"{path}: cannot be decoded ({type(error).__name__}: {why})") from error
-
-
-def _turn_upright(image: Any) -> Any:
-    """Return the picture turned as its EXIF orientation says; as it is where that cannot be read.
-
-    Pillow's `exif_transpose` writes all tags anew as well and fails on one that has nothing to do
-    with pixels.
-    """
-    from PIL import ExifTags, Image
-
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a damaged EXIF block raises what it likes; the samples are whole
-        return image
-    turn = turns.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _as_rgb8(image: Any, path: object) -> RGB8:
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # I, I;16, I;16B: Pillow's convert("RGB") would clip at 255
-        wide = np.asarray(image, dtype=np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ImageError(f"{path}: samples outside 0..65535 in mode {image.mode}")
-        gray = ((wide * 255 * 2 + 65535) // (2 * 65535)).astype(np.uint8)
-        return np.repeat(gray[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        raise ImageError(f"{path}: float samples have no defined white; save as 8 or 16 bit")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
 def crop_rgb8(pixels: RGB8, box: tuple[int, int, int, int]) -> RGB8:

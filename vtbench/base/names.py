@@ -28,6 +28,11 @@ DEVIATION = re.compile(
 """What may follow the @ of a run's name, several joined by +: how it departs from suite and entry."""
 
 
+def printable(name: str) -> str:
+    """Return the name with what a terminal or a UTF-8 file could not take written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
 def check_name(name: str) -> str:
     """Return a name that may be a folder of results. Raises ValueError for any other."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:

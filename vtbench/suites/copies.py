@@ -22,6 +22,7 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import Field, field_validator, model_validator
 
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
+from vtbench.base.names import printable
 from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
 from vtbench.images import SUFFIXES
@@ -196,7 +197,7 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
             match = re.search(source.subsets, f"{path.relative_to(root).as_posix()}/{name}")
             if match is None:
                 continue
-            subset = _printable(match[0])
+            subset = printable(match[0])
         number = counts[subset] = counts.get(subset, -1) + 1
         if source.names is None:  # Parquet rows need not have names
             label = inner.stem if name else f"{number:05d}"
@@ -204,7 +205,7 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
             label = found[0]
         else:
             continue
-        identifier = _printable(label if source.subsets is None else f"{subset}-{label}")
+        identifier = printable(label if source.subsets is None else f"{subset}-{label}")
         if (other := samples.get((subset, identifier))) is not None:
             raise SuiteError(
                 f"{source.name}: two pictures are called {identifier}: {_locate(other)} and "
@@ -259,7 +260,7 @@ def _list_tar(path: Path) -> Iterator[_Found]:
                 # It would keep every header, about a kilobyte each.
                 tar.members = []  # type: ignore[attr-defined]
                 if member.size < 0:  # the next header would be this one again, for ever
-                    raise SuiteError(f"{path}: {_printable(member.name)}: of negative size")
+                    raise SuiteError(f"{path}: {printable(member.name)}: of negative size")
                 end = member.offset_data + member.size
                 regular = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
                 base = PurePosixPath(member.name).name
@@ -320,14 +321,9 @@ def _column_type(path: Path, schema: Any, column: str) -> Any:
     return kind
 
 
-def _printable(name: str) -> str:
-    """Return the name with what a terminal or a UTF-8 file could not take written as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-
-
 def _locate(sample: Sample) -> str:
     inner = "" if sample.place is None else f": {sample.place.name or sample.id}"
-    return _printable(f"{sample.path}{inner}")
+    return printable(f"{sample.path}{inner}")
 
 
 def _take_fingerprint(files: Iterable[Path], root: Path) -> str:
