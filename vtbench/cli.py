@@ -15,7 +15,12 @@ import click
 
 from vtbench.base.errors import VtbenchError
 from vtbench.base.version import __version__
-from vtbench.commands.complaints import add_common_options, complain, open_log
+from vtbench.commands.complaints import (
+    accept_any_console,
+    add_common_options,
+    complain,
+    open_log,
+)
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
@@ -78,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    accept_any_console()
     open_log()
     try:
         # Outside its standalone mode click returns the status of an Exit instead of raising it.

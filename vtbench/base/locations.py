@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent.parent
 
-_PATH = re.compile(
-    r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\](?:[^\s,;:()'\"`]+[/\\])*([^\s,;:()'\"`/\\]+)"
-)
+_PATH = re.compile(r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\][^\s,;:()'\"`]*")
+"""An absolute path: one run of characters without a choice, so that it is found in linear time."""
 
 
 def package_dir() -> Path:
@@ -53,11 +56,37 @@ def scratch_dir(suite: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Return where what can be computed again is kept: $XDG_CACHE_HOME/vtbench."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "vtbench"
+    """Return where what can be computed again is kept: $XDG_CACHE_HOME/vtbench.
+
+    Without a home (a container's user of a bare number) it is a folder of this process alone."""
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "vtbench"
+    own = home_dir()
+    return own / ".cache" / "vtbench" if own is not None else _process_dir()
+
+
+def home_dir() -> Path | None:
+    """Return the user's home, None where the system knows of none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+@functools.cache
+def _process_dir() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="vtbench-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def without_paths(text: str) -> str:
     """Return a message with every absolute path cut to its last part, on one line."""
-    return _PATH.sub(r"…/\1", " ".join(text.split()))
+    return _PATH.sub(_cut_path, " ".join(text.split()))
+
+
+def _cut_path(match: re.Match[str]) -> str:
+    path = match[0].rstrip("/\\")
+    parts = re.split(r"[/\\]", path)
+    # A root alone ("/", "~", "C:") has no last part.
+    return f"…/{parts[-1]}{match[0][len(path) :]}" if len(parts) > 1 else match[0]

@@ -20,6 +20,15 @@ def complain(*messages: str) -> None:
         click.echo(f"vtbench: {show_text(str(message))}", err=True)
 
 
+def accept_any_console() -> None:
+    """Let standard output and error write "?" for what their encoding lacks: a redirected console may
+    be cp1252 or ASCII, and a file's name may be no Unicode at all."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and getattr(stream, "errors", None) == "strict":
+            reconfigure(errors="replace")
+
+
 def open_log() -> None:
     """Send warnings of the package to standard error, a line each; more with -v and --debug."""
     for handler in list(_LOG.handlers):

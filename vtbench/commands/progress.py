@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from vtbench.base.names import printable
 from vtbench.commands.complaints import is_quiet
 
 if TYPE_CHECKING:  # the runner brings torch, which manifests and downloads have no need of
@@ -141,16 +142,19 @@ class Progress:
         if self.before < self.images:  # a failed one: its images will not come
             self.bar.update(self.task, advance=self.images - self.before)
             self.done += self.images - self.before
+        n = self.images - len(outcome.unreadable)
         if outcome.status == "reused":
             text = "reused: complete and current (--fresh measures again)"
         elif outcome.status == "failed":
             text = f"FAILED: {outcome.reason}"
         else:
             seconds = time.perf_counter() - self.at
-            text = f"{self.images} images in {seconds:.1f} s"
+            text = f"{n} images in {seconds:.1f} s"
             if outcome.reason:
                 text += f" ({outcome.reason})"
-        self.console.print(f"{self.run}: {text}", markup=False)
+        if outcome.unreadable and outcome.status != "failed":
+            text += f"; {len(outcome.unreadable)} left out: cannot be read"
+        self.console.print(printable(f"{self.run}: {text}"), markup=False)
 
 
 class DownloadBars:

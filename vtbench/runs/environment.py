@@ -36,6 +36,9 @@ def commit() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists():
         return None, None
     try:
+        # A package that lies in somebody's repository (a virtual environment in it) is not its code.
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None, None
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--", "vtbench", "registry", "data")
     except (OSError, subprocess.SubprocessError):
@@ -44,8 +47,12 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    # In a hook git's own variables name the user's project, which -C does not override.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=20, check=True, env=clean
+    )
     return done.stdout.strip()
 
 

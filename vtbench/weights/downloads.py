@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 
 from vtbench.base.errors import OutputError, WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
+from vtbench.base.locations import cache_dir, home_dir
 from vtbench.base.version import __version__
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights
@@ -82,6 +83,10 @@ def fetch_metric_weights(entry: MetricWeights, report: Report = ignore) -> Weigh
         return found
     if isinstance(entry.weights, UrlWeights):
         folder = default_folder(entry)
+        if home_dir() is None and folder.is_relative_to(cache_dir()):
+            raise WeightsMissing(
+                f"{entry.key}: this user has no home folder to keep it in: set HOME or XDG_CACHE_HOME"
+            )
         for file in entry.weights.files:
             if not _is_published(folder / file.name, file):
                 _fetch_file(entry.key, file, folder, report)

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from vtbench.base.errors import RegistryError, UnknownName, WeightsMismatch, WeightsMissing
-from vtbench.base.locations import data_dir
+from vtbench.base.locations import cache_dir, data_dir, home_dir
 from vtbench.base.names import NAME
 from vtbench.base.schema import Sha256, Strict, describe_invalid, load_yaml
 from vtbench.registry.sources import HubWeights
@@ -201,14 +201,18 @@ def default_folder(entry: MetricWeights) -> Path:
         return next((f for f in folders if _all_in(f, entry)), folders[0])
     if weights.place == "easyocr":
         home = os.environ.get("EASYOCR_MODULE_PATH") or os.environ.get("MODULE_PATH")
-        return Path(home or Path.home() / ".EasyOCR") / "model"
+        return Path(home or _home() / ".EasyOCR") / "model"
     if weights.place == "doctr":
         home = os.environ.get("DOCTR_CACHE_DIR")
-        return Path(home or Path.home() / ".cache" / "doctr") / "models"
+        return Path(home or _home() / ".cache" / "doctr") / "models"
     if weights.place == "insightface":
-        return Path.home() / ".insightface" / "models" / entry.key
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return _home() / ".insightface" / "models" / entry.key
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return Path(os.environ.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
+
+
+def _home() -> Path:
+    return home_dir() or cache_dir()  # without a home nothing is there, and nothing stays
 
 
 def _all_in(folder: Path, entry: MetricWeights) -> WeightFiles | None:
