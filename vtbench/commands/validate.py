@@ -56,14 +56,14 @@ def validate_path(
     if (path / "run.json").is_file():
         return f"run of {len(read_run(path).rows)} rows"
     if (path / "suites").is_dir():
-        checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("*.yaml"))]
+        checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("[!.]*.yaml"))]
         if path.resolve() == data_dir().resolve():
             checked.append(f"{len(metric_weights())} metrics' weights")
             checked.append(f"{len(published_protocols())} published protocols")
         return "; ".join(checked) or "data folder without suites"
     below = path if path.name == UNRELEASED else path / UNRELEASED
-    unreleased = sorted(below.glob("*.yaml"))
-    entries = sorted(path.glob("*.yaml")) if below != path else []
+    unreleased = sorted(below.glob("[!.]*.yaml"))
+    entries = sorted(path.glob("[!.]*.yaml")) if below != path else []
     if not entries and not unreleased:
         raise VtbenchError(f"{path}: neither results, nor a data folder, nor registry entries")
     for entry in entries:

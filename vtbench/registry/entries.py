@@ -239,6 +239,8 @@ def load_registry(folders: Iterable[Path] = ()) -> Registry:
         if not folder.is_dir():
             raise RegistryError(f"registry folder {folder} is not a folder")
         for path in (*sorted(folder.glob("*.y*ml")), *sorted((folder / UNRELEASED).glob("*.y*ml"))):
+            if path.name.startswith("."):  # of a file system or an editor
+                continue
             entry = _load_any(path)
             if entry.name in places:
                 raise RegistryError(

@@ -111,7 +111,8 @@ def _files_at(name: str, path: Path, weights: Weights) -> WeightFiles:
                 return WeightFiles(folder if len(declared) > 1 else declared[0], declared)
     if path.is_file():
         return WeightFiles(path, (path,))
-    files = tuple(sorted(file for file in path.iterdir() if file.is_file()))
+    own = (file for file in path.iterdir() if not file.name.startswith("."))  # not a file system's
+    files = tuple(sorted(file for file in own if file.is_file()))
     if not files:
         raise WeightsMissing(f"{path} is an empty folder")
     return WeightFiles(path, files)
