@@ -215,6 +215,10 @@ def _resize_float(images: Tensor, target: tuple[int, int], mode: str) -> Tensor:
     )
 
 
+ORIGINAL = "vtbench-original"
+"""The text of a PNG that holds the hash of the picture it was made of."""
+
+
 def pixel_sha256(pixels: RGB8) -> str:
     """Return the sha256 of the size and of the RGB bytes: of what is seen, not of the file."""
     height, width, channels = pixels.shape
@@ -223,13 +227,32 @@ def pixel_sha256(pixels: RGB8) -> str:
     return digest.hexdigest()
 
 
-def encode_png(pixels: RGB8) -> bytes:
-    """Return the lossless PNG of an H×W×3 (or H×W) uint8 array."""
+def encode_png(pixels: RGB8, *, original: str | None = None) -> bytes:
+    """Return the lossless PNG of an H×W×3 (or H×W) uint8 array.
+
+    Args:
+        pixels: the array.
+        original: `pixel_sha256` of the picture that it was made of, kept in the file.
+    """
+    from PIL import Image, PngImagePlugin
+
+    buffer, text = io.BytesIO(), PngImagePlugin.PngInfo()
+    if original is not None:
+        text.add_text(ORIGINAL, original)
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True, pnginfo=text)
+    return buffer.getvalue()
+
+
+def read_png_original(path: Path) -> str | None:
+    """Return the hash that `encode_png` kept in a file, None where there is none."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            found = image.info.get(ORIGINAL)
+    except Exception:  # a damaged picture is of no known original
+        return None
+    return found if isinstance(found, str) else None
 
 
 def to_float(pixels: list[RGB8], device: torch.device | str = "cpu") -> Tensor:

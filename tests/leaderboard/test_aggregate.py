@@ -9,9 +9,9 @@ import pytest
 import torch
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from vtbench.base.errors import ResultsError
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Cell
+from vtbench.leaderboard.markdown import render_markdown
 from vtbench.metrics.rate import add_histograms, code_length, count_tokens
 
 
@@ -100,7 +100,7 @@ def test_a_failed_image_takes_every_number(write_suite, write_run, rows):
     folder = write_suite()
     own = rows()
     own[0] = dict.fromkeys(own[0]) | {
-        key: own[0][key] for key in ("id", "task", "subset", "width", "height")
+        key: own[0][key] for key in ("id", "task", "subset", "width", "height", "sha256")
     }
     own[0]["error"] = "RuntimeError: broke"
     write_run(folder, "a", own)
@@ -314,5 +314,67 @@ def test_nan_is_no_number(write_suite, write_run, rows, value):
     own = rows()
     own[3]["contrast_transfer"] = [1.0, value, 0.0]
     write_run(folder, "a", own)
-    with pytest.raises(ResultsError, match="contrast_transfer of c-1 is not finite"):
-        read_board(folder)
+    write_run(folder, "b")
+    board = read_board(folder)
+    assert [line.name for line in board.lines] == ["b"]
+    (complaint,) = board.damaged
+    assert "contrast_transfer of c-1 is not finite: measure it again" in complaint
+
+
+def test_a_damaged_run_is_left_out_and_named(write_suite, write_run):
+    folder = write_suite()
+    for name in ("a", "b", "c", "d", "e"):
+        write_run(folder, name)
+    (folder / "a").rename(folder / "a (conflicted copy)")
+    (folder / "b" / "run.json").write_bytes(b"")
+    (folder / "c" / "images.parquet").write_bytes(b"PAR1 torn")
+    (folder / "d" / "images.parquet").unlink()
+    board = read_board(folder)
+    assert [line.name for line in board.complete] == ["e"]
+    assert len(board.damaged) == 4
+    notes = render_markdown(board, None)
+    assert notes.count("A run is left out: ") == 4
+    assert "in folder 'a (conflicted copy)'" in notes
+
+
+def test_an_original_that_cannot_be_read_leaves_the_set_for_all_rows(write_suite, write_run, rows):
+    folder = write_suite()
+    broken = {"error": "a-1.png: cannot be decoded", "sha256": None, "psnr_db": None, "bits": None}
+    write_run(folder, "lost", [row | broken if row["id"] == "a-1" else row for row in rows()])
+    write_run(folder, "had-it")  # measured before the file broke
+    by_name = {line.name: line for line in read_board(folder).lines}
+    for line in by_name.values():
+        assert line.problem is None
+        cell = line.cells["reconstruction.psnr_db"]
+        assert (cell.value, cell.n) == (33.0, 2)  # of 30, 32 and 34 the first is gone
+    text = render_markdown(read_board(folder), None)
+    assert "left out for all rows alike" in text
+    assert "a-1 (a-1.png: cannot be decoded)" in text
+
+
+def test_a_tokenizer_that_fails_on_an_image_has_no_numbers_and_the_others_keep_theirs(
+    write_suite, write_run, rows
+):
+    folder = write_suite()
+    failed = {"error": "RuntimeError: too hard", "psnr_db": None}
+    write_run(folder, "gave-up", [row | failed if row["id"] == "a-1" else row for row in rows()])
+    write_run(folder, "tried")
+    by_name = {line.name: line for line in read_board(folder).lines}
+    assert by_name["gave-up"].problem == "1 of 7 images failed"
+    assert by_name["gave-up"].cells["reconstruction.psnr_db"].value is None
+    assert by_name["tried"].cells["reconstruction.psnr_db"].n == 3
+
+
+def test_copies_of_a_picture_are_one_draw(write_suite, write_run, rows):
+    own = rows()
+    copies = [own[0] | {"id": f"a-1-{n}", "sha256": "7" * 64} for n in range(9)]
+    images = {"reconstruction": 12, "detail": 2, "text": 2}
+    folder = write_suite(images=images, cut_from={"a-2": "a-1-0"})
+    write_run(folder, "a", [*own, *copies])
+    (line,) = read_board(folder).lines
+    shares = line.cells["reconstruction.psnr_db"].shares
+    assert len(shares.ids) == 12
+    # Nine copies and, through the first of them, the crop of its file: one of three pictures.
+    assert len(set(shares.units)) == 3
+    assert shares.units[shares.ids.index("a-2")] == shares.units[shares.ids.index("a-1-8")]
+    assert "8 of these images are copies of others" in render_markdown(read_board(folder), None)

@@ -346,7 +346,7 @@ def test_an_empty_folder_and_one_of_incomplete_runs_render(write_suite, write_ru
 
 
 def test_terminal_table_has_a_row_a_run(folder):
-    table = terminal_table(folder)
+    table = terminal_table(read_board(folder))
     assert table.row_count == 4 + 6
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vtbench.base import locations
+from vtbench.commands.complaints import complain
 from vtbench.commands.options import EMBEDDED, FOLDER
 from vtbench.commands.published import find_published
 
@@ -16,6 +17,7 @@ from vtbench.commands.published import find_published
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: the results' own folder.")
 def leaderboard_command(results: Path | None, out: Path | None) -> None:
     """Write leaderboard.{md,csv,tex,html} of a folder of results, from its rows alone."""
+    from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.tables import render_board, write_board
     from vtbench.results.folder import read_suite_folder
 
@@ -27,3 +29,8 @@ def leaderboard_command(results: Path | None, out: Path | None) -> None:
     write_board(target, files, pictures=folder)
     for name in files:
         click.echo(str(target / name))
+    damaged = read_board(folder).damaged
+    for complaint in damaged:
+        complain(f"{complaint}: left out of the board")
+    if damaged:
+        raise click.exceptions.Exit(1)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vtbench.base.errors import ResultsError
 from vtbench.leaderboard import intervals
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
 from vtbench.leaderboard.columns import (
@@ -48,10 +47,11 @@ from vtbench.leaderboard.pools import (
     pool_weighted,
 )
 from vtbench.leaderboard.seeds import merge_seeds
+from vtbench.leaderboard.sound_runs import SoundRuns, choose_sound, join_units
 from vtbench.metrics.catalogue import SET_TASK
 from vtbench.metrics.rate import codebook_usage, token_entropy
 from vtbench.results.folder import Run, read_runs, read_suite_folder
-from vtbench.results.rows import ROW_COLUMNS, Row
+from vtbench.results.rows import Row
 from vtbench.results.schema import SuiteFolder, SuiteRecord
 
 INCOMPLETE = "incomplete run"
@@ -63,14 +63,19 @@ _MEASURED_AS |= dict.fromkeys(("bpp_q8", "psnr_q8_loss_db"), "psnr_q8_db")
 
 
 def read_board(folder: Path) -> Board:
-    """Return the board of a suite's folder. Raises ResultsError for a malformed or edited run."""
-    return aggregate(read_suite_folder(folder), read_runs(folder))
+    """Return the board of a suite's folder. A malformed or edited run is left out and named.
+
+    Raises ResultsError for a malformed suite.json."""
+    damaged: list[str] = []
+    suite = read_suite_folder(folder)
+    return aggregate(suite, read_runs(folder, damaged=damaged), damaged=damaged)
 
 
-def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
+def aggregate(suite: SuiteFolder, runs: Iterable[Run], *, damaged: Sequence[str] = ()) -> Board:
     """Return the numbers of the runs, in the order of `BLOCKS` and then by rate; the seeds of a random
-    tokenizer are one line."""
-    lines, parts = _lines(suite, runs)
+    tokenizer are one line. damaged: complaints about runs that are not among them."""
+    sound = choose_sound(suite, runs)
+    lines, parts = _lines(suite, sound)
     lines = merge_seeds(lines)
     lines, originals = intervals.add_intervals(suite, lines, _originals(suite, lines, parts))
     tables = list_tables(parts)
@@ -91,12 +96,14 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run]) -> Board:
             ),
         ),
         tuple(columns.values()),
+        sound.left_out,
+        (*damaged, *sound.complaints),
     )
 
 
 def read_lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], tuple[Column, ...]]:
     """Return the lines of these runs without intervals, and every column that they may have."""
-    lines, parts = _lines(suite, runs)
+    lines, parts = _lines(suite, choose_sound(suite, runs))
     columns: dict[str, Column] = {}
     for table in list_tables(parts):
         for column in table.columns:
@@ -104,9 +111,9 @@ def read_lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], tup
     return lines, tuple(columns.values())
 
 
-def _lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], Parts]:
-    parts = Parts.of(runs := sorted(runs, key=lambda run: run.record.run))
-    return sorted((_line(suite, run, parts) for run in runs), key=_order), parts
+def _lines(suite: SuiteFolder, sound: SoundRuns) -> tuple[list[Line], Parts]:
+    parts = Parts.of(sound.runs)
+    return sorted((_line(suite, run, parts, sound) for run in sound.runs), key=_order), parts
 
 
 def _order(line: Line) -> tuple[int, float, str]:
@@ -114,7 +121,7 @@ def _order(line: Line) -> tuple[int, float, str]:
     return BLOCKS.index(line.block), math.inf if rate is None else rate, line.name
 
 
-def _problem(suite: SuiteFolder, run: Run) -> str | None:
+def _problem(suite: SuiteFolder, run: Run, sound: SoundRuns) -> str | None:
     """Return why a run may show no number, or None."""
     record = run.record
     if (record.suite.name, record.suite.version) != (suite.name, suite.version) or (
@@ -123,15 +130,16 @@ def _problem(suite: SuiteFolder, run: Run) -> str | None:
         return f"measured under {suite_label(record.suite)}, not this suite"
     if record.protocol.limit != suite.limit:
         return f"--limit {record.protocol.limit}"
-    if record.failures:
-        return f"{len(record.failures)} of {record.n_expected} images failed"
-    if record.n_done != record.n_expected:
+    gone = {failure.id for failure in sound.left_out}
+    if failed := [failure for failure in record.failures if failure.id not in gone]:
+        return f"{len(failed)} of {record.n_expected} images failed"
+    if record.n_done + len(record.failures) != record.n_expected:
         return f"{record.n_done} of {record.n_expected} images done"
     for task, expected in suite.images.items():
         n = sum(row["task"] == task for row in run.rows)
-        if n != expected:
+        if n + sound.tasks.get(task, 0) != expected:
             return f"{n} of {expected} {task} images"
-    return None
+    return None if run.rows else "none of the images can be read"
 
 
 def suite_label(suite: SuiteFolder | SuiteRecord) -> str:
@@ -139,10 +147,10 @@ def suite_label(suite: SuiteFolder | SuiteRecord) -> str:
     return f"{suite.name}@{suite.version} ({suite.sha256[:12]})"
 
 
-def _line(suite: SuiteFolder, run: Run, parts: Parts) -> Line:
+def _line(suite: SuiteFolder, run: Run, parts: Parts, sound: SoundRuns) -> Line:
     record, tokenizer = run.record, run.record.tokenizer
-    _require_finite(run)
-    problem = _problem(suite, run)
+    problem = _problem(suite, run, sound)
+    numbers = _Cells(suite, run, problem, other=sound.others.get(record.run))
     block: Block = "tokenizers"
     if problem is not None:
         block = "incomplete"
@@ -156,28 +164,11 @@ def _line(suite: SuiteFolder, run: Run, parts: Parts) -> Line:
         family=tokenizer.family,
         kind=tokenizer.kind,
         block=block,
-        cells=_Cells(suite, run, problem).all(suite.cost_subset, parts),
+        cells=numbers.all(suite.cost_subset, parts),
         run=run,
         problem=problem,
         capped=sum(1 for row in run.rows if (row["psnr_db"] or 0) >= PSNR_CAP_DB),
     )
-
-
-def _require_finite(run: Run) -> None:
-    """Raise ResultsError for a NaN or infinity: neither is a number, nor a state."""
-    for row in run.rows:
-        for column, kind in ROW_COLUMNS.items():
-            if "float64" in kind and row[column] is not None:
-                values = row[column] if kind.startswith("list") else [row[column]]
-                if not all(map(math.isfinite, values)):
-                    raise ResultsError(
-                        f"{run.folder / 'images.parquet'}: {column} of {row['id']} is not finite: "
-                        "measure it again"
-                    )
-    for key, record in run.record.sets.items():
-        numbers = [x for x in (record.value, record.standard_error) if x is not None]
-        if not all(map(math.isfinite, numbers)):
-            raise ResultsError(f"{run.folder / 'run.json'}: {key} is not finite: measure it again")
 
 
 class _Cells:
@@ -185,15 +176,23 @@ class _Cells:
     an unusable run, a failed image, a metric that was not measured, and only then the rows."""
 
     def __init__(
-        self, suite: SuiteFolder, run: Run, problem: str | None, *, prefix: str = ""
+        self,
+        suite: SuiteFolder,
+        run: Run,
+        problem: str | None,
+        *,
+        prefix: str = "",
+        other: str | None = None,
     ) -> None:
-        self.cut_from = suite.cut_from
+        self.units = join_units(suite.cut_from, run.rows)
         self.record = run.record
         self.rows = run.rows
         self.codes = run.codes
         self.problem = problem
         self.prefix = prefix
         """"original_" for the engine's own readings of the originals."""
+        self.other = other
+        """Why what was computed of all images together is not of those that are shown."""
 
     def all(self, cost_subset: str | None, parts: Parts) -> dict[str, Cell]:
         """Return every cell of a run by key."""
@@ -277,6 +276,8 @@ class _Cells:
             return dict.fromkeys(keys, Cell(None, 0, "missing", INCOMPLETE))
         if self.record.tokenizer.kind != "discrete":
             return dict.fromkeys(keys, Cell(None, 0, "not-applicable"))
+        if self.other is not None:
+            return dict.fromkeys(keys, Cell(None, 0, "missing", self.other))
         if not self.codes:
             reason = "its code does not name its codebooks"
             return dict.fromkeys(keys, Cell(None, 0, "missing", reason))
@@ -325,6 +326,8 @@ class _Cells:
         record = self.record.sets.get(key)
         if record is None:
             return Cell(None, 0, "not-applicable")
+        if self.other is not None:
+            return Cell(None, 0, "missing", self.other)
         if record.state == "measured" and record.value is not None:
             return Cell(
                 record.value,
@@ -350,7 +353,7 @@ class _Cells:
         value, n, bound = pool(done)
         if n == 0:
             return Cell(None, 0, "not-applicable")
-        shares = pool.shares(done, self.cut_from) if isinstance(pool, Sampled) else None
+        shares = pool.shares(done, self.units) if isinstance(pool, Sampled) else None
         ends = pool.interval(done) if isinstance(pool, PoolLimit) else None
         low, high = ends or (None, None)
         return Cell(value, n, "measured", bound=bound, low=low, high=high, shares=shares)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from vtbench.base.records import Kind, Metric, State
 from vtbench.results.folder import Run
-from vtbench.results.schema import RunRecord, SuiteFolder
+from vtbench.results.schema import Failure, RunRecord, SuiteFolder
 
 Bound = Literal["=", ">=", "<"]
 Block = Literal["tokenizers", "codecs", "sanity", "incomplete", "originals"]
@@ -127,7 +127,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Board:
-    """A folder of results as numbers. tables[0] is the overview."""
+    """A folder of results as numbers. tables[0] is the overview. left_out: originals that cannot be
+    read, which no line's numbers are of. damaged: complaints about runs that are not shown."""
 
     suite: SuiteFolder
     lines: tuple[Line, ...]
@@ -135,6 +136,8 @@ class Board:
     tables: tuple[Table, ...]
     columns: tuple[Column, ...]
     """Every number, also of the columns that no table shows because no run has them."""
+    left_out: tuple[Failure, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def complete(self) -> tuple[Line, ...]:

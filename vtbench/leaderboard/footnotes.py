@@ -114,6 +114,13 @@ def _suite(board: Board) -> Iterable[str]:
             f"Tokens, bits, encode and decode are of the {len(of_subset)} {suite.cost_subset} "
             f"images ({size})."
         )
+    rows = next((line.run.rows for line in board.complete if line.run), ())
+    pixels = {row["sha256"] for row in rows} - {None}
+    if copies := sum(row["sha256"] is not None for row in rows) - len(pixels):
+        yield (
+            f"{copies} of these images are copies of others, pixel for pixel: for intervals and tests "
+            "an image and its copies are one draw."
+        )
     if not suite.pinned:
         yield (
             "Unpinned: no manifest pins the pixels of these images. Numbers of two machines are of the "
@@ -304,6 +311,15 @@ def _tell(label: str, values: Mapping[str, str]) -> str:
 
 def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
     shown = {column.key for column in columns}
+    if board.left_out:
+        told = [f"{failure.id} ({without_paths(failure.error)})" for failure in board.left_out]
+        more = f" and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
+        yield (
+            f"Originals that cannot be read are left out for all rows alike, and such results are not "
+            f"published: {'; '.join(told[:MAX_NAMED])}{more}."
+        )
+    for complaint in board.damaged:
+        yield f"A run is left out: {without_paths(complaint)}."
     for line in board.lines:
         if line.problem is not None:
             yield f"{line.name} is incomplete: {line.problem}.{_first_failures(line)}"

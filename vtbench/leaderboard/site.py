@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from vtbench.base.locations import without_paths
+from vtbench.images import read_png_original
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column, Line, Table
 from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
@@ -228,18 +229,38 @@ def _cell(line: Line, column: Column, usual: int, *, bold: bool, first: bool) ->
 
 
 def _panel(board: Board, folder: Path) -> Iterator[PanelRow]:
+    places = {line.name: _find_pictures(board, line, folder) for line in board.lines}
     for item in board.suite.panel:
-        pictures = [_picture(line, item, folder) for line in board.lines]
-        yield PanelRow(item, _existing(folder, "originals", f"{item.n}.png"), tuple(pictures))
+        original = _existing(folder, "originals", f"{item.n}.png")
+        of = read_png_original(folder / "originals" / f"{item.n}.png") or item.id
+        pictures = [_picture(line, item, folder, places[line.name].get(of)) for line in board.lines]
+        yield PanelRow(item, original, tuple(pictures))
 
 
-def _picture(line: Line, item: PanelItem, folder: Path) -> Picture:
+def _find_pictures(board: Board, line: Line, folder: Path) -> dict[str, int]:
+    """Return the numbers of a run's panel pictures by the hash of the original that they are of.
+
+    Those of results that kept no hash are known by their places, as long as a manifest pins which
+    picture has which: by the picture's id here."""
+    if line.run is None:
+        return {}
+    panel = folder / line.name / "panel"
+    hashes = {path.stem: read_png_original(path) for path in sorted(panel.glob("*.png"))}
+    found = {of: int(stem) for stem, of in hashes.items() if of is not None and stem.isdecimal()}
+    if board.suite.pinned and line.record.suite.sha256 == board.suite.sha256:
+        for item in board.suite.panel:
+            if hashes.get(str(item.n), "") is None:
+                found[item.id] = item.n
+    return found
+
+
+def _picture(line: Line, item: PanelItem, folder: Path, n: int | None) -> Picture:
     rows: Sequence[Row] = line.run.rows if line.run else ()
     row = next((row for row in rows if row["id"] == item.id), None)
     return Picture(
         name=line.name,
-        source=_existing(folder, line.name, "panel", f"{item.n}.png"),
-        error=_existing(folder, line.name, "panel", f"{item.n}.error.png"),
+        source=None if n is None else _existing(folder, line.name, "panel", f"{n}.png"),
+        error=None if n is None else _existing(folder, line.name, "panel", f"{n}.error.png"),
         caption=_caption(line, row),
     )
 

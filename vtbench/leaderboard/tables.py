@@ -19,7 +19,7 @@ from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.csv_file import render_csv
 from vtbench.leaderboard.latex import render_latex
 from vtbench.leaderboard.markdown import render_markdown
-from vtbench.results.folder import read_suite_folder
+from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.known_files import MAX_PICTURE_BYTES, read_known_files
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def write_board(folder: Path, files: Mapping[str, bytes], *, pictures: Path | No
 def _read_pictures(folder: Path) -> dict[str, bytes]:
     """Return the pictures that a page shows, by name below the folder of results."""
     suite = read_suite_folder(folder)
-    runs = [path.parent.name for path in sorted(folder.glob("*/run.json"))]
+    runs = [run.record.run for run in read_runs(folder, damaged=[])]
     places = ["originals", *(f"{run}/panel" for run in runs)]
     ends = (".png", ".error.png")
     names = (f"{place}/{item.n}{end}" for place in places for item in suite.panel for end in ends)

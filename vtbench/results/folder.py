@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from vtbench.base.errors import ResultsError
+from vtbench.base.errors import OutputError, ResultsError
 from vtbench.base.files import read_bounded, sha256_bytes, write_atomic
 from vtbench.base.locations import without_paths
 from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
@@ -62,6 +62,24 @@ def write_suite_folder(folder: Path, suite: SuiteFolder) -> None:
 def read_suite_folder(folder: Path) -> SuiteFolder:
     """Return a folder's suite.json. Raises ResultsError naming the file and what is wrong."""
     return _read_json(folder / "suite.json", SuiteFolder)
+
+
+def require_own_folder(folder: Path, suite: str) -> None:
+    """Raise OutputError where a folder's suite.json is of another suite than this, or none of ours: a
+    folder belongs to one suite, and what others wrote is not overwritten."""
+    path = folder / "suite.json"
+    if not path.exists():
+        return
+    try:
+        data = load_json(read_bounded(path, max_bytes=MAX_JSON_BYTES, raise_as=ResultsError))
+    except (ResultsError, ValueError) as error:
+        raise OutputError(f"{path}: none of vtbench's ({error}); give another --out") from None
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise OutputError(f"{path}: none of vtbench's; give another --out")
+    if data.get("name") != suite:
+        raise OutputError(
+            f"{folder} holds results of {data.get('name')}, not of {suite}: give another --out"
+        )
 
 
 def write_run(
@@ -144,16 +162,31 @@ def read_run(folder: Path) -> Run:
     return Run(record, rows, folder, codes)
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
     """Return every run below a suite's folder, sorted by run name.
 
-    A folder's name must be its run's name. Raises ResultsError for the first malformed one.
+    A folder's name must be its run's name.
+
+    Args:
+        folder: the results of one suite.
+        damaged: takes the complaints about malformed runs, which are left out then.
+
+    Raises:
+        ResultsError: a run is malformed, and `damaged` is None.
     """
     runs = []
     for path in sorted(folder.glob("*/run.json")):
-        run = read_run(path.parent)
-        if run.record.run != path.parent.name:
-            raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
-        check_rows(path.with_name("images.parquet"), run.rows)
-        runs.append(run)
+        if path.parent.name.startswith("."):  # of a file system or an editor
+            continue
+        try:
+            run = read_run(path.parent)
+            if run.record.run != path.parent.name:
+                raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
+            check_rows(path.with_name("images.parquet"), run.rows)
+        except ResultsError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+        else:
+            runs.append(run)
     return runs

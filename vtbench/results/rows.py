@@ -125,6 +125,12 @@ NEVER_NEGATIVE = (
 """Columns of counts, of sizes, times and errors."""
 
 
+def is_unreadable(row: Row) -> bool:
+    """Return whether a row failed because its original cannot be read: then it has no pixels to hash,
+    and the image leaves the set for every run alike."""
+    return row["error"] is not None and row["sha256"] is None
+
+
 def encode_rows(rows: Sequence[Row]) -> bytes:
     """Return the rows as a Parquet file. Raises ResultsError for a column that is not known."""
     import pyarrow as pa

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vtbench.base.errors import ImageError
 from vtbench.base.files import write_atomic
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, encode_png, error_map
+from vtbench.images import RGB8, encode_png, error_map, pixel_sha256
 from vtbench.results.schema import PanelItem
 from vtbench.suites.batches import PixelCache
 from vtbench.suites.panel_crop import crop_panel
@@ -18,20 +19,33 @@ from vtbench.suites.suite_file import PanelPick
 def write_panel(
     folder: Path, panel: Sequence[PanelPick], pictures: Mapping[str, tuple[RGB8, RGB8]]
 ) -> None:
-    """Write a run's panel/<n>.png and <n>.error.png from (original, reconstruction) by sample."""
+    """Write a run's panel/<n>.png and <n>.error.png from (original, reconstruction) by sample.
+
+    Each holds the hash of the original's part that it shows, by which the page knows it: its place is
+    another where pictures came or went. Those of an earlier run are removed."""
+    _remove_pictures(folder / "panel")
     for n, pick in enumerate(panel):
         if pick.id in pictures:
             original, picture = (crop_panel(pick, image) for image in pictures[pick.id])
-            write_atomic(folder / "panel" / f"{n}.png", encode_png(picture))
-            write_atomic(
-                folder / "panel" / f"{n}.error.png", encode_png(error_map(original, picture))
-            )
+            of = pixel_sha256(original)
+            write_atomic(folder / "panel" / f"{n}.png", encode_png(picture, original=of))
+            error = encode_png(error_map(original, picture), original=of)
+            write_atomic(folder / "panel" / f"{n}.error.png", error)
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Remove the numbered pictures of a folder, and nothing else."""
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            if re.fullmatch(r"[0-9]+(\.error)?\.png", path.name):
+                path.unlink(missing_ok=True)
 
 
 def write_originals(
     folder: Path, panel: Sequence[PanelPick], samples: Mapping[str, Sample], cache: PixelCache
 ) -> tuple[PanelItem, ...]:
     """Write originals/<n>.png of the panel's samples and return what they are."""
+    _remove_pictures(folder / "originals")
     items = []
     for n, pick in enumerate(panel):
         if pick.id not in samples:
@@ -40,7 +54,8 @@ def write_originals(
             picture = crop_panel(pick, cache.load(samples[pick.id]))
         except ImageError:
             continue  # every run reports it as that image's failure
-        write_atomic(folder / "originals" / f"{n}.png", encode_png(picture))
+        content = encode_png(picture, original=pixel_sha256(picture))
+        write_atomic(folder / "originals" / f"{n}.png", content)
         height, width = picture.shape[:2]
         task = samples[pick.id].task
         items.append(PanelItem(n=n, id=pick.id, task=task, width=width, height=height))
