@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch is imported: two busy cores spin each other to a standstill otherwise (see cli.main).
@@ -76,3 +76,13 @@ def write_run() -> Callable[..., Path]:
 def rows() -> Callable[..., list[Row]]:
     """Return `make_rows`."""
     return make_rows
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the digests of the tests' files out of the user's cache."""
+    from vtbench.suites import contents
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contents, "cache_dir", lambda: tmp_path_factory.getbasetemp() / "cache")
+        yield

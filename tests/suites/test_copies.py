@@ -32,8 +32,7 @@ from vtbench.results.folder import read_run
 from vtbench.results.rows import Row
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
-from vtbench.suites import batches
-from vtbench.suites import copies as datasets
+from vtbench.suites import batches, parquet_files
 from vtbench.suites.copies import (
     HubFiles,
     Source,
@@ -340,7 +339,7 @@ def test_parquet_without_pictures_is_refused(tmp_path: Path) -> None:
 def test_a_huge_row_group_is_refused(
     tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "MAX_ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet_files, "MAX_ROW_GROUP_BYTES", 1000)
     with pytest.raises(SuiteError, match="row group 0 has"):
         open_folder(write_parquet(tmp_path / "set", encoded))
 
@@ -499,14 +498,15 @@ def test_a_manifest_of_a_folder_and_of_the_embedded_suite(
     (tmp_path / "mine" / "deep").mkdir(parents=True)
     (tmp_path / "mine" / "deep" / "a b.png").write_bytes(encode_png(photo(3, 20, 30)))
     assert main(["manifest", "mine"]) == 0
-    (row,) = [json.loads(line) for line in Path("images-mine.jsonl").read_text().splitlines()]
+    (written,) = Path().glob("images-mine-*.jsonl")
+    (row,) = [json.loads(line) for line in written.read_text().splitlines()]
     assert (row["file"], row["width"], row["height"]) == ("deep/a b.png", 30, 20)
     assert row["sha256"] == pixel_sha256(photo(3, 20, 30))
     (tmp_path / "mine" / "torn.png").write_bytes(b"torn")
-    Path("images-mine.jsonl").unlink()
+    written.unlink()
     assert main(["manifest", "mine"]) == 1
     assert "torn.png: " in capsys.readouterr().err
-    assert not Path("images-mine.jsonl").exists()
+    assert not written.exists()
     assert main(["manifest", "nothing"]) == 2
     shipped = Path(__file__).parents[2] / "data" / "manifests" / "embedded.jsonl"
     assert main(["manifest", "embedded", "--out", "e.jsonl"]) == 0
@@ -563,8 +563,18 @@ def test_a_changed_copy_is_measured_again(
         return run_suite(asked, Silent())[0].status
 
     assert [run(), run()] == ["measured", "reused"]
-    os.utime(folder / "class0" / "coins-nr7.png", ns=(1, 1))
-    assert [run(), run()] == ["measured", "reused"]
+    path = folder / "class0" / "coins-nr7.png"
+    os.utime(path, ns=(1, 1))  # the same pictures
+    assert [run(), run()] == ["reused", "reused"]
+    # Another picture of the same size, time of writing and inode, as rsync -t --inplace leaves it.
+    size = path.stat().st_size
+    for level in (10, 20, 30):
+        other = encode_png(np.full((70, 90, 3), level, np.uint8))
+        with path.open("r+b") as file:
+            file.write(other.ljust(size, b"\0"))  # what follows a PNG is not read
+        os.utime(path, ns=(1, 1))
+        assert path.stat().st_size == size
+        assert [run(), run()] == ["measured", "reused"]
 
 
 def test_a_killed_run_goes_on_without_decoding_what_it_has(

@@ -9,13 +9,15 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from vtbench.base.errors import ImageError, UnknownName
+from vtbench.base.errors import ImageError, SuiteError, UnknownName
 from vtbench.base.files import sha256_bytes, write_atomic
+from vtbench.base.names import printable
 from vtbench.base.records import Sample
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import data_option, source_option
 from vtbench.images import pixel_sha256
 from vtbench.suites.copies import sort_for_reading
+from vtbench.suites.suite_file import read_manifest_row
 from vtbench.suites.suites import Suite, load_pixels
 
 MAX_FAILURES = 20
@@ -60,11 +62,11 @@ def write_manifest(
 def _describe_image(sample: Sample, root: Path) -> str:
     pixels = load_pixels(sample)
     if sample.place is not None:
-        file = PurePosixPath(sample.place.name).name or sample.id
+        file = printable(PurePosixPath(sample.place.name).name) or sample.id
     elif sample.path.is_relative_to(root):
         file = sample.path.relative_to(root).as_posix()
     else:
-        file = sample.path.name
+        file = printable(sample.path.name)
     row = {
         "id": sample.id,
         "task": sample.task,
@@ -79,8 +81,15 @@ def _describe_image(sample: Sample, root: Path) -> str:
     try:
         line = json.dumps(row, ensure_ascii=False)
         line.encode()
-    except UnicodeEncodeError:  # a name that is no UTF-8
-        line = json.dumps(row)
+    except UnicodeEncodeError:
+        raise ImageError("its name is no UTF-8, which a manifest cannot hold: rename it") from None
+    # JSON allows these three bare; other readers take them for the end of a line.
+    for end in ("\x85", "\u2028", "\u2029"):
+        line = line.replace(end, json.dumps(end)[1:-1])
+    try:
+        read_manifest_row(line, "its line")
+    except SuiteError as error:  # what is written must be what is read
+        raise ImageError(str(error)) from None
     return line + "\n"
 
 
@@ -107,6 +116,8 @@ def manifest_command(
     elif Path(what).is_dir():
         root = Path(what)
         suite = folder_suite(root)
+        if suite.left_out:
+            complain(suite.left_out)
     else:
         raise UnknownName("suite", what, sorted(paths))
     suite = attach_data(suite, parse_sources(sources))

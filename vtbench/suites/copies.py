@@ -9,15 +9,15 @@ torch.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
 import tarfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,15 +27,15 @@ from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
 from vtbench.images import SUFFIXES
 from vtbench.suites.annotations import AnnotationFiles, annotate_samples
+from vtbench.suites.contents import fingerprint
+from vtbench.suites.found_files import Found, describe_left_out, find_files
+from vtbench.suites.parquet_files import ROW_GROUP, list_parquet
 
 DATA_VARIABLE = "VTBENCH_DATA"
 """The environment variable that names a folder of data sets, each under its own name."""
 
 MAX_ENCODED_BYTES = 2**30
 """A picture in an archive that claims more bytes than this is not read."""
-
-MAX_ROW_GROUP_BYTES = 4 * 2**30
-"""A Parquet row group is read whole, so a larger one is refused."""
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
@@ -95,8 +95,8 @@ class Source(Strict):
 class DataSet:
     """The pictures of a data set on this machine, sorted by subset and id.
 
-    fingerprint: the digest of the files' names, sizes and times of change. It is the identity of
-    pictures that no manifest pins: a changed copy is another one.
+    fingerprint: the digest of the files' names and contents. It is the identity of pictures that no
+    manifest pins: a changed copy is another one.
     """
 
     samples: tuple[Sample, ...]
@@ -114,8 +114,8 @@ def parse_sources(pairs: Sequence[str]) -> dict[str, Path]:
     return parsed
 
 
-def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> tuple[Path, ...]:
-    """Return the files of the data set's copy, sorted by path.
+def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> Found:
+    """Return the files of the data set's copy, sorted by path, and what of it is left out.
 
     It is looked for where `given` says, in VTBENCH_DATA/NAME, and among the snapshots of the Hugging
     Face cache; nothing is downloaded. Raises DataMissing, which says where to get it, and
@@ -125,16 +125,16 @@ def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> tu
         root = given[source.name]
         if not root.exists():
             raise SuiteError(f"--source {source.name}={root}: no such file or folder")
-        return _list_files(root)
+        return find_files(root)
     looked = []
     if folder := os.environ.get(DATA_VARIABLE):
         root = Path(folder) / source.name
         if root.exists():
-            return _list_files(root)
+            return find_files(root)
         looked.append(str(root))
     if source.hub is not None:
-        if files := _find_snapshot(source.hub):
-            return files
+        if (found := _find_snapshot(source.hub)) is not None:
+            return found
         looked.append(f"the Hugging Face cache ({source.hub.repository})")
     where = source.where
     if source.hub is not None:
@@ -150,18 +150,7 @@ def locate_source(source: Source, given: Mapping[str, Path] | None = None) -> tu
     )
 
 
-def _list_files(root: Path) -> tuple[Path, ...]:
-    """Return a file, or a folder's files at any depth; hidden ones are some system's, not data."""
-    if root.is_file():
-        return (root,)
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return tuple(sorted(found, key=lambda path: path.relative_to(root).parts))
-
-
-def _find_snapshot(hub: HubFiles) -> tuple[Path, ...]:
+def _find_snapshot(hub: HubFiles) -> Found | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -176,22 +165,23 @@ def _find_snapshot(hub: HubFiles) -> tuple[Path, ...]:
             )
         )
     except (LocalEntryNotFoundError, OSError):
-        return ()
-    return tuple(sorted(root.glob(hub.files)))
+        return None
+    files = tuple(sorted(root.glob(hub.files)))
+    return Found(root, files) if files else None
 
 
-def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> DataSet:
+def open_data_set(source: Source, found: Found, how: Preprocess) -> DataSet:
     """Return the pictures in the files, which are of one form: pictures, tars, or Parquet.
 
     Raises SuiteError for another number of pictures than the data set has, for two of one id, for
     files of several forms and for an archive that cannot be read. A picture that cannot be decoded,
     or whose name or size in the archive is absurd, fails when it is read, alone.
     """
-    root = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    root, files = found.root, found.files
     samples: dict[tuple[str, str], Sample] = {}
     counts: dict[str, int] = {}
-    for path, name, place in _list_pictures(source, files, root):
-        inner = PurePosixPath(name)
+    for path, name, place in _list_pictures(source, found):
+        inner = PurePosixPath(unicodedata.normalize("NFC", name))
         subset = source.name
         if source.subsets is not None:
             match = re.search(source.subsets, f"{path.relative_to(root).as_posix()}/{name}")
@@ -201,8 +191,8 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
         number = counts[subset] = counts.get(subset, -1) + 1
         if source.names is None:  # Parquet rows need not have names
             label = inner.stem if name else f"{number:05d}"
-        elif found := re.search(source.names, inner.name):
-            label = found[0]
+        elif matched := re.search(source.names, inner.name):
+            label = matched[0]
         else:
             continue
         identifier = printable(label if source.subsets is None else f"{subset}-{label}")
@@ -220,16 +210,22 @@ def open_data_set(source: Source, files: Sequence[Path], how: Preprocess) -> Dat
         which = f" whose names match {source.names}" if source.names else ""
         raise SuiteError(
             f"data set {source.name} has {source.n:,} pictures; {len(samples):,}{which} are in "
-            f"{root}"
+            f"{root}{_tell_left_out(found)}"
         )
-    return DataSet(tuple(samples[key] for key in sorted(samples)), _take_fingerprint(files, root))
+    return DataSet(tuple(samples[key] for key in sorted(samples)), fingerprint(files, root))
+
+
+def _tell_left_out(found: Found) -> str:
+    told = describe_left_out(found.left_out)
+    return f" ({told})" if told else ""
 
 
 _Found = tuple[Path, str, TarPlace | ParquetPlace | None]
 
 
-def _list_pictures(source: Source, files: Sequence[Path], root: Path) -> Iterator[_Found]:
+def _list_pictures(source: Source, found: Found) -> Iterator[_Found]:
     """Yield (file, name of the picture, place in the file), sorted by file and as they lie there."""
+    root, files = found.root, found.files
     forms = {
         "Parquet files": [path for path in files if path.suffix == ".parquet"],
         "tars": [path for path in files if path.suffix == ".tar"],
@@ -242,13 +238,16 @@ def _list_pictures(source: Source, files: Sequence[Path], root: Path) -> Iterato
         packed = next((path for path in files if path.name.endswith(COMPRESSED)), None)
         if packed is not None:
             raise SuiteError(f"{packed}: compressed archives cannot be read in place; unpack it")
-        raise SuiteError(f"{root}: no pictures, tars or Parquet files of {source.name} in it")
+        raise SuiteError(
+            f"{root}: no pictures, tars or Parquet files of {source.name} in it"
+            f"{_tell_left_out(found)}"
+        )
     for path in forms["pictures"]:
         yield path, path.name, None
     for path in forms["tars"]:
         yield from _list_tar(path)
     for path in forms["Parquet files"]:
-        yield from _list_parquet(path, source.column)
+        yield from list_parquet(path, source.column)
 
 
 def _list_tar(path: Path) -> Iterator[_Found]:
@@ -277,64 +276,9 @@ def _has_image_ending(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _list_parquet(path: Path, column: str) -> Iterator[_Found]:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            kind = _column_type(path, file.schema_arrow, column)
-            named = (
-                pa.types.is_struct(kind)
-                and kind.get_field_index("path") >= 0
-                and pa.types.is_string(kind.field("path").type)
-            )
-            leaf = f"{column}.bytes" if pa.types.is_struct(kind) else column
-            for group in range(file.num_row_groups):
-                facts = file.metadata.row_group(group)
-                if facts.total_byte_size > MAX_ROW_GROUP_BYTES:
-                    raise SuiteError(
-                        f"{path}: row group {group} has {facts.total_byte_size / 2**30:.1f} GiB; "
-                        f"write the file again with at most {MAX_ROW_GROUP_BYTES >> 30}"
-                    )
-                names: list[Any] = [None] * facts.num_rows
-                if named:
-                    table = file.read_row_group(group, columns=[f"{column}.path"])
-                    names = [row["path"] if row else None for row in table.column(0).to_pylist()]
-                for row, name in enumerate(names):
-                    yield path, name or "", ParquetPlace(name or "", group, row, leaf)
-    except (pa.ArrowException, OSError) as error:
-        raise SuiteError(f"{path}: not a Parquet file ({_first_line(error)})") from None
-
-
-def _column_type(path: Path, schema: Any, column: str) -> Any:
-    import pyarrow as pa
-
-    if column not in schema.names:
-        raise SuiteError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
-    kind = schema.field(column).type
-    inner = kind
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        inner = kind.field("bytes").type
-    if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
-        raise SuiteError(f"{path}: column {column!r} holds {kind}, not encoded pictures")
-    return kind
-
-
 def _locate(sample: Sample) -> str:
     inner = "" if sample.place is None else f": {sample.place.name or sample.id}"
     return printable(f"{sample.path}{inner}")
-
-
-def _take_fingerprint(files: Iterable[Path], root: Path) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(os.fsencode(path.relative_to(root)))
-        if path.exists():  # a link to nothing fails when it is read
-            facts = path.stat()
-            digest.update(f"\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
 
 
 def sort_for_reading(samples: Iterable[Sample]) -> list[Sample]:
@@ -364,7 +308,7 @@ def open_sample(sample: Sample) -> Path | BinaryIO:
     if isinstance(place, TarPlace):
         content: bytes | None = _read_tar(sample.path, place, label)
     else:
-        content = _ROWS.read(sample)
+        content = ROW_GROUP.read(sample)
     if content is None:
         raise ImageError(f"{label}: the row has no bytes")
     if len(content) > MAX_ENCODED_BYTES:
@@ -395,39 +339,3 @@ def _read_tar(path: Path, place: TarPlace, label: str) -> bytes:
     if len(content) < place.length:
         raise ImageError(f"{label}: the archive ends within it")
     return content
-
-
-class _RowGroup:
-    """The row group that was read last; the next one takes its place."""
-
-    def __init__(self) -> None:
-        self._key: tuple[Path, int, str] | None = None
-        self._pictures: Any = None
-
-    def read(self, sample: Sample) -> bytes | None:
-        """Return the bytes of a sample's row, None where the row has none."""
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-
-        assert isinstance(sample.place, ParquetPlace)
-        key = (sample.path, sample.place.row_group, sample.place.column)
-        if key != self._key:
-            self._key = self._pictures = None  # before the next is read: one at a time
-            try:
-                with parquet.ParquetFile(sample.path) as file:
-                    table = file.read_row_group(key[1], columns=[key[2]])
-            except (pa.ArrowException, OSError) as error:
-                raise ImageError(
-                    f"{sample.path}: row group {key[1]}: cannot be read ({_first_line(error)})"
-                ) from error
-            self._key, self._pictures = key, table.column(0)
-        value = self._pictures[sample.place.row].as_py()
-        found = value.get("bytes") if isinstance(value, dict) else value
-        return found if isinstance(found, bytes) else None
-
-
-_ROWS = _RowGroup()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from vtbench.base.errors import SuiteError
 from vtbench.base.names import Subset
 from vtbench.base.records import Preprocess
 from vtbench.base.schema import Strict
 from vtbench.images import CROPS
 from vtbench.metrics.catalogue import METRIC_LISTS
 from vtbench.suites.copies import Source
+from vtbench.suites.ground_truth import check_ground_truth
 
 TASKS: dict[str, str] = {
     "reconstruction": "how close is the picture",
@@ -126,6 +128,28 @@ class ManifestRow(Strict):
     height: Annotated[int, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     meta: dict[str, Any]
+
+
+def read_manifest_row(line: str | bytes, place: str) -> ManifestRow:
+    """Return one line of a manifest, its ground truth checked.
+
+    Args:
+        line: the JSON object.
+        place: what messages call the line, `file:number`.
+
+    Raises:
+        SuiteError: the line is none, with the key and what is wrong of it.
+    """
+    try:
+        row = ManifestRow.model_validate_json(line)
+        check_ground_truth(row.task, row.meta, row.width, row.height)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise SuiteError(f"{place}: {key + ': ' if key else ''}{first['msg']}") from None
+    except ValueError as error:
+        raise SuiteError(f"{place}: {error}") from None
+    return row
 
 
 _LATER_KEYS = ("source", "preprocess", "tf32", "posterior", "seeds", "reference")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,13 @@ from vtbench.base.schema import describe_invalid, load_yaml
 from vtbench.images import RGB8, SUFFIXES, crop_rgb8, load_rgb8, pixel_sha256, preprocess_rgb8
 from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
 from vtbench.suites.copies import locate_source, open_data_set, open_sample
-from vtbench.suites.suite_file import _LATER_KEYS, TASKS, ManifestRow, PanelPick, SuiteFile
+from vtbench.suites.suite_file import (
+    _LATER_KEYS,
+    TASKS,
+    PanelPick,
+    SuiteFile,
+    read_manifest_row,
+)
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 
@@ -36,13 +43,15 @@ class Suite:
     """A protocol with its samples. published: whether its results may reach a published table.
 
     samples: of a suite with a `source`, what its manifest says of them, until `attach_data` has
-    found them; then fingerprint identifies the copy (`datasets.DataSet`)."""
+    found them; then fingerprint identifies the copy (`copies.DataSet`). left_out: what of a folder is
+    no picture of the suite, in words."""
 
     name: str
     protocol: SuiteFile
     samples: tuple[Sample, ...]
     published: bool
     fingerprint: str | None = None
+    left_out: str | None = None
 
     @property
     def pinned(self) -> bool:
@@ -99,6 +108,8 @@ def suite_paths(folders: Iterable[Path] = ()) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for folder in (data_dir(), *plugins.list_data_folders(), *folders):
         for path in sorted((folder / "suites").glob("*.yaml")):
+            if path.name.startswith("."):  # of a file system or an editor
+                continue
             if path.stem in paths:
                 raise SuiteError(
                     f"{path}: suite {path.stem!r} exists already in {paths[path.stem]}"
@@ -180,11 +191,9 @@ def _read_manifest(
             f"version's images"
         )
     samples: dict[str, Sample] = {}
-    for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
-        try:
-            row = ManifestRow.model_validate_json(line)
-        except ValidationError as error:
-            raise SuiteError(f"{path}:{number}: {error.errors()[0]['msg']}") from None
+    # Of JSON Lines a line ends at a newline alone; str.splitlines() knows eight more ends.
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        row = read_manifest_row(line, f"{path}:{number}")
         if row.id in samples:
             raise SuiteError(f"{path}:{number}: image {row.id!r} appears twice")
         if row.task not in protocol.tasks:
@@ -224,7 +233,8 @@ def attach_data(suite: Suite, given: Mapping[str, Path] | None = None) -> Suite:
     found = open_data_set(source, locate_source(source, given), how)
     samples = found.samples
     if suite.pinned:
-        pins = {sample.id: sample for sample in suite.samples}
+        # One name may be written in two ways: "é", or "e" and an accent, as a Mac packs it.
+        pins = {unicodedata.normalize("NFC", sample.id): sample for sample in suite.samples}
         names = {sample.id for sample in samples}
         if names != set(pins):
             raise SuiteError(
@@ -252,7 +262,7 @@ def _name_some(names: set[str], most: int = 3) -> str:
     return f"{told} and {len(names) - most} more" if len(names) > most else told or "none"
 
 
-_PINNED = ("task", "subset", "width", "height", "sha256", "meta")
+_PINNED = ("id", "task", "subset", "width", "height", "sha256", "meta")
 
 
 PANEL_PICTURES = 6
