@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from builders import photo
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from vtbench.base.locations import package_dir
+from vtbench.base.files import sha256_file
+from vtbench.base.locations import data_dir, package_dir
 from vtbench.cli import main
 from vtbench.images import encode_png
 from vtbench.results.folder import read_run, read_suite_folder
+from vtbench.suites.image_folder import name_folder_suite
 from vtbench.tokenizers.resample import Resample
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -121,7 +124,7 @@ def test_ones_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     picture(folder / "a.png")
     picture(folder / "b.png", 1, 33, 47)
     assert main(["run", "--images", str(folder), "-t", "jpeg-q50"]) == 0
-    out = Path("results/local/images-my-pictures")
+    out = Path("results/local") / name_folder_suite(folder)
     assert not read_suite_folder(out).published
     assert {row["id"] for row in read_run(out / "jpeg-q50").rows} == {"a.png", "b.png"}
     assert "ad-hoc" in (out / "leaderboard.md").read_text(encoding="utf-8")
@@ -172,13 +175,23 @@ def test_missing_weights_name_the_command_that_brings_them(
     assert "could not be fetched" in refused(capsys, "fetch", "sd-vae-ft-mse", code=1)
 
 
-def test_other_weights_than_the_pinned_are_refused(
+def test_other_weights_than_the_pinned_are_another_row(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "w.safetensors").write_bytes(b"other")
-    said = f"patch-vq-f8={tmp_path / 'w.safetensors'}"
-    assert run_mini(data, "-t", "patch-vq-f8", "--weights", said) == 1
-    assert "the entry pins" in capsys.readouterr().err
+    shipped = data_dir() / "weights" / "patch-pca-f8c4.safetensors"
+    tensors = load_file(shipped)
+    own = tmp_path / "w.safetensors"
+    save_file({name: value * 0.5 for name, value in tensors.items()}, own)
+    digest = sha256_file(own)[:8]
+    for path, name in ((shipped, "patch-pca-f8c4"), (own, f"patch-pca-f8c4@weights-{digest}")):
+        arguments = ("-t", "patch-pca-f8c4", "--weights", f"patch-pca-f8c4={path}")
+        assert run_mini(data, *arguments, "--task", "detail", "--out", str(tmp_path / "o")) == 0
+        record = read_run(tmp_path / "o" / name).record
+        assert record.run == name
+        assert record.tokenizer.weights == {path.name: sha256_file(path)}
+    own.write_bytes(b"other")
+    assert run_mini(data, "-t", "patch-pca-f8c4", "--weights", f"patch-pca-f8c4={own}") == 1
+    assert "patch-pca-f8c4@weights-" in capsys.readouterr().err
     # A torn file that nobody pinned is refused by its reader.
     registry = tmp_path / "registry"
     registry.mkdir()
@@ -274,10 +287,14 @@ def test_pictures_that_cannot_be_used_fail_by_name(
     frames[0].save(folder / "film.gif", save_all=True, append_images=frames[1:])
     assert main(["run", "--images", str(folder), "-t", "identity"]) == 1
     said = capsys.readouterr().err
-    assert "3 of 4 images failed" in said
+    assert said.count("left out: ") == 3
     assert "Traceback" not in said
-    board = Path("results/local/images-bad/leaderboard.md").read_text(encoding="utf-8")
-    assert "identity (incomplete: 3 of 4 images failed)" in board
+    board = Path("results/local", name_folder_suite(folder), "leaderboard.md").read_text(
+        encoding="utf-8"
+    )
+    assert "identity | sanity" in board
+    assert "Originals that cannot be read are left out for all rows alike" in board
+    assert "film.gif" in board
     (tmp_path / "empty").mkdir()
     assert "no pictures" in refused(capsys, "run", "--images", str(tmp_path / "empty"))
     assert "does not exist" in refused(capsys, "validate", str(tmp_path / "nothing"))

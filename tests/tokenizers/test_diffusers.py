@@ -28,6 +28,7 @@ from vtbench.base.errors import RegistryError, VtbenchError, WeightsMismatch, We
 from vtbench.cli import main
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
+from vtbench.suites.image_folder import name_folder_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.diffusers_files import CONFIG, PICKLE, WEIGHTS
@@ -358,7 +359,11 @@ def test_a_run_of_a_local_checkpoint_writes_the_librarys_reconstruction(
         originals.append(eight)
     arguments = ["--tokenizer", "subject", "--registry", str(registry), "--dtype", dtype]
     assert main(["run", "--images", str(folder), *arguments]) == 0
-    run = Path("results/local/images-pictures") / ("subject" if dtype == "fp32" else "subject@bf16")
+    run = (
+        Path("results/local")
+        / name_folder_suite(Path("pictures"))
+        / ("subject" if dtype == "fp32" else "subject@bf16")
+    )
     rows = {row["id"]: row for row in read_run(run).rows}
     for n, eight in enumerate(originals):
         images = torch.from_numpy(eight).permute(2, 0, 1)[None] / 255

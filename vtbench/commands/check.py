@@ -59,7 +59,7 @@ def check_command(
         chosen = Chosen(choose_architectures(registry, wanted), ())
     else:
         chosen = choose_entries(registry, wanted, (), local)
-    chosen = deviate(chosen, wanted, variant)
+    chosen = deviate(chosen, wanted, variant, local)
 
     from vtbench.base.errors import ContractError, RegistryError
     from vtbench.commands.progress import silence_libraries

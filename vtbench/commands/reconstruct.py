@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,17 @@ from pathlib import Path
 import click
 from PIL import Image, ImageDraw, ImageFont
 
-from vtbench.base.errors import CellFailed, ImageError, VtbenchError
+from vtbench.base.errors import (
+    CellFailed,
+    ContractError,
+    ImageError,
+    OutputError,
+    RegistryError,
+    VtbenchError,
+    WeightsError,
+)
 from vtbench.base.files import write_atomic
+from vtbench.base.names import printable
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import (
     FILE_OR_FOLDER,
@@ -32,11 +42,18 @@ from vtbench.runs.request import Request, Variant
 from vtbench.runs.runner import exact_arithmetic
 from vtbench.suites.copies import parse_sources
 from vtbench.tokenizers import build_tokenizer
+from vtbench.tokenizers.base import Tokenizer
 
 CELL_SIDE = 384
 """Longest side of a picture on the sheet; larger ones are shown smaller there, whole on disk."""
 
 ERROR_GAIN = 4
+
+MAX_STEM = 100
+"""Bytes of a picture's name that the files made of it keep; a file system takes 255 bytes."""
+
+Drawn = tuple[RGB8, RGB8, str]
+"""A reconstruction, its error map, and the words under it."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +74,24 @@ def reconstruct_pictures(
     weights: Mapping[str, Path],
     report: Callable[[str], None],
 ) -> Sheet:
-    """Write OUT/<picture>.<tokenizer>.png and .error.png for each pair, and OUT/sheet.png.
+    """Write OUT/<picture>.<tokenizer>.png and .error.png for each pair, OUT/sheet.png, and
+    OUT/sheet.json, by which the folder is known to hold no originals.
 
     The sheet has a row a picture: the original, then each tokenizer's reconstruction over its error
     map (largest channel × 4), with bits per pixel and PSNR under it. `report` hears a line a
-    picture. A picture that cannot be read is a failure, the others go on.
+    picture. A picture that cannot be read or reconstructed is a failure, the others go on.
+
+    Raises:
+        OutputError: `out` holds one of the pictures, or cannot be written.
+        ImageError: no picture can be read.
     """
+    for path in paths:
+        if out.resolve() in path.resolve().parents:
+            raise OutputError(f"--out {out}: {path.name} lies in it; give a folder of its own")
     failures: list[str] = []
     pictures: dict[str, RGB8] = {}
     for path in paths:
-        name = path.stem
+        name = printable(path.stem).encode()[:MAX_STEM].decode(errors="ignore")
         while name in pictures:
             name += "_"
         try:
@@ -74,35 +99,67 @@ def reconstruct_pictures(
         except ImageError as error:
             failures.append(str(error))
     if not pictures:
-        raise ImageError(failures[0])
-    cells: dict[tuple[str, str], tuple[RGB8, RGB8, str]] = {}
+        for failure in failures[:-1]:
+            complain(failure)
+        raise ImageError(failures[-1])
+    cells: dict[tuple[str, str], Drawn] = {}
     shown = {entry.row: entry for entry in entries}
     for row, entry in shown.items():
-        tokenizer = build_tokenizer(
-            entry, device=device, dtype=dtype, weights=weights.get(entry.name)
-        )
+        try:
+            tokenizer = build_tokenizer(
+                entry, device=device, dtype=dtype, weights=weights.get(entry.name)
+            )
+        except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
+            failures.append(f"{row}: {error}")
+            continue
         for name, picture in pictures.items():
-            original = to_float([picture], tokenizer.device)
-            code = tokenizer.encode(original)
-            image8 = to_uint8(tokenizer.decode(code))
-            psnr = float(psnr_db(to_uint8(original), image8)[0])
-            bpp = code.bits[0] / (picture.shape[0] * picture.shape[1])
-            image = to_rgb8(image8)[0]
+            try:
+                image, caption = _reconstruct(tokenizer, picture)
+            except Exception as error:  # a codec or network of strangers may raise anything
+                why = " ".join(str(error).split())
+                told = why if isinstance(error, CellFailed) else f"{type(error).__name__}: {why}"
+                failures.append(f"{name}  {row}  {told}")
+                continue
             difference = error_map(picture, image, gain=ERROR_GAIN)
             write_atomic(out / f"{name}.{row}.png", encode_png(image))
             write_atomic(out / f"{name}.{row}.error.png", encode_png(difference))
-            caption = f"{bpp:.3f} bpp · {psnr:.2f} dB"
             cells[name, row] = (image, difference, caption)
             report(f"{name}  {row}  {caption}")
+    _mark_made(out, sorted(shown))
     sheet = out / "sheet.png"
     write_atomic(sheet, encode_png(_draw(pictures, list(shown), cells)))
     return Sheet(sheet, tuple(failures))
 
 
+def _mark_made(out: Path, tokenizers: Sequence[str]) -> None:
+    """Write OUT/sheet.json, by which `run --images` knows that these pictures are no originals."""
+    made = {"schema_version": 1, "tokenizers": tokenizers}
+    write_atomic(out / "sheet.json", (json.dumps(made, indent=1) + "\n").encode())
+
+
+def _reconstruct(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, str]:
+    """Return what a tokenizer makes of a picture, and its bits per pixel and PSNR in words.
+
+    Raises ContractError for NaN and for another size, which are no picture; whatever the tokenizer
+    raises."""
+    original = to_float([picture], tokenizer.device)
+    code = tokenizer.encode(original)
+    decoded = tokenizer.decode(code)
+    if decoded.shape != original.shape:
+        shapes = f"{tuple(original.shape)} went in, {tuple(decoded.shape)} came back"
+        raise ContractError("size", shapes)
+    if not bool(decoded.isfinite().all()):
+        raise ContractError("values", "the reconstruction has NaN or infinite values")
+    image8 = to_uint8(decoded)
+    psnr = float(psnr_db(to_uint8(original), image8)[0])
+    bpp = code.bits[0] / (picture.shape[0] * picture.shape[1])
+    return to_rgb8(image8)[0], f"{bpp:.3f} bpp · {psnr:.2f} dB"
+
+
 def _draw(
     pictures: Mapping[str, RGB8],
     names: Sequence[str],
-    cells: Mapping[tuple[str, str], tuple[RGB8, RGB8, str]],
+    cells: Mapping[tuple[str, str], Drawn],
 ) -> RGB8:
     import numpy as np
 
@@ -120,8 +177,11 @@ def _draw(
         draw.text((gap, top + text + image.height), "original", fill="black", font=font)
         for column, name in enumerate(names, start=1):
             left = gap + column * (width + gap)
-            reconstruction, error, caption = cells[picture, name]
             draw.text((left, top), name, fill="black", font=font)
+            if (picture, name) not in cells:
+                draw.text((left, top + text), "failed", fill="black", font=font)
+                continue
+            reconstruction, error, caption = cells[picture, name]
             canvas.paste(_shrink(reconstruction), (left, top + text))
             draw.text((left, top + text + image.height), caption, fill="black", font=font)
             canvas.paste(_shrink(error), (left, top + 2 * text + image.height))
@@ -176,7 +236,7 @@ def reconstruct_command(
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
-    chosen = deviate(chosen, split, variant)
+    chosen = deviate(chosen, split, variant, local)
 
     from vtbench.commands.progress import silence_libraries
 
@@ -206,6 +266,7 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
     from vtbench.commands.progress import Steps
 
     failed = 0
+    _mark_made(request.out, [entry.row for entry in request.entries])
     for entry in request.entries:
         folder = request.out / entry.row
         try:

@@ -89,7 +89,7 @@ def run_command(
     from vtbench.suites.copies import parse_sources
 
     suite = open_suite(
-        images or suite_name, data_folders=data_folders, sources=parse_sources(sources)
+        images or suite_name, data_folders=data_folders, sources=parse_sources(sources), out=out
     )
     registry = load_registry(registries)
     options: dict[str, Any] = {
@@ -140,6 +140,7 @@ def finish(request: Request, outcomes: tuple[Outcome, ...]) -> None:
     """Write and print the leaderboard, and say what failed. Raises click's Exit(1) for failures."""
     from rich.console import Console
 
+    from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.tables import render_board, write_board
     from vtbench.leaderboard.terminal import terminal_table
 
@@ -147,15 +148,21 @@ def finish(request: Request, outcomes: tuple[Outcome, ...]) -> None:
     whole = suite.published and not request.partial
     published = find_published(suite.name, folder) if whole else None
     write_board(folder, render_board(folder, published=published))
+    board = read_board(folder)
     console = Console()
     # Piped output has no width of its own; the table should not be folded into it.
     width = console.width if console.is_terminal else 200
-    Console(width=width).print(terminal_table(folder))
+    Console(width=width).print(terminal_table(board, width=width))
     partial = "partial run, never published · " if request.partial else ""
     page = folder / "leaderboard.html"
     click.echo(f"\n{partial}{folder / 'leaderboard.md'} (also .csv, .tex) · pictures: {page}")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        complain(f"{outcome.run}: {outcome.reason}")
-    if failed:
+    unreadable = {failure for outcome in outcomes for failure in outcome.unreadable}
+    complaints = [suite.left_out] if suite.left_out else []
+    complaints += sorted(f"{failure.id}: left out: {failure.error}" for failure in unreadable)
+    complaints += [f"{outcome.run}: {outcome.reason}" for outcome in failed]
+    complaints += [f"{complaint}: left out of the board" for complaint in board.damaged]
+    for complaint in complaints:
+        complain(complaint)
+    if failed or unreadable or board.damaged:
         raise click.exceptions.Exit(1)

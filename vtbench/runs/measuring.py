@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vtbench.base.errors import describe_foreign
+from vtbench.base.errors import OutputError, describe_foreign
 from vtbench.images import RGB8, pixel_sha256, to_rgb8, to_uint8
 from vtbench.results.rows import Row
 from vtbench.runs.memory import PeakMemory
@@ -32,8 +32,8 @@ class BatchMeter:
     def measure(self, batch: Batch) -> Measured:
         """Return the batch's rows and reconstructions.
 
-        Whatever the tokenizer raises fails the batch's images by name; out of memory, the images are
-        tried one by one.
+        Whatever the tokenizer or a metric raises fails the image that it is about, by name: the
+        images of a batch are then tried one by one.
         """
         rows: list[Row] = [
             {
@@ -48,7 +48,8 @@ class BatchMeter:
             for sample in batch.samples
         ]
         if batch.images is None:
-            return _fail(rows, str(batch.error))
+            # Without a hash of its pixels: the original is at fault, and leaves the set for all.
+            return _fail([{**row, "sha256": None} for row in rows], str(batch.error))
         original = to_uint8(batch.images)
         for row, image in zip(rows, to_rgb8(original), strict=True):
             row["height"], row["width"] = image.shape[:2]
@@ -58,16 +59,21 @@ class BatchMeter:
         try:
             result = self.reconstructor.reconstruct(batch, quantized=quantized)
             peak = self.memory.stop()
+            if result.images.shape != batch.images.shape:
+                shapes = (
+                    f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
+                )
+                return _fail(rows, f"wrong size: {shapes}")
+            return self._fill(batch, rows, result, peak)
+        except OutputError:  # the disk, and no image
+            raise
         except Exception as error:
-            # A network of strangers may raise anything; the image fails by name, the run goes on.
-            if batch.size > 1 and isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
+            # A network or a metric of strangers may raise anything; the run goes on.
+            if batch.size > 1:
+                if isinstance(error, torch.OutOfMemoryError):
+                    torch.cuda.empty_cache()
                 return self._measure_singly(batch)
             return _fail(rows, describe_foreign(error))
-        if result.images.shape != batch.images.shape:
-            shapes = f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
-            return _fail(rows, f"wrong size: {shapes}")
-        return self._fill(batch, rows, result, peak)
 
     def _fill(
         self, batch: Batch, rows: list[Row], result: Reconstruction, peak: float | None
@@ -115,7 +121,9 @@ def _fail(rows: list[Row], reason: str) -> Measured:
 
 
 def _refuse_non_finite(row: Row) -> None:
+    """Fail a row that has a NaN or infinity, and take it out: neither is a number, nor a state."""
     for key, value in row.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            row["error"] = f"{key} is {value}"
-            return
+        values = value if isinstance(value, list) else [value]
+        if not all(math.isfinite(v) for v in values if isinstance(v, float)):
+            row["error"] = row["error"] or f"{key} is {value}"
+            row[key] = None

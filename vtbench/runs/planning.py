@@ -11,7 +11,7 @@ from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
 from vtbench.registry.entries import Registry
 from vtbench.runs.request import Request, Variant, choose_entries, deviate
 from vtbench.suites.crops import change_crop, parse_crop
-from vtbench.suites.image_folder import folder_suite
+from vtbench.suites.image_folder import folder_suite, name_folder_suite
 from vtbench.suites.suites import Suite, attach_data, load_suite
 
 
@@ -20,6 +20,7 @@ def open_suite(
     *,
     data_folders: Sequence[Path] = (),
     sources: Mapping[str, Path] | None = None,
+    out: Path | None = None,
 ) -> Suite:
     """Return a suite with its images: one by name, or an ad-hoc one of a folder of images.
 
@@ -27,13 +28,16 @@ def open_suite(
         suite: a suite's name, a folder of images, or a suite.
         data_folders: folders with suites of one's own.
         sources: where the data sets are, by name.
+        out: where results will be; what lies there is no image, also where it is among the images.
 
     Raises:
         UnknownName: there is no such suite.
         SuiteError, DataMissing: it is malformed, or its data set is not here.
     """
     if isinstance(suite, Path):
-        return folder_suite(suite)
+        name = name_folder_suite(suite)
+        usual = (locations.local_dir(name), locations.scratch_dir(name))
+        return folder_suite(suite, without=(out,) if out else usual)
     found = load_suite(suite, data_folders) if isinstance(suite, str) else suite
     return attach_data(found, sources)
 
@@ -100,7 +104,7 @@ def plan_run(
     """
     known_tasks = choose_tasks(suite, tasks)
     chosen = choose_entries(registry, names, families, weights or {})
-    chosen = deviate(chosen, names, variant or Variant())
+    chosen = deviate(chosen, names, variant or Variant(), weights)
     own = suite
     if crop is not None:
         suite = change_crop(own, parse_crop(crop))

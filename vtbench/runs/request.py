@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
+from vtbench.base.files import sha256_bytes
 from vtbench.base.records import Sample
 from vtbench.registry.entries import Entry, Registry
 from vtbench.results.schema import Skipped
@@ -145,8 +148,48 @@ class Variant:
         return self != Variant()
 
 
-def deviate(chosen: Chosen, named: Collection[str], variant: Variant) -> Chosen:
-    """Return what was chosen as the variant changes it; see `change_entries`."""
+def name_own_weights(entry: Entry, path: Path) -> Entry:
+    """Return the entry with weights that were given by hand (`--weights`).
+
+    It is the entry itself where it pins every file's sha256. Else they are another row,
+    `NAME@weights-<8 digits>` of their digest, with no pins to hold: a checkpoint of one's own must
+    not score under a published name, nor in place of another one.
+    """
+    found = find_weights(entry, path)
+    if found is None or entry.weights is None:
+        return entry
+    digests = found.digests
+    content = entry.weights.model_dump(mode="json")
+    if digests and set(digests.values()) <= set(
+        re.findall(r"\b[0-9a-f]{64}\b", json.dumps(content))
+    ):
+        return entry
+    own = json.dumps(digests, sort_keys=True) if len(digests) > 1 else None
+    digest = next(iter(digests.values())) if own is None else sha256_bytes(own.encode())
+    unpinned: dict[str, Any] = {"sha256": None}
+    if beside := content.get("beside"):
+        unpinned["beside"] = dict.fromkeys(beside)
+    changes = {
+        "weights": entry.weights.model_copy(update=unpinned),
+        "deviations": (*entry.deviations, f"weights-{digest[:8]}"),
+    }
+    return entry.model_copy(update=changes)
+
+
+def deviate(
+    chosen: Chosen,
+    named: Collection[str],
+    variant: Variant,
+    weights: Mapping[str, Path] | None = None,
+) -> Chosen:
+    """Return what was chosen as the variant changes it (see `change_entries`), and with the weights
+    that were given by hand (see `name_own_weights`)."""
+    own = weights or {}
+    entries = (
+        name_own_weights(entry, own[entry.name]) if entry.name in own else entry
+        for entry in chosen.entries
+    )
+    chosen = Chosen(tuple(entries), chosen.skipped)
     if variant.posterior == "sample":
         chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
     if variant.size_policy is not None:

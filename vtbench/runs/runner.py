@@ -22,6 +22,7 @@ import torch
 
 from vtbench.base.errors import (
     CellFailed,
+    ImageError,
     RegistryError,
     ResultsError,
     VtbenchError,
@@ -32,9 +33,9 @@ from vtbench.images import RGB8, to_float, to_rgb8, to_uint8
 from vtbench.metrics import rate
 from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
-from vtbench.results.folder import read_run, write_run
+from vtbench.results.folder import Run, read_run, write_run
 from vtbench.results.partial import PartialRows
-from vtbench.results.rows import Row
+from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
 from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
@@ -56,12 +57,14 @@ _LOG = logging.getLogger("vtbench")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one tokenizer's run ended. reason: why it failed, or why an old run was not reused."""
+    """How one tokenizer's run ended. reason: why it failed, or why an old run was not reused.
+    unreadable: originals that cannot be read, which have left the set for every tokenizer."""
 
     run: str
     status: Literal["measured", "reused", "failed"]
     reason: str | None = None
     record: RunRecord | None = None
+    unreadable: tuple[Failure, ...] = ()
 
 
 class Listener(Protocol):
@@ -153,10 +156,11 @@ def run_tokenizer(
     draft = draft_record(request, entry, meter, found, seed=seed)
     stale = None
     if not request.fresh:
-        current = _find_current(folder, draft.key)
-        if isinstance(current, RunRecord):
+        current = _find_current(folder, draft.key, request, cache)
+        if isinstance(current, Run):
             listener.advanced(draft.n_expected)
-            return Outcome(name, "reused", record=current)
+            unreadable = _list_failures(current.rows, unreadable=True)
+            return Outcome(name, "reused", record=current.record, unreadable=unreadable)
         stale = current
     started, clock = datetime.now(UTC), time.perf_counter()
     partial, sets = _resume(request, name, draft.key, meter)
@@ -169,7 +173,7 @@ def run_tokenizer(
 
     order = {sample.id: index for index, sample in enumerate(request.samples())}
     rows, codes = _pool_codes(sorted(partial.rows, key=lambda row: order[row["id"]]))
-    failures = tuple(Failure(id=r["id"], error=r["error"]) for r in rows if r.get("error"))
+    failures = _list_failures(rows)
     facts = {
         "n_done": len(rows) - len(failures),
         "failures": failures,
@@ -180,11 +184,22 @@ def run_tokenizer(
     record = write_run(folder, draft.model_copy(update=facts), rows, codes=codes)
     partial.discard()
     sets.discard()
-    if failures:
-        first = failures[0]
-        reason = f"{len(failures)} of {len(rows)} images failed; {first.id}: {first.error}"
-        return Outcome(name, "failed", reason, record)
-    return Outcome(name, "measured", stale, record)
+    unreadable = _list_failures(rows, unreadable=True)
+    own = [failure for failure in failures if failure not in unreadable]
+    if own or len(unreadable) == len(rows):
+        first, n = (own or failures)[0], len(own or failures)
+        reason = f"{n} of {len(rows)} images failed; {first.id}: {first.error}"
+        return Outcome(name, "failed", reason, record, unreadable)
+    return Outcome(name, "measured", stale, record, unreadable)
+
+
+def _list_failures(rows: Sequence[Row], *, unreadable: bool = False) -> tuple[Failure, ...]:
+    """Return the failed images, or those alone whose originals cannot be read."""
+    return tuple(
+        Failure(id=row["id"], error=row["error"])
+        for row in rows
+        if row.get("error") and (is_unreadable(row) or not unreadable)
+    )
 
 
 def _resume(request: Request, name: str, key: str, meter: Meter) -> tuple[PartialRows, SetRun]:
@@ -192,7 +207,7 @@ def _resume(request: Request, name: str, key: str, meter: Meter) -> tuple[Partia
     path = request.out / f".{name}.partial.jsonl"
     if request.fresh:
         path.unlink(missing_ok=True)
-    partial = PartialRows(path, key)
+    partial = PartialRows(path, key, ids=frozenset(sample.id for sample in request.samples()))
     sets = SetRun(meter.sets, request.out / f".{name}.features")
     if not sets.resume(partial.rows):
         partial.restart()
@@ -271,21 +286,29 @@ def _pool_codes(rows: Sequence[Row]) -> tuple[list[Row], tuple[Histogram, ...]]:
     return pooled, codes
 
 
-def _find_current(folder: Path, key: str) -> RunRecord | str | None:
-    """Return the folder's run if it is complete and current; else why not; None if there is none."""
+def _find_current(folder: Path, key: str, request: Request, cache: PixelCache) -> Run | str | None:
+    """Return the folder's run if it is complete and current; else why not; None if there is none.
+
+    An original that could not be read is tried again, since it may have been mended."""
     if not (folder / "run.json").exists():
         return None
     try:
-        record = read_run(folder).record
+        run = read_run(folder)
     except ResultsError as error:
         return f"measured again: {error}"
-    if record.key != key:
+    if run.record.key != key:
         return "measured again: the protocol, the weights, the code or a library has changed"
-    if record.failures:
+    failed = {row["id"] for row in run.rows if row["error"] is not None}
+    if any(row["id"] in failed and not is_unreadable(row) for row in run.rows):
         return "measured again: some images had failed"
-    if any(found.state == "failed" for found in record.sets.values()):
+    for sample in request.samples():
+        if sample.id in failed:
+            with suppress(ImageError):
+                cache.load(sample)
+                return "measured again: an image that could not be read can be now"
+    if any(found.state == "failed" for found in run.record.sets.values()):
         return "measured again: a metric of the whole set had failed"
-    return record
+    return run
 
 
 def _is_timed(batch: Batch, suite: Suite) -> bool:

@@ -37,7 +37,7 @@ from vtbench.metrics.catalogue import (
 from vtbench.metrics.encoders import open_encoder
 from vtbench.metrics.features import Encoder, cosine_similarity
 from vtbench.metrics.inception import Inception
-from vtbench.results.rows import Row
+from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import MetricRecord, SetRecord
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
@@ -234,7 +234,7 @@ class SetRun:
             return {}
         wanted = self.sets.keys.get(SET_TASK, ())
         keys = [key for key in SET_METRICS if key in wanted and key in self.sets.states]
-        of_task = [row for row in rows if row["task"] == SET_TASK]
+        of_task = [row for row in rows if row["task"] == SET_TASK and not is_unreadable(row)]
         failed = sum(row["error"] is not None for row in of_task)
         sides = {} if failed else {name: self._sides(name, of_task) for name in self._encoders}
         records: dict[str, SetRecord] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vtbench.base.errors import OutputError, ResultsError
-from vtbench.results.folder import read_suite_folder
+from vtbench.base.errors import ResultsError
+from vtbench.results.folder import read_suite_folder, require_own_folder
 from vtbench.results.folder import write_suite_folder as write_record
 from vtbench.results.schema import Skipped, SuiteFolder
 from vtbench.runs.panel import write_originals
@@ -14,7 +14,7 @@ from vtbench.suites.batches import PixelCache
 def write_suite_folder(request: Request, cache: PixelCache) -> None:
     """Write suite.json and the panel's originals; the board is rendered from them and the runs."""
     suite, protocol = request.suite, request.suite.protocol
-    _refuse_other_suite(request)
+    require_own_folder(request.out, suite.name)
     by_id = {sample.id: sample for sample in request.samples()}
     panel = write_originals(request.out, protocol.panel, by_id, cache)
     counts = {task: sum(s.task == task for s in by_id.values()) for task in request.tasks}
@@ -53,18 +53,3 @@ def _all_skipped(request: Request) -> tuple[Skipped, ...]:
     for entry in request.entries:
         skipped.pop(entry.name, None)
     return tuple(skipped[name] for name in sorted(skipped))
-
-
-def _refuse_other_suite(request: Request) -> None:
-    """Raise OutputError where the folder holds another suite's results: they would be lost to it."""
-    if not (request.out / "suite.json").exists():
-        return
-    try:
-        earlier = read_suite_folder(request.out)
-    except ResultsError:
-        return  # of an older vtbench, or damaged: it is written anew, as its runs are
-    if earlier.name != request.suite.name:
-        raise OutputError(
-            f"{request.out} holds results of {earlier.name}, not of {request.suite.name}: give "
-            "another --out"
-        )
