@@ -203,12 +203,13 @@ def _read_wide(image: Any, reopen: Callable[[], Any]) -> NDArray[Any] | None:
         return None
     clear = image.info.get("transparency")
     if kind == "LA;16B":  # both bytes of gray and alpha are four of one
-        high_low = np.asarray(_tell_raw_mode(image, kind, "RGBA"), dtype=np.uint16)
-        return high_low[:, :, ::2] << 8 | high_low[:, :, 1::2]
+        pairs: NDArray[Any] = np.asarray(_tell_raw_mode(image, kind, "RGBA"), dtype=np.uint16)
+        both: NDArray[Any] = pairs[:, :, ::2] << 8 | pairs[:, :, 1::2]
+        return both
     swapped = {"B": "L", "L": "B"}.get(kind[-1], "B" if sys.byteorder == "little" else "L")
     other = _tell_raw_mode(reopen(), kind, kind[:-1] + swapped)
     image.load()
-    wide = np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
+    wide: NDArray[Any] = np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
     if isinstance(clear, tuple):
         alpha = np.where((wide == np.array(clear)).all(axis=2), 0, 65535)
         wide = np.dstack([wide, alpha.astype(np.uint16)])
