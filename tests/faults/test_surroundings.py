@@ -3,8 +3,10 @@ and moves no number."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +21,8 @@ from vtbench.base import locations
 from vtbench.base.errors import SuiteError
 from vtbench.base.locations import without_paths
 from vtbench.cli import main
-from vtbench.images import load_rgb8, pixel_sha256, read_png_original
+from vtbench.commands.validate import validate_path
+from vtbench.images import encode_png, load_rgb8, pixel_sha256, read_png_original
 from vtbench.metrics import pixel
 from vtbench.results.folder import read_run
 from vtbench.results.partial import PartialRows
@@ -303,3 +306,19 @@ def test_reconstruct_makes_no_picture_of_nan(
         assert "NaN or infinite" in captured.err
         assert "dB" not in captured.out
         assert not (out / "a.jpeg-q50.png").exists()
+
+
+def test_a_grating_that_is_not_in_its_picture_is_refused(data: Path) -> None:
+    manifest = data / "manifests" / "mini.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    chart = next(row for row in rows if row["id"] == "chart")
+    flat = np.full((96, 192, 3), 127, np.uint8)
+    (data / chart["file"]).write_bytes(encode_png(flat))
+    chart["sha256"] = pixel_sha256(flat)
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    manifest.write_text(content)
+    suite = data / "suites" / "mini.yaml"
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    suite.write_text(re.sub("manifest_sha256: .*", f"manifest_sha256: {digest}", suite.read_text()))
+    with pytest.raises(SuiteError, match=r"image chart: patch \(0, 0, 96, 96\) is flat"):
+        validate_path(suite)

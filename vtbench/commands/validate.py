@@ -21,6 +21,7 @@ from vtbench.leaderboard.tables import check_board
 from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
 from vtbench.registry.published_protocols import published_protocols
 from vtbench.results.folder import read_run, read_runs, read_suite_folder
+from vtbench.suites.ground_truth import check_contrast
 from vtbench.suites.suites import attach_data, load_pixels, load_suite
 from vtbench.weights.folder import MANIFEST, check_folder
 from vtbench.weights.metrics import metric_weights
@@ -95,6 +96,10 @@ def _validate_suite(path: Path) -> str:
                 f"image {sample.id} is {pixels.shape[1]}×{pixels.shape[0]}, the manifest says "
                 f"{sample.width}×{sample.height}"
             )
+        try:
+            check_contrast(sample.meta, pixels)
+        except ValueError as error:
+            raise SuiteError(f"image {sample.id}: {error}") from None
     return f"{title}, {len(suite.samples)} images"
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from vtbench.images import RGB8
+from vtbench.metrics.detail import contrast_transfer
 from vtbench.metrics.text import normalize_text
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
@@ -88,3 +90,13 @@ def check_ground_truth(task: str, meta: Mapping[str, Any], width: int, height: i
             right, bottom = left + wide, top + high
             if min(left, top) < 0 or min(wide, high) < 2 or right > width or bottom > height:
                 raise ValueError(f"patches.{number}.box leaves the {width}×{height} picture")
+
+
+def check_contrast(meta: Mapping[str, Any], pixels: RGB8) -> None:
+    """Check that the gratings of a chart are in its picture, uint8 H×W×3.
+
+    Raises:
+        ValueError: a patch is flat: it has no contrast that could be kept.
+    """
+    if meta.get("chart") == "grating":
+        contrast_transfer(pixels, pixels, meta["patches"])
