@@ -224,7 +224,7 @@ def _row(**changes: object) -> bytes:
 def test_ground_truth_of_a_page_is_checked_before_it_is_measured(meta: dict, key: str) -> None:
     assert read_manifest_row(_row(), "m.jsonl:1").id == "p"
     with pytest.raises(SuiteError, match=r"m\.jsonl:7: ") as error:
-        read_manifest_row(_row(meta=meta), "m.jsonl:7")
+        read_manifest_row(_row(meta=meta), "m.jsonl:7", of_lines={"text"})
     assert key in str(error.value)
 
 

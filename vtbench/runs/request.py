@@ -14,6 +14,7 @@ from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, Weight
 from vtbench.base.files import sha256_bytes
 from vtbench.base.records import Sample
 from vtbench.registry.entries import Entry, Registry
+from vtbench.registry.sources import HubWeights
 from vtbench.results.schema import Skipped
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import find_weights
@@ -169,6 +170,9 @@ def name_own_weights(entry: Entry, path: Path) -> Entry:
     unpinned: dict[str, Any] = {"sha256": None}
     if beside := content.get("beside"):
         unpinned["beside"] = dict.fromkeys(beside)
+    if isinstance(entry.weights, HubWeights) and entry.weights.official is not None:
+        files = dict.fromkeys(entry.weights.official.files)
+        unpinned["official"] = entry.weights.official.model_copy(update={"files": files})
     changes = {
         "weights": entry.weights.model_copy(update=unpinned),
         "deviations": (*entry.deviations, f"weights-{digest[:8]}"),

@@ -35,6 +35,9 @@ from vtbench.suites.suite_file import (
     read_manifest_row,
 )
 
+LINES = METRICS["cer"].function
+"""What reads the known lines of a page, for several metrics."""
+
 MAX_MANIFEST_BYTES = 64 * 2**20
 
 
@@ -191,9 +194,14 @@ def _read_manifest(
             f"version's images"
         )
     samples: dict[str, Sample] = {}
+    of_lines = {
+        task
+        for task, choice in protocol.tasks.items()
+        if any(METRICS[key].function == LINES for key in choice.metrics)
+    }
     # Of JSON Lines a line ends at a newline alone; str.splitlines() knows eight more ends.
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
-        row = read_manifest_row(line, f"{path}:{number}")
+        row = read_manifest_row(line, f"{path}:{number}", of_lines=of_lines)
         if row.id in samples:
             raise SuiteError(f"{path}:{number}: image {row.id!r} appears twice")
         if row.task not in protocol.tasks:
