@@ -153,7 +153,7 @@ def b09(bench: Bench) -> None:
         for command in (
             ["list", "metrics"],
             ["list"],
-            ["show", "titok-l-32"],
+            ["show", "titok-l32"],
             ["run", "--images", bench.pics, "-t", "identity"],
         ):
             status, said = bench.run(*command, PYTHONIOENCODING=encoding)
