@@ -16,8 +16,7 @@ PACKAGE = Path(vtbench.__file__).parent
 
 FLOORS = [
     {"base"},
-    {"picture_file"},
-    {"images", "padding"},
+    {"images"},
     {"registry"},
     {"weights"},
     {"metrics", "tokenizers"},

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from vtbench.base.errors import ImageError
 from vtbench.base.names import printable
 from vtbench.base.padding import pad_to_square
+from vtbench.base.picture_file import decode_file
 from vtbench.base.records import Preprocess, SizePolicy
-from vtbench.picture_file import decode_file
 
 if TYPE_CHECKING:
     import torch

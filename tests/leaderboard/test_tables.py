@@ -35,7 +35,7 @@ def no_shipped_results(monkeypatch, tmp_path):
 
 
 def _failed(rows):
-    keep = ("id", "task", "subset", "width", "height")
+    keep = ("id", "task", "subset", "width", "height", "sha256")
     own = list(rows)
     own[5] = dict.fromkeys(own[5]) | {key: own[5][key] for key in keep} | {"error": "Boom: no"}
     return own

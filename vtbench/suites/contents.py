@@ -14,7 +14,7 @@ from pathlib import Path
 from vtbench.base.errors import OutputError, VtbenchError
 from vtbench.base.files import read_bounded, sha256_file, write_atomic
 from vtbench.base.locations import cache_dir
-from vtbench.picture_file import MAX_FILE_BYTES
+from vtbench.base.picture_file import MAX_FILE_BYTES
 
 SETTLED_NS = 2 * 10**9
 """A file that changed less than this before it was read may have changed again within the same tick
