@@ -12,7 +12,7 @@ from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.footnotes import usual_n
-from vtbench.leaderboard.tables import CHECKED, render_board
+from vtbench.leaderboard.tables import CHECKED, render_folder
 from vtbench.leaderboard.words import format_cell
 from vtbench.registry.entries import load_registry
 from vtbench.suites.suites import load_suite
@@ -56,7 +56,7 @@ def value(board: Board, name: str, key: str) -> float:
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_tables_regenerate_byte_for_byte(name: str) -> None:
-    assert render_board(FOLDER)[name] == (FOLDER / name).read_bytes()
+    assert render_folder(FOLDER)[name] == (FOLDER / name).read_bytes()
 
 
 def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) -> None:

@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, str] = {
     "compare": "Test whether runs differ on the same images.",
     "legibility": "Print how known text is read, by script and glyph height.",
     "reproduce": "Print published numbers beside measured ones.",
+    "table": "Print a table of chosen runs and columns for a paper.",
+    "plot": "Plot one column of the leaderboard against another.",
     "leaderboard": "Write the tables and the page of a folder of results.",
     "validate": "Check entries, suites, data and results without running anything.",
     "publish": "Copy complete, clean, pinned runs to the published folder.",

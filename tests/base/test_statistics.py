@@ -307,3 +307,13 @@ def test_the_standardized_difference_weighs_units_as_the_number_does() -> None:
     )
     assert standardize_difference([2.0, 4.0], [1, 2]) is None
     assert standardize_difference([2.0], [1]) is None
+
+
+def test_counts_that_are_kept_are_those_drawn():
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    strata = ["a"] * 25 + ["b"] * 15
+    bootstrap = Bootstrap(strata, seed=3, resamples=50)
+    first = bootstrap.totals(values)
+    assert np.array_equal(first, bootstrap.totals(values))
+    assert np.array_equal(first[:, :2], bootstrap.totals(values[:, :2]))
+    assert np.array_equal(first, Bootstrap(strata, seed=3, resamples=50).totals(values))

@@ -373,8 +373,49 @@ def test_copies_of_a_picture_are_one_draw(write_suite, write_run, rows):
     write_run(folder, "a", [*own, *copies])
     (line,) = read_board(folder).lines
     shares = line.cells["reconstruction.psnr_db"].shares
-    assert len(shares.ids) == 12
+    images = shares.images
+    assert len(images.ids) == 12
     # Nine copies and, through the first of them, the crop of its file: one of three pictures.
-    assert len(set(shares.units)) == 3
-    assert shares.units[shares.ids.index("a-2")] == shares.units[shares.ids.index("a-1-8")]
+    assert len(set(images.clusters)) == 3
+    assert images.clusters[images.ids.index("a-2")] == images.clusters[images.ids.index("a-1-8")]
     assert "8 of these images are copies of others" in render_markdown(read_board(folder), None)
+
+
+def test_a_new_task_needs_its_suite_alone(write_suite, write_run, rows):
+    folder = write_suite(
+        images={"signs": 3, "menus": 2},
+        metrics={"signs": ("psnr_db", "ssim"), "menus": ("cer",)},
+        cost_subset=None,
+    )
+    names = {"reconstruction": "signs", "text": "menus"}
+    own = [row | {"task": names[row["task"]]} for row in rows() if row["task"] in names]
+    write_run(folder, "a", own, protocol__tasks=("signs", "menus"))
+    board = read_board(folder)
+    (line,) = board.lines
+    assert line.problem is None
+    assert line.cells["signs.psnr_db"].value == 32.0
+    assert line.cells["menus.cer"].value == 60 / 400
+    keys = {column.key for column in board.columns}
+    assert "signs.crop256.ssim" in keys and "menus.chinese.cer" in keys
+    assert "menus.wer" not in keys and "signs.dists" not in keys  # the suite does not name them
+    titles = [table.title for table in board.tables]
+    assert "Signs: crop256" in titles and "Menus: CER by condition" in titles
+    assert [line.cells["menus.cer"].value for line in board.originals] == [4 / 400]
+
+
+def test_a_subset_that_is_the_whole_task_has_its_very_number(write_suite, write_run, rows):
+    own = [row | {"subset": "val"} for row in rows() if row["task"] == "reconstruction"]
+    folder = write_suite(images={"reconstruction": 3}, cost_subset="val")
+    write_run(folder, "a", own, protocol__tasks=("reconstruction",))
+    cells = _cells(folder)
+    assert cells["reconstruction.val.psnr_db"] is cells["reconstruction.psnr_db"]
+
+
+def test_rows_in_any_order_are_the_same_images(write_suite, write_run, rows):
+    folder = write_suite()
+    write_run(folder, "a", rows()[::-1])
+    write_run(folder, "b", rows(psnr=1))
+    a, b = (line.cells["reconstruction.psnr_db"].shares for line in read_board(folder).lines)
+    assert a.images is b.images
+    assert a.images.ids == ("a-1", "a-2", "b-1")
+    assert list(b.numerators - a.numerators) == [1, 1, 1]

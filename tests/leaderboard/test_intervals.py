@@ -16,7 +16,7 @@ from vtbench.leaderboard import tables
 from vtbench.leaderboard.aggregate import aggregate, read_board
 from vtbench.leaderboard.csv_file import render_csv
 from vtbench.leaderboard.markdown import render_markdown
-from vtbench.leaderboard.tables import render_board
+from vtbench.leaderboard.tables import render_folder
 from vtbench.leaderboard.words import find_front
 from vtbench.results.folder import Run, read_runs
 
@@ -127,7 +127,7 @@ def test_every_format_has_them_beside_the_number(folder):
     board = read_board(folder)
     cell = _line(folder).cells["reconstruction.psnr_db"]
     ends = f"{cell.low:.2f}–{cell.high:.2f}"
-    files = {name: content.decode() for name, content in render_board(folder).items()}
+    files = {name: content.decode() for name, content in render_folder(folder).items()}
     table = files["leaderboard.md"].partition("## Intervals and ranks\n")[2].partition("\n## ")[0]
     assert f"| a | {cell.value:.2f} ({ends}) | 3 |" in table
     assert re.search(r"\| c \| .* \| 1–2 \|", table)
@@ -165,12 +165,15 @@ def test_a_board_of_few_images_has_no_intervals(write_suite, write_run):
     write_run(folder, "a")
     text = render_markdown(read_board(folder), None)
     assert "## Intervals" not in text
-    assert "<small>" not in render_board(folder)["leaderboard.html"].decode()
+    assert "<small>" not in render_folder(folder)["leaderboard.html"].decode()
 
 
 def test_bytes_do_not_follow_the_order_of_rows_and_runs(folder):
     board = read_board(folder)
-    backwards = [Run(run.record, run.rows[::-1], run.folder) for run in reversed(read_runs(folder))]
+    backwards = [
+        Run(run.record, run.table.take(np.arange(len(run.table))[::-1]), run.folder)
+        for run in reversed(read_runs(folder))
+    ]
     again = aggregate(board.suite, backwards)
     assert render_csv(again, None) == render_csv(board, None)
     assert render_markdown(again, None) == render_markdown(board, None)

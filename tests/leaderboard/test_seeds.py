@@ -61,7 +61,7 @@ def test_seeds_become_one_line_of_means(folder):
 def test_a_ratio_keeps_its_images(folder):
     cell = next(x for x in read_board(folder).lines if x.name == "dice").cells["text.cer"]
     assert cell.shares is not None
-    assert cell.value == pytest.approx(sum(cell.shares.tops) / sum(cell.shares.bottoms))
+    assert cell.value == pytest.approx(sum(cell.shares.numerators) / sum(cell.shares.denominators))
     assert cell.value == pytest.approx((60 + 62 + 64) / 3 / 400)
 
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from vtbench.base.errors import ResultsError
 from vtbench.leaderboard import tables
@@ -17,7 +18,7 @@ from vtbench.leaderboard.aggregate import aggregate, read_board
 from vtbench.leaderboard.csv_file import render_csv
 from vtbench.leaderboard.latex import render_latex
 from vtbench.leaderboard.markdown import render_markdown
-from vtbench.leaderboard.tables import CHECKED, check_board, render_board, write_board
+from vtbench.leaderboard.tables import CHECKED, check_board, render_folder, write_board
 from vtbench.leaderboard.terminal import terminal_table
 from vtbench.leaderboard.words import find_front
 from vtbench.metrics.rate import count_tokens
@@ -105,7 +106,7 @@ def test_the_codebook_table_is_of_discrete_tokenizers_alone(folder, write_run, r
     write_run(folder, "vq", own, codes=codes)
     for text in (
         render_markdown(read_board(folder), None),
-        render_board(folder)["leaderboard.html"],
+        render_folder(folder)["leaderboard.html"],
     ):
         assert "Codebook" in str(text)
     text = render_markdown(read_board(folder), None)
@@ -225,7 +226,7 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
     own[5]["error"] = NASTY
     write_run(folder, "a", own, tokenizer__title=NASTY, tokenizer__family="a&b_c%<i>|")
     write_run(folder, "cmd", tokenizer__title="=1+1", missing={"cer": NASTY})
-    files = {key: value.decode() for key, value in render_board(folder).items()}
+    files = {key: value.decode() for key, value in render_folder(folder).items()}
     page = _Page(files["leaderboard.html"])
     assert page.tags.count("script") == 1  # the page's own
     assert "i" not in page.tags
@@ -248,11 +249,14 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
 
 
 def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
-    first = render_board(folder)
-    assert first == render_board(folder)
+    first = render_folder(folder)
+    assert first == render_folder(folder)
     assert {*CHECKED, "leaderboard-rate-psnr.svg"} <= set(first)
     board = read_board(folder)
-    backwards = [Run(run.record, run.rows[::-1], run.folder) for run in reversed(read_runs(folder))]
+    backwards = [
+        Run(run.record, run.table.take(np.arange(len(run.table))[::-1]), run.folder)
+        for run in reversed(read_runs(folder))
+    ]
     again = aggregate(board.suite, backwards)
     for render in (render_markdown, render_csv, render_latex):
         assert render(again, None) == render(board, None)
@@ -266,7 +270,7 @@ def test_the_page_fetches_nothing_and_shows_the_panel(write_suite, write_run):
     for name in ("originals/0.png", "a/panel/0.png", "a/panel/0.error.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"png")
-    text = render_board(folder)["leaderboard.html"].decode()
+    text = render_folder(folder)["leaderboard.html"].decode()
     page = _Page(text)
     assert "http" not in text
     pictures = [address for address in page.addresses if address.endswith(".png")]
@@ -279,7 +283,7 @@ def test_published_results_stand_beside_and_are_marked(write_suite, write_run, r
     folder, published = write_suite("local"), write_suite("published")
     write_run(folder, "mine")
     write_run(published, "theirs", rows(psnr=5), environment__device="H100")
-    text = render_board(folder, published=published)
+    text = render_folder(folder, published=published)
     markdown = text["leaderboard.md"].decode()
     assert "theirs" not in _section(markdown, "Overview")
     section = _section(markdown, "Published results")
@@ -307,46 +311,67 @@ def test_published_results_of_another_digest_say_so(write_suite, write_run):
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_an_edited_table_is_found(folder, name):
-    write_board(folder, render_board(folder))
-    check_board(folder)
+    write_board(folder, render_folder(folder))
+    check_board(read_board(folder), folder)
     path = folder / name
     path.write_bytes(path.read_bytes().replace(b"32", b"33", 1))
     with pytest.raises(ResultsError, match=rf"{name}.*vtbench leaderboard"):
-        check_board(folder)
+        check_board(read_board(folder), folder)
 
 
 def test_a_table_older_than_its_rows_is_found(folder, write_run, rows):
-    write_board(folder, render_board(folder))
+    write_board(folder, render_folder(folder))
     write_run(folder, "vq", rows(psnr=1))
     with pytest.raises(ResultsError, match=r"leaderboard.md"):
-        check_board(folder)
+        check_board(read_board(folder), folder)
 
 
 def test_a_board_beside_published_results_is_checked_with_them(write_suite, write_run, tmp_path):
     folder, shipped = write_suite("local"), write_suite("shipped/tiny")
     write_run(folder, "mine")
     write_run(shipped, "theirs")
-    write_board(folder, render_board(folder, published=shipped))
-    check_board(folder)
-    write_board(folder, render_board(folder))
-    check_board(folder)
-    mixed = render_board(folder, published=shipped)["leaderboard.csv"]
+    write_board(folder, render_folder(folder, published=shipped))
+    check_board(read_board(folder), folder)
+    write_board(folder, render_folder(folder))
+    check_board(read_board(folder), folder)
+    mixed = render_folder(folder, published=shipped)["leaderboard.csv"]
     write_board(folder, {"leaderboard.csv": mixed})
     with pytest.raises(ResultsError, match=r"leaderboard.csv"):
-        check_board(folder)
+        check_board(read_board(folder), folder)
 
 
 def test_an_empty_folder_and_one_of_incomplete_runs_render(write_suite, write_run, rows):
     folder = write_suite()
-    assert "Overview" in render_board(folder)["leaderboard.md"].decode()
+    assert "Overview" in render_folder(folder)["leaderboard.md"].decode()
     write_run(folder, "broken", _failed(rows()))
-    files = render_board(folder)
+    files = render_folder(folder)
     assert "failed (1 of 2)" in files["leaderboard.md"].decode()
     assert not [name for name in files if name.endswith(".svg")]
 
 
+@pytest.mark.parametrize("width", [48, 60, 80, 200])
+def test_a_narrow_terminal_loses_columns_and_never_names_or_digits(folder, write_run, width):
+    write_run(folder, "a-tokenizer-of-a-long-name-f16")
+    board = read_board(folder)
+    console = Console(width=width, file=io.StringIO())
+    console.print(terminal_table(board, width=width))
+    text = console.file.getvalue()
+    assert "…" not in text.partition("Images behind")[0]
+    assert max(map(len, text.splitlines())) <= width
+    for line in board.lines:
+        assert f"│ {line.name} " in text
+    assert ("Not shown at this width" in text) == (width < 200)
+    assert "0.1375" in text  # kl's bpp, the most wanted column
+
+
+def test_the_terminal_says_what_is_missing(folder):
+    console = Console(width=200, file=io.StringIO())
+    console.print(terminal_table(read_board(folder), width=200))
+    assert "LPIPS (VGG) missing in all runs, so it has no column" in console.file.getvalue()
+
+
 def test_terminal_table_has_a_row_a_run(folder):
-    table = terminal_table(read_board(folder))
+    table = terminal_table(read_board(folder), width=200)
     assert table.row_count == 4 + 6
 
 
@@ -364,7 +389,7 @@ def test_rendering_needs_no_torch(folder):
     code = (
         "import sys, pathlib\n"
         "sys.modules['torch'] = None\n"
-        "from vtbench.leaderboard.tables import render_board\n"
-        f"assert render_board(pathlib.Path({str(folder)!r}))\n"
+        "from vtbench.leaderboard.tables import render_folder\n"
+        f"assert render_folder(pathlib.Path({str(folder)!r}))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

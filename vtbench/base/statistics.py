@@ -43,6 +43,7 @@ EXACT_UNITS = 16
 """Up to so many units every way of flipping is taken, and p is exact."""
 
 _CHUNK = 1 << 22  # draws held at once
+_KEPT = 1 << 26  # counts that a bootstrap keeps, a byte each or two
 _NORMAL = NormalDist()
 _ALL_EQUAL = 1e-12  # of the largest value: what rounding leaves of a difference that is none
 
@@ -87,6 +88,7 @@ class Bootstrap:
         self.resamples = usual if resamples is None else resamples
         self._sizes = np.bincount(self.strata)
         self._members = [np.flatnonzero(self.strata == h) for h in range(len(self._sizes))]
+        self._counts: list[NDArray[np.unsignedinteger]] = []
 
     def totals(self, values: Floats) -> Floats:
         """Return the weighted column sums of every draw, resamples×C, of values units×C; exact up to
@@ -111,7 +113,21 @@ class Bootstrap:
             return np.where(below > 0, totals[:, :columns] / below, np.nan)
 
     def _draw(self) -> Iterator[Floats]:
-        """Yield how often each unit was taken, draws×units, in chunks; float64 for the product."""
+        """Yield how often each unit was taken, draws×units, in chunks; float64 for the product.
+
+        The counts are kept where they are few enough, since many columns come in several calls.
+        """
+        if self._counts:
+            yield from (counts.astype(np.float64) for counts in self._counts)
+            return
+        kept = []
+        for drawn in self._draw_anew():
+            if self.resamples * len(self.strata) <= _KEPT:
+                kept.append(drawn.astype(np.min_scalar_type(int(drawn.max()))))
+            yield drawn
+        self._counts = kept
+
+    def _draw_anew(self) -> Iterator[Floats]:
         raw = np.random.PCG64(self.seed)
         units = len(self.strata)
         step = max(1, _CHUNK // units)
@@ -122,10 +138,12 @@ class Bootstrap:
                 n = len(members)
                 # The high half of the raw word, scaled: uniform on 0 … n−1 within 2⁻³²·n.
                 words = raw.random_raw(draws * (n - 1)).reshape(draws, n - 1)
-                taken = ((words >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)
-                taken += np.arange(draws, dtype=np.uint64)[:, None] * np.uint64(n)
-                found = np.bincount(taken.ravel().astype(np.int64), minlength=draws * n)
-                counts[:, members] = found.reshape(draws, n)
+                words >>= np.uint64(32)
+                words *= np.uint64(n)
+                words >>= np.uint64(32)
+                words += np.arange(draws, dtype=np.uint64)[:, None] * np.uint64(n)
+                times = np.bincount(words.ravel().view(np.int64), minlength=draws * n)
+                counts[:, members] = times.reshape(draws, n)
             yield counts
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from vtbench.base import locations
-from vtbench.commands.options import EMBEDDED, FOLDER
-from vtbench.commands.published import has_runs
+from vtbench.commands.options import FOLDER
+from vtbench.commands.published import find_results
 
 
 @click.command("compare")
@@ -19,16 +18,27 @@ from vtbench.commands.published import has_runs
 @click.option(
     "--metric", "keys", multiple=True, metavar="KEY", help="text.cer, psnr_db. Repeatable."
 )
-def compare_command(names: tuple[str, ...], results: Path | None, keys: tuple[str, ...]) -> None:
+@click.option(
+    "--bd", "codec", metavar="CODEC", help="Rates beside a codec's curve (jpeg) at equal quality."
+)
+def compare_command(
+    names: tuple[str, ...], results: Path | None, keys: tuple[str, ...], codec: str | None
+) -> None:
     """Test whether runs differ on the same images, and say who is better on what.
 
-    Without --metric: the quality and rate of every task.
+    Without --metric: the quality and rate of every task. With --bd one run is enough; several are a
+    curve of their own, whose BD-rate is printed too.
     """
+    if codec is not None:
+        from vtbench.leaderboard.rate_difference import compare_with_codec, describe_rates
+
+        suite, differences = compare_with_codec(find_results(results), names, codec, keys)
+        for line in describe_rates(suite, codec, differences):
+            click.echo(line)
+        return
     from vtbench.leaderboard.comparison import compare_runs, describe_comparison
 
-    local = locations.local_dir(EMBEDDED)
-    folder = results or (local if has_runs(local) else locations.published_dir(EMBEDDED))
-    comparison = compare_runs(folder, names, keys)
+    comparison = compare_runs(find_results(results), names, keys)
     for line in describe_comparison(comparison):
         click.echo(line)
     if keys and comparison.uncompared:

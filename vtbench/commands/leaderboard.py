@@ -18,19 +18,19 @@ from vtbench.commands.published import find_published
 def leaderboard_command(results: Path | None, out: Path | None) -> None:
     """Write leaderboard.{md,csv,tex,html} of a folder of results, from its rows alone."""
     from vtbench.leaderboard.aggregate import read_board
-    from vtbench.leaderboard.tables import render_board, write_board
+    from vtbench.leaderboard.tables import write_board
     from vtbench.results.folder import read_suite_folder
 
     folder = results or locations.local_dir(EMBEDDED)
     suite = read_suite_folder(folder)
     published = find_published(suite.name, folder) if suite.published else None
-    files = render_board(folder, published=published)
+    board = read_board(folder)
+    files = render_board(board, folder, published=read_beside(folder, published))
     target = out or folder
     write_board(target, files, pictures=folder)
     for name in files:
         click.echo(str(target / name))
-    damaged = read_board(folder).damaged
-    for complaint in damaged:
+    for complaint in board.damaged:
         complain(f"{complaint}: left out of the board")
-    if damaged:
+    if board.damaged:
         raise click.exceptions.Exit(1)

@@ -14,7 +14,7 @@ from vtbench.base.locations import published_dir
 from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results
 from vtbench.commands.options import EMBEDDED, FOLDER
-from vtbench.leaderboard.tables import render_board, write_board
+from vtbench.leaderboard.tables import render_folder, write_board
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
@@ -64,7 +64,7 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
         yield f"{run.record.run}: {run.record.n_done} images"
     for name, content in originals.items():
         write_atomic(resolve_below(target, name), content)
-    write_board(target, render_board(target))
+    write_board(target, render_folder(target))
     yield f"published {len(runs)} runs in {target}"
 
 

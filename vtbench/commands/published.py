@@ -7,12 +7,20 @@ from pathlib import Path
 from vtbench.base import locations
 from vtbench.base.errors import ResultsError
 from vtbench.commands.complaints import complain
+from vtbench.commands.options import EMBEDDED
 from vtbench.results.folder import read_suite_folder
 
 
 def has_runs(folder: Path) -> bool:
     """Return whether a folder is one of a suite's results."""
     return (folder / "suite.json").is_file()
+
+
+def find_results(results: Path | None) -> Path:
+    """Return the folder to read: the given one, else the user's of the embedded suite, else the
+    published one."""
+    local = locations.local_dir(EMBEDDED)
+    return results or (local if has_runs(local) else locations.published_dir(EMBEDDED))
 
 
 def find_published(suite: str, folder: Path) -> Path | None:

@@ -176,8 +176,7 @@ def _suite_facts(name: str, data_folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _measured(line: Line, suite: str, facts: Mapping[str, Any]) -> Measured:
-    rows = [row for row in (line.run.rows if line.run else ()) if row["task"] == "reconstruction"]
-    sizes = {(row["width"], row["height"]) for row in rows}
+    sizes = set(line.run.list_sizes("task", "reconstruction")) if line.run else set()
     side = next(iter(sizes))[0] if len(sizes) == 1 else 0
     deviating = getattr(line.record.protocol, "crop", None)
     return Measured(

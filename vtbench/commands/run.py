@@ -141,14 +141,14 @@ def finish(request: Request, outcomes: tuple[Outcome, ...]) -> None:
     from rich.console import Console
 
     from vtbench.leaderboard.aggregate import read_board
-    from vtbench.leaderboard.tables import render_board, write_board
+    from vtbench.leaderboard.tables import read_beside, render_board, write_board
     from vtbench.leaderboard.terminal import terminal_table
 
     folder, suite = request.out, request.suite
     whole = suite.published and not request.partial
     published = find_published(suite.name, folder) if whole else None
-    write_board(folder, render_board(folder, published=published))
     board = read_board(folder)
+    write_board(folder, render_board(board, folder, published=read_beside(folder, published)))
     console = Console()
     # Piped output has no width of its own; the table should not be folded into it.
     width = console.width if console.is_terminal else 200

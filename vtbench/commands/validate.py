@@ -17,6 +17,7 @@ from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results, is_shipped
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import FILE_OR_FOLDER, data_option, registry_option
+from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.tables import check_board
 from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
 from vtbench.registry.published_protocols import published_protocols
@@ -55,7 +56,7 @@ def validate_path(
     if (path / MANIFEST).is_file():
         return f"{check_folder(path)} weight files"
     if (path / "run.json").is_file():
-        return f"run of {len(read_run(path).rows)} rows"
+        return f"run of {len(read_run(path).table)} rows"
     if (path / "suites").is_dir():
         checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("[!.]*.yaml"))]
         if path.resolve() == data_dir().resolve():
@@ -109,7 +110,8 @@ def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequ
     for run in runs:
         if run.record.suite.name != suite.name:
             raise ResultsError(f"{run.folder}: a run of {run.record.suite.name} in {suite.name}")
-    boards = check_board(path)
+    board = aggregate(suite, runs)
+    beside = check_board(board, path)
     published = is_shipped(path, suite)
     if published:
         for run in runs:
@@ -120,7 +122,7 @@ def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequ
         suite,
         runs,
         load_registry(registries),
-        boards=boards,
+        boards=(board, beside),
         data_folders=data_folders,
         published=published,
     )

@@ -94,11 +94,9 @@ class Result:
 
     def to_arrow(self) -> pa.Table:
         """Return a row an image: what the pass knows of it, and each measured metric's columns."""
-        import pyarrow as pa
-
-        rows = [dict(row) for row in self._run.rows]
-        used = [c for c in ROW_COLUMNS if any(row[c] is not None for row in rows)]
-        return pa.Table.from_pylist([{column: row[column] for column in used} for row in rows])
+        table = self._run.table
+        used = [c for c in ROW_COLUMNS if table[c].null_count < len(table)]
+        return table.select(used)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return `to_arrow` as a data frame; needs pandas (`pip install vtbench[pandas]`)."""

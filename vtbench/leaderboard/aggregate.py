@@ -9,49 +9,20 @@ the intervals (`intervals`) and for `vtbench compare`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vtbench.leaderboard import intervals
-from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
-from vtbench.leaderboard.columns import (
-    COUNTED_KEYS,
-    IMAGE_METRICS,
-    MORE_IMAGE_METRICS,
-    Parts,
-    codebook_key,
-    glyph_key,
-    has_number,
-    list_tables,
-    shown_columns,
-)
-from vtbench.leaderboard.detail_numbers import TASKS as DETAIL_TASKS
-from vtbench.leaderboard.detail_numbers import PoolLimit
-from vtbench.leaderboard.pools import (
-    PSNR_CAP_DB,
-    Pool,
-    Sampled,
-    cpp_key,
-    pool_bits_per_pixel,
-    pool_contrast,
-    pool_contrast_at,
-    pool_mean,
-    pool_mtf50,
-    pool_peak,
-    pool_psnr,
-    pool_quantization,
-    pool_ratio,
-    pool_speed,
-    pool_tokbench,
-    pool_weighted,
-)
+from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line, Table
+from vtbench.leaderboard.columns import RATES, Breakdown, list_tables
+from vtbench.leaderboard.pools import PSNR_CAP_DB, Pool, find_pool
 from vtbench.leaderboard.seeds import merge_seeds
+from vtbench.leaderboard.selection import ImageSets, Selection
 from vtbench.leaderboard.sound_runs import SoundRuns, choose_sound, join_units
-from vtbench.metrics.catalogue import SET_TASK
+from vtbench.metrics.catalogue import FEATURE_SOURCES
 from vtbench.metrics.rate import codebook_usage, token_entropy
 from vtbench.results.folder import Run, read_runs, read_suite_folder
-from vtbench.results.rows import Row
 from vtbench.results.schema import SuiteFolder, SuiteRecord
 
 INCOMPLETE = "incomplete run"
@@ -75,27 +46,18 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run], *, damaged: Sequence[str]
     """Return the numbers of the runs, in the order of `BLOCKS` and then by rate; the seeds of a random
     tokenizer are one line. damaged: complaints about runs that are not among them."""
     sound = choose_sound(suite, runs)
-    lines, parts = _lines(suite, sound)
-    lines = merge_seeds(lines)
-    lines, originals = intervals.add_intervals(suite, lines, _originals(suite, lines, parts))
-    tables = list_tables(parts)
-    columns: dict[str, Column] = {}
-    for table in tables:
-        for column in table.columns:
-            columns.setdefault(column.key, column)  # the overview comes first and names them best
+    tables = list_tables(Breakdown.of(suite, sound.runs))
+    columns = _list_columns(tables)
+    lines, originals = _read_lines(suite, sound, columns)
+    lines = merge_seeds(lines, columns)
+    lines, originals = intervals.add_intervals(suite, lines, originals, columns)
+    shown = [replace(table, columns=_shown_columns(table, lines)) for table in tables]
     return Board(
         suite,
         tuple(lines),
         tuple(originals),
-        (
-            replace(tables[0], columns=shown_columns(tables[0], lines)),
-            *(
-                replace(t, columns=c)
-                for t in tables[1:]
-                if has_number(c := shown_columns(t, lines), lines)
-            ),
-        ),
-        tuple(columns.values()),
+        tuple(table for table in shown if table.overview or _has_number(table.columns, lines)),
+        columns,
         sound.left_out,
         (*damaged, *sound.complaints),
     )
@@ -103,22 +65,90 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run], *, damaged: Sequence[str]
 
 def read_lines(suite: SuiteFolder, runs: Iterable[Run]) -> tuple[list[Line], tuple[Column, ...]]:
     """Return the lines of these runs without intervals, and every column that they may have."""
-    lines, parts = _lines(suite, choose_sound(suite, runs))
+    sound = choose_sound(suite, runs)
+    columns = _list_columns(list_tables(Breakdown.of(suite, sound.runs)))
+    return _read_lines(suite, sound, columns)[0], columns
+
+
+def _list_columns(tables: Sequence[Table]) -> tuple[Column, ...]:
     columns: dict[str, Column] = {}
-    for table in list_tables(parts):
+    for table in tables:
         for column in table.columns:
-            columns.setdefault(column.key, column)
-    return lines, tuple(columns.values())
+            columns.setdefault(column.key, column)  # the overview comes first and names them best
+    return tuple(columns.values())
 
 
-def _lines(suite: SuiteFolder, sound: SoundRuns) -> tuple[list[Line], Parts]:
-    parts = Parts.of(sound.runs)
-    return sorted((_line(suite, run, parts, sound) for run in sound.runs), key=_order), parts
+def _shown_columns(table: Table, lines: Sequence[Line]) -> tuple[Column, ...]:
+    """Return the columns that say something about the runs: neither not applicable to all of them,
+    nor of a network that was missing in all (the footnotes say so once)."""
+
+    def says_nothing(column: Column) -> bool:
+        cells = [line.cells[column.key] for line in lines if line.problem is None]
+        silent = {"not-applicable"}
+        if column.metric.weights or column.metric.key in FEATURE_SOURCES:
+            silent.add("missing")
+        return bool(cells) and all(cell.state in silent for cell in cells)
+
+    return tuple(column for column in table.columns if not says_nothing(column))
 
 
-def _order(line: Line) -> tuple[int, float, str]:
-    rate = line.cells["reconstruction.bpp"].value
-    return BLOCKS.index(line.block), math.inf if rate is None else rate, line.name
+def _has_number(columns: Iterable[Column], lines: Sequence[Line]) -> bool:
+    """Return whether any line has a number in the columns, rates apart."""
+    return any(
+        line.cells[column.key].state == "measured"
+        for column in columns
+        if column.metric.key not in RATES
+        for line in lines
+    )
+
+
+def _read_lines(
+    suite: SuiteFolder, sound: SoundRuns, columns: Sequence[Column]
+) -> tuple[list[Line], list[Line]]:
+    """Return a line a run, and one for each reading of the originals that differs.
+
+    The engine's error on the originals is a fact of suite and engine, so all runs say the same unless
+    their engines differ.
+    """
+    image_sets = ImageSets(join_units(suite, sound.runs))
+    lines = []
+    readings: dict[tuple[tuple[str, Cell], ...], list[str]] = {}
+    reading_columns = [c for c in columns if c.task and c.metric.key in ("cer", "wer", "ned")]
+    for run in sound.runs:
+        numbers = _RunNumbers(
+            run,
+            _problem(suite, run, sound),
+            Selection(run.table, image_sets),
+            sound.others.get(run.record.run),
+        )
+        lines.append(_line(numbers, columns))
+        if numbers.problem is None:
+            cells = {c.key: numbers.cell(c, originals=True) for c in reading_columns}
+            if any(cells[c.key].state == "measured" for c in reading_columns if c.whole):
+                readings.setdefault(tuple(cells.items()), []).append(run.record.run)
+    rate = next((c.key for c in columns if c.whole and c.metric.key == "bpp"), None)
+    lines.sort(key=lambda line: _order(line, rate))
+    place = {line.name: index for index, line in enumerate(lines)}
+    return lines, [
+        Line(
+            name=ORIGINALS if len(readings) == 1 else f"{ORIGINALS} beside {', '.join(names)}",
+            title="",
+            family="",
+            kind="",
+            block="originals",
+            cells=dict(cells),
+        )
+        for cells, names in sorted(
+            ((cells, sorted(names, key=place.__getitem__)) for cells, names in readings.items()),
+            key=lambda reading: place[reading[1][0]],
+        )
+    ]
+
+
+def _order(line: Line, rate: str | None) -> tuple[int, float, str]:
+    """Return what lines are sorted by: their block, and the rate of the suite's first task."""
+    bpp = line.cells[rate].value if rate is not None else None
+    return BLOCKS.index(line.block), math.inf if bpp is None else bpp, line.name
 
 
 def _problem(suite: SuiteFolder, run: Run, sound: SoundRuns) -> str | None:
@@ -135,11 +165,12 @@ def _problem(suite: SuiteFolder, run: Run, sound: SoundRuns) -> str | None:
         return f"{len(failed)} of {record.n_expected} images failed"
     if record.n_done + len(record.failures) != record.n_expected:
         return f"{record.n_done} of {record.n_expected} images done"
+    counts = {x["values"]: x["counts"] for x in run.table["task"].value_counts().to_pylist()}
     for task, expected in suite.images.items():
-        n = sum(row["task"] == task for row in run.rows)
+        n = counts.get(task, 0)
         if n + sound.tasks.get(task, 0) != expected:
             return f"{n} of {expected} {task} images"
-    return None if run.rows else "none of the images can be read"
+    return None if len(run.table) else "none of the images can be read"
 
 
 def suite_label(suite: SuiteFolder | SuiteRecord) -> str:
@@ -147,12 +178,10 @@ def suite_label(suite: SuiteFolder | SuiteRecord) -> str:
     return f"{suite.name}@{suite.version} ({suite.sha256[:12]})"
 
 
-def _line(suite: SuiteFolder, run: Run, parts: Parts, sound: SoundRuns) -> Line:
-    record, tokenizer = run.record, run.record.tokenizer
-    problem = _problem(suite, run, sound)
-    numbers = _Cells(suite, run, problem, other=sound.others.get(record.run))
+def _line(numbers: _RunNumbers, columns: Iterable[Column]) -> Line:
+    record, tokenizer = numbers.run.record, numbers.run.record.tokenizer
     block: Block = "tokenizers"
-    if problem is not None:
+    if numbers.problem is not None:
         block = "incomplete"
     elif tokenizer.family == "sanity":
         block = "sanity"
@@ -164,166 +193,72 @@ def _line(suite: SuiteFolder, run: Run, parts: Parts, sound: SoundRuns) -> Line:
         family=tokenizer.family,
         kind=tokenizer.kind,
         block=block,
-        cells=numbers.all(suite.cost_subset, parts),
-        run=run,
-        problem=problem,
-        capped=sum(1 for row in run.rows if (row["psnr_db"] or 0) >= PSNR_CAP_DB),
+        cells={column.key: numbers.cell(column) for column in columns},
+        run=numbers.run,
+        problem=numbers.problem,
+        capped=int((numbers.rows.numbers("psnr_db") >= PSNR_CAP_DB).sum()),
     )
 
 
-class _Cells:
-    """The cells of one run. Every one goes through `_cell`, which asks for a reason before a number:
-    an unusable run, a failed image, a metric that was not measured, and only then the rows."""
+@dataclass
+class _RunNumbers:
+    """The cells of one run. Every one asks for a reason before a number: an unusable run, a failed
+    image, a metric that was not measured, and only then the rows."""
 
-    def __init__(
-        self,
-        suite: SuiteFolder,
-        run: Run,
-        problem: str | None,
-        *,
-        prefix: str = "",
-        other: str | None = None,
-    ) -> None:
-        self.units = join_units(suite.cut_from, run.rows)
-        self.record = run.record
-        self.rows = run.rows
-        self.codes = run.codes
-        self.problem = problem
-        self.prefix = prefix
-        """"original_" for the engine's own readings of the originals."""
-        self.other = other
-        """Why what was computed of all images together is not of those that are shown."""
+    run: Run
+    problem: str | None
+    rows: Selection
+    other: str | None
+    """Why what was computed of all images together is not of those that are shown."""
+    _pooled: dict[tuple[int, str, float | None, str | None, bool], Cell] = field(
+        default_factory=dict
+    )
+    _codes: Mapping[tuple[str, int | None], float | None] | None = None
 
-    def all(self, cost_subset: str | None, parts: Parts) -> dict[str, Cell]:
-        """Return every cell of a run by key."""
-        cells = {}
-        for task in ("reconstruction", "detail", "text"):
-            rows = self._of(task=task)
-            cells[f"{task}.bpp"] = self._cell(rows, "bpp", pool_bits_per_pixel("bits"))
-            entropy = pool_bits_per_pixel("entropy_bits")
-            cells[f"{task}.entropy_bpp"] = self._cell(rows, "entropy_bpp", entropy)
-            cells[f"{task}.bpp_q8"] = self._cell(rows, "bpp_q8", pool_bits_per_pixel("q8_bits"))
-            cells[f"{task}.psnr_q8_db"] = self._cell(rows, "psnr_q8_db", pool_mean("psnr_q8_db"))
-            cells[f"{task}.psnr_q8_loss_db"] = self._cell(
-                rows, "psnr_q8_loss_db", pool_quantization
-            )
-            if task == "text":
-                continue
-            for subset in ("", *parts.subsets.get(task, ())):
-                some = self._of(task=task, subset=subset) if subset else rows
-                prefix = f"{task}.{subset}" if subset else task
-                cells[f"{prefix}.bpp"] = self._cell(some, "bpp", pool_bits_per_pixel("bits"))
-                for key in (*IMAGE_METRICS, *MORE_IMAGE_METRICS, *parts.cosines):
-                    pool = pool_psnr if key == "psnr_pooled_db" else pool_mean(key)
-                    cells[f"{prefix}.{key}"] = self._cell(some, key, pool)
-        for key in parts.sets:
-            cells[f"{SET_TASK}.{key}"] = self._set_cell(f"{SET_TASK}.{key}")
-        detail = self._of(task="detail")
-        cells["detail.contrast_transfer"] = self._cell(detail, "contrast_transfer", pool_contrast)
-        cells["detail.mtf50_cpp"] = self._cell(detail, "mtf50_cpp", pool_mtf50)
-        for cpp in parts.cpp:
-            cells[cpp_key(cpp)] = self._cell(detail, "contrast_transfer", pool_contrast_at(cpp))
-        cells |= self._detail(parts)
-        return cells | self.text(parts) | self._counted(parts) | self._cost(cost_subset)
+    def cell(self, column: Column, *, originals: bool = False) -> Cell:
+        """Return a column's cell; originals: of the engine's own readings of the originals."""
+        if column.origin == "sets":
+            return self._set_cell(column)
+        if column.origin == "codes":
+            return self._code_cell(column)
+        rows = self.rows.choose(column.part)
+        # A subset that is all of its task has the task's numbers: one cell, drawn once.
+        key = (id(rows), column.metric.key, column.cpp, column.aspect, originals)
+        if key not in self._pooled:
+            self._pooled[key] = self._row_cell(column, rows, originals)
+        return self._pooled[key]
 
-    def _detail(self, parts: Parts) -> dict[str, Cell]:
-        """Return the numbers of charts and of pictures' detail."""
-        stride = self.record.tokenizer.downsample
-        return {
-            f"{task}.{number.key}": self._cell(
-                self._of(task=task), number.measured_as, number.pool(stride)
-            )
-            for task in DETAIL_TASKS
-            for number in parts.numbers
-        }
-
-    def text(self, parts: Parts) -> dict[str, Cell]:
-        """Return the reading errors by key: overall, by condition, by glyph height, by script."""
-        groups = {"text": self._of(task="text")}
-        for subset in parts.subsets.get("text", ()):
-            groups[f"text.{subset}"] = self._of(task="text", subset=subset)
-        for glyph in parts.glyphs:
-            groups[glyph_key(glyph)] = self._of(task="text", glyph_px=glyph)
-        for script in parts.scripts:
-            groups[f"text.script.{script}"] = self._of(task="text", script=script)
-        pools = {
-            "cer": pool_ratio(f"{self.prefix}char_edits", "chars"),
-            "wer": pool_ratio(f"{self.prefix}word_edits", "words"),
-            "ned": pool_weighted(f"{self.prefix}ned", "lines"),
-        }
-        more: dict[str, Pool] = {
-            "t_acc": pool_ratio("words_read", "words"),
-            "exact_lines": pool_ratio("exact_lines", "lines"),
-            "glyphs_lost": pool_ratio("glyphs_lost", "glyphs_readable"),
-            "tokbench_t_acc": pool_tokbench("word_exact"),
-            "tokbench_t_ned": pool_tokbench("word_similar"),
-            "omnidoc_ned": pool_mean("omnidoc_ned"),
-        }
-        if not self.prefix:  # of the originals there is nothing to be lost
-            pools |= {key: more[key] for key in parts.reading}
-        return {
-            f"{group}.{key}": self._cell(rows, key, pool)
-            for group, rows in groups.items()
-            for key, pool in pools.items()
-        }
-
-    def _counted(self, parts: Parts) -> dict[str, Cell]:
-        """Return what was counted of the tokens; n: the tokens."""
-        keys = [f"rate.{key}" for key in COUNTED_KEYS]
-        for place in range(1, parts.codebooks + 1):
-            keys += [codebook_key(key, place) for key in ("codebook_usage", "token_entropy_bits")]
-        if self.problem is not None:
-            return dict.fromkeys(keys, Cell(None, 0, "missing", INCOMPLETE))
-        if self.record.tokenizer.kind != "discrete":
-            return dict.fromkeys(keys, Cell(None, 0, "not-applicable"))
-        if self.other is not None:
-            return dict.fromkeys(keys, Cell(None, 0, "missing", self.other))
-        if not self.codes:
-            reason = "its code does not name its codebooks"
-            return dict.fromkeys(keys, Cell(None, 0, "missing", reason))
-        entropies = [token_entropy(codes) for codes in self.codes]
-        usages = [usage for codes in self.codes if (usage := codebook_usage(codes)) is not None]
-        words = len(usages) == len(self.codes)
-        values: dict[str, float | None] = {
-            "rate.tokens_counted": self.codes[0].tokens,
-            "rate.codebooks": len(self.codes),
-            "rate.codewords": sum(codes.size for codes in self.codes),
-            "rate.token_bits": math.fsum(codes.bits_per_token for codes in self.codes),
-            "rate.token_entropy_bits": math.fsum(entropies),
-            "rate.codebook_usage": math.fsum(usages) / len(usages) if words else None,
-            "rate.codebook_perplexity": (
-                2.0 ** (math.fsum(entropies) / len(entropies)) if words else None
-            ),
-        }
-        for place, (codes, entropy) in enumerate(zip(self.codes, entropies, strict=True), start=1):
-            values[codebook_key("codebook_usage", place)] = codebook_usage(codes)
-            values[codebook_key("token_entropy_bits", place)] = entropy
-        n = self.codes[0].tokens
-        return {
-            key: Cell(None, 0, "not-applicable")
-            if (value := values.get(key)) is None
-            else Cell(value, n, "measured")
-            for key in keys
-        }
-
-    def _cost(self, cost_subset: str | None) -> dict[str, Cell]:
-        rows = self._of(subset=cost_subset) if cost_subset else []
-        return {
-            "rate.tokens": self._cell(rows, "tokens", pool_mean("tokens")),
-            "rate.bits": self._cell(rows, "bits", pool_mean("bits")),
-            "cost.encode_images_per_s": self._cell(
-                rows, "encode_images_per_s", pool_speed("encode_s")
-            ),
-            "cost.decode_images_per_s": self._cell(
-                rows, "decode_images_per_s", pool_speed("decode_s")
-            ),
-            "cost.peak_memory_mib": self._cell(self.rows, "peak_memory_mib", pool_peak),
-        }
-
-    def _set_cell(self, key: str) -> Cell:
+    def _row_cell(self, column: Column, rows: Selection, originals: bool) -> Cell:
+        if failed := rows.count_errors():
+            return Cell(None, len(rows) - failed, "failed", f"{failed} of {len(rows)}")
         if self.problem is not None:
             return Cell(None, 0, "missing", INCOMPLETE)
-        record = self.record.sets.get(key)
+        metric_key = column.metric.key
+        metrics = self.run.record.protocol.metrics
+        measured_as = column.measured_as or _MEASURED_AS.get(metric_key, metric_key)
+        metric = metrics.get(measured_as)
+        if metric is not None and metric.state in ("missing", "failed"):
+            return Cell(None, 0, metric.state, metric.reason)
+        if column.make_pool is not None:
+            pool: Pool = column.make_pool(self.run.record.tokenizer.downsample)
+        else:
+            pool = find_pool(metric_key, cpp=column.cpp, originals=originals)
+        if (pooled := pool(rows)) is None:
+            return Cell(None, 0, "not-applicable")
+        return Cell(
+            pooled.value,
+            pooled.n,
+            "measured",
+            bound=pooled.bound,
+            low=pooled.low,
+            high=pooled.high,
+            shares=pooled.shares,
+        )
+
+    def _set_cell(self, column: Column) -> Cell:
+        if self.problem is not None:
+            return Cell(None, 0, "missing", INCOMPLETE)
+        record = self.run.record.sets.get(column.key)
         if record is None:
             return Cell(None, 0, "not-applicable")
         if self.other is not None:
@@ -338,46 +273,42 @@ class _Cells:
             )
         return Cell(None, 0, record.state, record.reason)
 
-    def _of(self, **where: object) -> list[Row]:
-        return [r for r in self.rows if all(r[key] == value for key, value in where.items())]
-
-    def _cell(self, rows: Sequence[Row], key: str, pool: Pool) -> Cell:
-        done = [row for row in rows if row["error"] is None]
-        if len(done) < len(rows):
-            return Cell(None, len(done), "failed", f"{len(rows) - len(done)} of {len(rows)}")
+    def _code_cell(self, column: Column) -> Cell:
+        """Return a number that was counted of the tokens; n: the tokens."""
         if self.problem is not None:
             return Cell(None, 0, "missing", INCOMPLETE)
-        metric = self.record.protocol.metrics.get(_MEASURED_AS.get(key, key))
-        if metric is not None and metric.state in ("missing", "failed"):
-            return Cell(None, 0, metric.state, metric.reason)
-        value, n, bound = pool(done)
-        if n == 0:
+        if self.run.record.tokenizer.kind != "discrete":
             return Cell(None, 0, "not-applicable")
-        shares = pool.shares(done, self.units) if isinstance(pool, Sampled) else None
-        ends = pool.interval(done) if isinstance(pool, PoolLimit) else None
-        low, high = ends or (None, None)
-        return Cell(value, n, "measured", bound=bound, low=low, high=high, shares=shares)
+        if self.other is not None:
+            return Cell(None, 0, "missing", self.other)
+        if not self.run.codes:
+            return Cell(None, 0, "missing", "its code does not name its codebooks")
+        if self._codes is None:
+            self._codes = self._count()
+        value = self._codes.get((column.metric.key, column.codebook))
+        if value is None:
+            return Cell(None, 0, "not-applicable")
+        return Cell(value, self.run.codes[0].tokens, "measured")
 
-
-def _originals(suite: SuiteFolder, lines: Sequence[Line], parts: Parts) -> tuple[Line, ...]:
-    """Return the engine's error on the originals: one line, or one for each reading that differs.
-
-    It is a fact of suite and engine, so all runs say the same unless their engines differ.
-    """
-    readings: dict[tuple[tuple[str, Cell], ...], list[str]] = {}
-    for line in lines:
-        if line.problem is None and line.run is not None:
-            cells = _Cells(suite, line.run, None, prefix="original_").text(parts)
-            if cells["text.cer"].state == "measured":
-                readings.setdefault(tuple(cells.items()), []).append(line.name)
-    return tuple(
-        Line(
-            name=ORIGINALS if len(readings) == 1 else f"{ORIGINALS} beside {', '.join(names)}",
-            title="",
-            family="",
-            kind="",
-            block="originals",
-            cells=dict(cells),
-        )
-        for cells, names in readings.items()
-    )
+    def _count(self) -> Mapping[tuple[str, int | None], float | None]:
+        """Return what the codebooks' counts say, by metric and codebook (None: all together)."""
+        codes = self.run.codes
+        entropies = [token_entropy(histogram) for histogram in codes]
+        usages = [codebook_usage(histogram) for histogram in codes]
+        used = [usage for usage in usages if usage is not None]
+        words = len(used) == len(codes)  # else some were counted bit by bit
+        values: dict[tuple[str, int | None], float | None] = {
+            ("tokens_counted", None): codes[0].tokens,
+            ("codebooks", None): len(codes),
+            ("codewords", None): sum(histogram.size for histogram in codes),
+            ("token_bits", None): math.fsum(histogram.bits_per_token for histogram in codes),
+            ("token_entropy_bits", None): math.fsum(entropies),
+            ("codebook_usage", None): math.fsum(used) / len(used) if words else None,
+            ("codebook_perplexity", None): (
+                2.0 ** (math.fsum(entropies) / len(entropies)) if words else None
+            ),
+        }
+        for place, (usage, entropy) in enumerate(zip(usages, entropies, strict=True), start=1):
+            values["codebook_usage", place] = usage
+            values["token_entropy_bits", place] = entropy
+        return values

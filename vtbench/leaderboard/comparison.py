@@ -28,10 +28,10 @@ from vtbench.base.statistics import (
     standardize_difference,
 )
 from vtbench.leaderboard.aggregate import read_lines, suite_label
-from vtbench.leaderboard.board import Cell, Column, Line, Shares
-from vtbench.leaderboard.columns import OVERVIEW_MEANS
-from vtbench.leaderboard.intervals import Units, find_units, sum_by_unit
-from vtbench.leaderboard.words import GROUP_TITLES, describe_column
+from vtbench.leaderboard.board import Cell, Column, Images, Line, Shares
+from vtbench.leaderboard.columns import OVERVIEW_MEANS, TEXT_METRICS, group_title
+from vtbench.leaderboard.intervals import stack_shares
+from vtbench.leaderboard.words import describe_column
 from vtbench.results.folder import Run, read_run, read_suite_folder
 from vtbench.results.schema import SuiteFolder
 
@@ -40,8 +40,6 @@ Verdict = Literal["first", "second", "equal", "unclear"]
 
 MAX_NAMED = 8
 """A list of images longer than this is cut and counted."""
-
-_READ = ("cer", "wer", "ned")
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ class Comparison:
     def pairs(self) -> Iterator[tuple[str, str, list[Difference]]]:
         """Each pair with its differences."""
         for first, second in combinations(self.runs, 2):
-            own = [d for d in self.differences if (d.first, d.second) == (first, second)]
-            yield first, second, own
+            of_pair = [d for d in self.differences if (d.first, d.second) == (first, second)]
+            yield first, second, of_pair
 
 
 def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -> Comparison:
@@ -116,19 +114,19 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
             raise ResultsError(f"{folder / line.name}: not compared: {line.problem}")
     differences: list[Difference] = []
     uncompared: list[Uncompared] = []
-    asked: dict[Units, list[tuple[Column, Line, Line]]] = {}
+    asked: dict[Images, list[tuple[Column, Line, Line]]] = {}
     for column in _choose_columns(columns, keys):
         if not keys and all(x.cells[column.key].state == "not-applicable" for x in ordered):
             continue
         if reason := _refuse(column, ordered):
             uncompared.append(Uncompared(column, reason))
             continue
-        of_column = find_units(_shares(ordered[0].cells[column.key]))
+        images = _shares(ordered[0].cells[column.key]).images
         for first, second in combinations(ordered, 2):
-            asked.setdefault(of_column, []).append((column, first, second))
+            asked.setdefault(images, []).append((column, first, second))
     tests = sum(map(len, asked.values()))
-    for units, triples in asked.items():
-        differences += _test(units, triples, seed=seed_of(suite.sha256), tests=tests)
+    for images, triples in asked.items():
+        differences += _test(images, triples, seed=seed_of(suite.sha256), tests=tests)
     place = {(d.column.key, d.first, d.second): d for d in _adjust(differences)}
     in_order = [
         place[column.key, first, second]
@@ -141,25 +139,31 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
 
 def _require_same_images(runs: Sequence[Run]) -> None:
     first, *others = runs
-    pixels = {row["id"]: row["sha256"] for row in first.rows}
+    pixels = _read_hashes(first)
     for other in others:
         if other.record.suite.sha256 != first.record.suite.sha256:
             raise ResultsError(
                 f"{first.record.run} was measured under {suite_label(first.record.suite)}, "
                 f"{other.record.run} under {suite_label(other.record.suite)}: not comparable"
             )
-        own = {row["id"]: row["sha256"] for row in other.rows}
+        hashes = _read_hashes(other)
         for lacking, ids in (
-            (other.record.run, pixels.keys() - own.keys()),
-            (first.record.run, own.keys() - pixels.keys()),
+            (other.record.run, pixels.keys() - hashes.keys()),
+            (first.record.run, hashes.keys() - pixels.keys()),
         ):
             if ids:
                 raise ResultsError(f"{lacking} lacks {_name_some(ids)}: not comparable")
-        if changed := {name for name, sha256 in own.items() if sha256 != pixels[name]}:
+        if changed := {name for name, sha256 in hashes.items() if sha256 != pixels[name]}:
             raise ResultsError(
                 f"{first.record.run} and {other.record.run} had other pixels as "
                 f"{_name_some(changed)}: not comparable"
             )
+
+
+def _read_hashes(run: Run) -> dict[str, str]:
+    """Return the sha256 of each image's pixels, by id."""
+    ids, hashes = (run.table[name].to_pylist() for name in ("id", "sha256"))
+    return dict(zip(ids, hashes, strict=True))
 
 
 def _name_some(ids: Iterable[str]) -> str:
@@ -169,16 +173,17 @@ def _name_some(ids: Iterable[str]) -> str:
 
 
 def _choose_columns(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:
-    overview = [c for c in columns if c.key.count(".") == 1 and c.group not in ("rate", "cost")]
+    overview = [column for column in columns if column.whole]
     if not keys:
         return [c for c in overview if c.metric.key in OVERVIEW_MEANS]
     chosen: dict[str, Column] = {}
     for key in keys:
-        found = [c for c in columns if c.key == key] or [c for c in overview if c.metric.key == key]
-        if not found:
+        matching = [c for c in columns if c.key == key]
+        matching = matching or [c for c in overview if c.metric.key == key]
+        if not matching:
             metrics = {column.metric.key for column in overview}
             raise UnknownName("metric", key, sorted({c.key for c in columns} | metrics))
-        chosen |= {column.key: column for column in found}
+        chosen |= {column.key: column for column in matching}
     return [column for column in columns if column.key in chosen]
 
 
@@ -201,34 +206,36 @@ def _refuse(column: Column, lines: Sequence[Line]) -> str | None:
     }
     if len(versions) > 1:
         return f"measured by versions {', '.join(map(str, sorted(versions)))} of the metric"
-    if column.metric.key in _READ:
+    if column.metric.key in TEXT_METRICS:
         engines = {tuple(sorted(line.record.protocol.ocr.items())) for line in lines}
         if len(engines) > 1:
             return "read by different OCR engines"
     first, *others = cells
     for line, other in zip(lines[1:], others, strict=True):
-        if apart := set(_shares(first).ids) ^ set(_shares(other).ids):
+        ids, others_ids = _shares(first).images.ids, _shares(other).images.ids
+        if apart := set(ids) ^ set(others_ids):
             return f"{lines[0].name} and {line.name} do not both have it for {_name_some(apart)}"
-        if _shares(first).bottoms != _shares(other).bottoms:
+        if not np.array_equal(_shares(first).denominators, _shares(other).denominators):
             return f"{lines[0].name} and {line.name} count it over different amounts"
     return None
 
 
 def _test(
-    units: Units, triples: Sequence[tuple[Column, Line, Line]], *, seed: int, tests: int
+    images: Images, triples: Sequence[tuple[Column, Line, Line]], *, seed: int, tests: int
 ) -> Iterator[Difference]:
-    """Yield the differences of columns that share their units; p is not adjusted yet."""
+    """Yield the differences of columns that share their images; p is not adjusted yet."""
     pairs = [(_shares(a.cells[c.key]), _shares(b.cells[c.key])) for c, a, b in triples]
-    tops = np.stack([sum_by_unit(a, np.subtract(a.tops, b.tops)) for a, b in pairs], axis=1)
-    bottoms = np.stack([sum_by_unit(a, np.array(a.bottoms)) for a, _ in pairs], axis=1)
-    ps = sign_flip_p(tops, seed=seed, tests=tests)
+    numerators, denominators = stack_shares(
+        [replace(a, numerators=a.numerators - b.numerators) for a, b in pairs]
+    )
+    ps = sign_flip_p(numerators, seed=seed, tests=tests)
     intervals: list[tuple[float, float] | None] = [None] * len(triples)
-    if len(units.names) >= MIN_UNITS:
-        ends = find_intervals(Bootstrap(units.strata, seed=seed), tops, bottoms)
+    if len(images.names) >= MIN_UNITS:
+        ends = find_intervals(Bootstrap(images.strata, seed=seed), numerators, denominators)
         intervals = [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
     for place, (column, first, second) in enumerate(triples):
-        own, other = pairs[place]
-        top, bottom = tops[:, place].tolist(), bottoms[:, place].tolist()
+        given, other = pairs[place]
+        top, bottom = numerators[:, place].tolist(), denominators[:, place].tolist()
         sign = 1 if column.metric.better == "higher" else -1
         yield Difference(
             column=column,
@@ -241,7 +248,7 @@ def _test(
             wins=(sum(sign * x > 0 for x in top), sum(sign * x < 0 for x in top)),
             pictures=sum(x > 0 for x in bottom),
             p=float(ps[place]),
-            verdict="equal" if own.tops == other.tops else "unclear",
+            verdict="equal" if np.array_equal(given.numerators, other.numerators) else "unclear",
         )
 
 
@@ -257,12 +264,12 @@ def _value(cell: Cell) -> float:
 
 def _adjust(differences: Sequence[Difference]) -> Iterator[Difference]:
     """Yield the differences with p adjusted for all of them, and with their verdicts."""
-    for own, p in zip(differences, adjust_holm([d.p for d in differences]), strict=True):
-        verdict = own.verdict
-        if verdict == "unclear" and p < 1 - LEVEL and own.difference != 0:
-            higher = own.column.metric.better == "higher"
-            verdict = "first" if (own.difference > 0) == higher else "second"
-        yield replace(own, p=p, verdict=verdict)
+    for difference, p in zip(differences, adjust_holm([d.p for d in differences]), strict=True):
+        verdict = difference.verdict
+        if verdict == "unclear" and p < 1 - LEVEL and difference.difference != 0:
+            higher = difference.column.metric.better == "higher"
+            verdict = "first" if (difference.difference > 0) == higher else "second"
+        yield replace(difference, p=p, verdict=verdict)
 
 
 def describe_comparison(comparison: Comparison) -> Iterator[str]:
@@ -275,7 +282,7 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
             continue
         yield ""
         head = ("", first, second, "difference", "95 % interval", "d_z", "wins", "p", "")
-        rows = [head, *(_row(own, first, second) for own in differences)]
+        rows = [head, *(_row(difference, first, second) for difference in differences)]
         yield format_table(rows)
         yield ""
         yield from _words(first, second, differences)
@@ -304,9 +311,9 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _row(own: Difference, first: str, second: str) -> tuple[str, ...]:
-    digits = own.column.metric.decimals
-    low, high = own.interval or (None, None)
+def _row(difference: Difference, first: str, second: str) -> tuple[str, ...]:
+    digits = difference.column.metric.decimals
+    low, high = difference.interval or (None, None)
     verdicts = {
         "first": f"{first} better",
         "second": f"{second} better",
@@ -314,31 +321,32 @@ def _row(own: Difference, first: str, second: str) -> tuple[str, ...]:
         "unclear": "cannot be told",
     }
     return (
-        describe_column(replace(own.column, label=_label(own.column))),
-        *(f"{value:.{digits}f}" for value in own.values),
-        f"{own.difference:+.{digits}f}",
+        describe_column(replace(difference.column, label=_label(difference.column))),
+        *(f"{value:.{digits}f}" for value in difference.values),
+        f"{difference.difference:+.{digits}f}",
         "-" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}",
-        "-" if own.effect is None else f"{own.effect:+.2f}",
-        f"{own.wins[0]}:{own.wins[1]} of {own.pictures}",
-        f"{own.p:.4f}" if own.p >= 0.0001 else "<0.0001",
-        verdicts[own.verdict],
+        "-" if difference.effect is None else f"{difference.effect:+.2f}",
+        f"{difference.wins[0]}:{difference.wins[1]} of {difference.pictures}",
+        f"{difference.p:.4f}" if difference.p >= 0.0001 else "<0.0001",
+        verdicts[difference.verdict],
     )
 
 
 def _label(column: Column) -> str:
-    return f"{GROUP_TITLES.get(column.group, column.group)} {column.label}"
+    return f"{group_title(column.group)} {column.label}"
 
 
 def _words(first: str, second: str, differences: Sequence[Difference]) -> Iterator[str]:
     """Yield who is better on what, and what cannot be told."""
     for name, verdict in ((first, "first"), (second, "second")):
-        won = [own.column for own in differences if own.verdict == verdict]
+        won = [difference.column for difference in differences if difference.verdict == verdict]
         quality = [_label(column) for column in won if column.metric.key != "bpp"]
-        rate = [GROUP_TITLES[column.group] for column in won if column.metric.key == "bpp"]
+        rate = [group_title(column.group) for column in won if column.metric.key == "bpp"]
         if quality:
             yield f"{name} is better on {', '.join(quality)}."
         if rate:
             yield f"{name} needs fewer bits ({', '.join(rate)})."
-    for verdict, told in (("equal", "They are equal on"), ("unclear", "It cannot be told on")):
-        if labels := [_label(own.column) for own in differences if own.verdict == verdict]:
-            yield f"{told} {', '.join(labels)}."
+    for verdict, opening in (("equal", "They are equal on"), ("unclear", "It cannot be told on")):
+        labels = [_label(d.column) for d in differences if d.verdict == verdict]
+        if labels:
+            yield f"{opening} {', '.join(labels)}."

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vtbench.base.text import strip_hidden
 from vtbench.leaderboard.board import Board, Column, Line
@@ -16,12 +15,6 @@ from vtbench.metrics.catalogue import SET_METRICS
 
 BOUNDED = frozenset({"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_cpt"})
 """Metrics whose true value may lie beyond the charts' frequencies."""
-
-if TYPE_CHECKING:
-    pass
-
-
-# CSV
 
 
 def render_csv(board: Board, published: Board | None) -> str:

@@ -6,19 +6,17 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vtbench.leaderboard import detail_pools as pools
-from vtbench.leaderboard.board import Bound, Column, Table
-from vtbench.leaderboard.pools import Pool, Sampled, pool_mean
+from vtbench.leaderboard.board import Column, Floats, Part, Table
+from vtbench.leaderboard.pools import Pool, Pooled, RatioPool, pool_mean, pool_ratio
+from vtbench.leaderboard.selection import Selection
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results.rows import Row
 
-TASKS = ("reconstruction", "detail")
-"""The tasks that have them."""
-
 OCTAVE_LABELS = ("1/32–1/16", "1/16–1/8", "1/8–1/4", "from 1/4")
 """Of `metrics.bands.OCTAVES`, cycles per pixel."""
-
-_NONE: tuple[float, int, Bound] = (0.0, 0, "=")
 
 
 @dataclass(frozen=True)
@@ -43,18 +41,19 @@ class PoolLimit:
     level: float
     per_token: bool = False
 
-    def __call__(self, rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        limit = pools.find_transfer_limit(rows, level=self.level, resamples=0)
-        scale = self._scale(rows)
-        if limit is None or scale is None:
-            return _NONE
-        return limit.value * scale, len(pools.list_gratings(rows, pools.CURVE)), limit.bound
-
-    def interval(self, rows: Sequence[Row]) -> tuple[float, float] | None:
-        """Return the 95 % interval; None where there is no limit."""
+    def __call__(self, selection: Selection) -> Pooled | None:
+        rows = selection.rows
         limit = pools.find_transfer_limit(rows, level=self.level)
         scale = self._scale(rows)
-        return None if limit is None or scale is None else (limit.low * scale, limit.high * scale)
+        if limit is None or scale is None:
+            return None
+        return Pooled(
+            limit.value * scale,
+            len(pools.list_gratings(rows, pools.CURVE)),
+            limit.bound,
+            low=limit.low * scale,
+            high=limit.high * scale,
+        )
 
     def _scale(self, rows: Sequence[Row]) -> float | None:
         return pools.pixels_per_token_side(rows) if self.per_token else 1.0
@@ -67,33 +66,45 @@ def _always(pool: Pool) -> Callable[[int | None], Pool]:
 def _of_rows(find: Callable[[Sequence[Row]], float | None], *subsets: str) -> Pool:
     """Return the pool of a number of all gratings; n: gratings."""
 
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        value = find(rows)
-        return _NONE if value is None else (value, len(pools.list_gratings(rows, *subsets)), "=")
+    def pool(selection: Selection) -> Pooled | None:
+        value = find(selection.rows)
+        n = len(pools.list_gratings(selection.rows, *subsets))
+        return None if value is None else Pooled(value, n)
 
     return pool
+
+
+def _ratio_of_rows(share: Callable[[Row], tuple[float, float] | None]) -> RatioPool:
+    """Return Σ numerator ÷ Σ denominator of what each row gives."""
+
+    def shares(selection: Selection) -> tuple[Floats, Floats]:
+        pairs = [share(row) or (math.nan, math.nan) for row in selection.rows]
+        given = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return given[:, 0].copy(), given[:, 1].copy()
+
+    return RatioPool(shares)
 
 
 def _blindness(place: int | None) -> Callable[[int | None], Pool]:
     """Return the pool of the blindness at period stride ÷ place, or of the largest."""
 
     def of_stride(stride: int | None) -> Pool:
-        def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+        def pool(selection: Selection) -> Pooled | None:
             try:
-                found = list(pools.find_blindness(rows, stride=stride).values())
+                by_period = list(pools.find_blindness(selection.rows, stride=stride).values())
             except LookupError:  # the charts have not this stride's periods
-                return _NONE
-            chosen = found if place is None else found[place - 1 : place]
+                return None
+            chosen = by_period if place is None else by_period[place - 1 : place]
             values = [value for value in chosen if value is not None]
-            n = len(pools.list_gratings(rows, pools.CURVE, pools.GRID))
-            return (max(values), n, "=") if values else _NONE
+            n = len(pools.list_gratings(selection.rows, pools.CURVE, pools.GRID))
+            return Pooled(max(values), n) if values else None
 
         return pool
 
     return of_stride
 
 
-def _elements(kind: str | None, size: float | None) -> Sampled:
+def _elements(kind: str | None, size: float | None) -> RatioPool:
     def share(row: Row) -> tuple[float, float] | None:
         if row["element_kind"] is None or kind not in (None, row["element_kind"]):
             return None
@@ -101,45 +112,41 @@ def _elements(kind: str | None, size: float | None) -> Sampled:
         chosen = [(kept, total) for px, kept, total in counts if size in (None, px)]
         return float(sum(kept for kept, _ in chosen)), float(sum(total for _, total in chosen))
 
-    return Sampled(share)
+    return _ratio_of_rows(share)
 
 
 def _patterns(size: float) -> Pool:
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+    def pool(selection: Selection) -> Pooled | None:
         values = [
             value
-            for row in rows
+            for row in selection.rows
             for px, value in zip(row["pattern_px"] or (), row["pattern_delta_e"] or (), strict=True)
             if px == size
         ]
-        return (math.fsum(values) / len(values), len(values), "=") if values else _NONE
+        return Pooled(math.fsum(values) / len(values), len(values)) if values else None
 
     return pool
 
 
-def _band(column: str, octave: int) -> Sampled:
+def _band(column: str, octave: int) -> RatioPool:
     def share(row: Row) -> tuple[float, float] | None:
         if row["band_original"] is None:
             return None
         return row[column][octave], row["band_original"][octave]
 
-    return Sampled(share)
+    return _ratio_of_rows(share)
 
 
-def _ratio(top: str, bottom: str) -> Sampled:
-    return Sampled(lambda row: None if None in (row[top], row[bottom]) else (row[top], row[bottom]))
-
-
-def _edges(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-    own = [row for row in rows if row["edges_original"] is not None]
+def _edges(selection: Selection) -> Pooled | None:
+    own = [row for row in selection.rows if row["edges_original"] is not None]
     original, found, drawn, true = (
         sum(row[f"edges_{name}"] for row in own) for name in ("original", "found", "drawn", "true")
     )
     if not original:
-        return _NONE
+        return None
     if not found or not true:
-        return 0.0, len(own), "="
-    return 2 / (original / found + drawn / true), len(own), "="
+        return Pooled(0.0, len(own))
+    return Pooled(2 / (original / found + drawn / true), len(own))
 
 
 def _grid(column: str) -> Callable[[int | None], Pool]:
@@ -150,7 +157,7 @@ def _grid(column: str) -> Callable[[int | None], Pool]:
                 return None
             return row[column][strides.index(stride)], 1.0
 
-        return Sampled(share)
+        return _ratio_of_rows(share)
 
     return of_stride
 
@@ -203,8 +210,8 @@ def _list_picture_numbers() -> Iterator[Number]:
         ("gmsd", _always(pool_mean("gmsd"))),
         ("edge_agreement", _always(_edges)),
         ("color_shift", _always(pool_mean("color_shift"))),
-        ("border_error", _always(_ratio("mse_border", "mse_middle"))),
-        ("corner_error", _always(_ratio("mse_corners", "mse_middle"))),
+        ("border_error", _always(pool_ratio("mse_border", "mse_middle"))),
+        ("corner_error", _always(pool_ratio("mse_corners", "mse_middle"))),
         ("grid_pattern", _grid("grid_pattern")),
         ("grid_steps", _grid("grid_steps")),
     ):
@@ -225,13 +232,23 @@ def choose_numbers(measured: Iterable[str]) -> tuple[Number, ...]:
     return tuple(number for number in NUMBERS if number.measured_as in known)
 
 
-def list_detail_tables(numbers: Sequence[Number]) -> Iterator[Table]:
+def list_detail_tables(numbers: Sequence[Number], tasks: Sequence[str]) -> Iterator[Table]:
     """Yield the tables of the numbers, task by task; those without a number are left out later."""
-    for task in TASKS:
+    for task in tasks:
         for place, title in enumerate(dict.fromkeys(number.table for number in numbers)):
-            columns = tuple(
-                Column(f"{task}.{own.key}", task, own.label, METRICS[own.metric], f"{task}.bpp")
-                for own in numbers
-                if own.table == title
-            )
+            columns = tuple(_column(task, number) for number in numbers if number.table == title)
             yield Table(f"{task}.numbers-{place + 1}", f"{task.capitalize()}: {title}", columns)
+
+
+def _column(task: str, number: Number) -> Column:
+    return Column(
+        f"{task}.{number.key}",
+        task,
+        number.label,
+        METRICS[number.metric],
+        part=Part(task),
+        rate=f"{task}.bpp",
+        aspect=None if number.key == number.metric else number.label,
+        make_pool=number.pool,
+        measured_as=number.measured_as,
+    )

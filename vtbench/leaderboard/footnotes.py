@@ -11,13 +11,11 @@ from vtbench.base.locations import without_paths
 from vtbench.base.statistics import LEVEL, MANY_UNITS, MIN_UNITS, RESAMPLES, RESAMPLES_OF_MANY
 from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
 from vtbench.leaderboard.board import Board, Cell, Column, Line
+from vtbench.leaderboard.columns import CHART_METRICS, TEXT_METRICS
 from vtbench.leaderboard.pools import PSNR_CAP_DB
 from vtbench.results.schema import RunRecord
 
 _ValueOf = Callable[[RunRecord], str]
-
-GROUPS = ("reconstruction", "detail", "text")
-"""The tasks whose images are drawn."""
 
 MAX_NAMED = 8
 """A list of images or runs longer than this is cut and counted."""
@@ -39,7 +37,7 @@ def write_footnotes(board: Board, columns: Sequence[Column]) -> tuple[Note, ...]
         Note("Intervals", tuple(_intervals(board))),
         Note("Protocol", tuple(_protocol(board.lines))),
         Note("Machine", tuple(describe_machine(board.lines))),
-        Note("Missing and failed", tuple(_missing(board, columns))),
+        Note("Missing and failed", tuple(describe_missing(board, columns))),
         Note("Not run", tuple(_skipped(board))),
         Note("Columns", tuple(_definitions(board))),
     )
@@ -50,8 +48,8 @@ def usual_n(column: Column, lines: Iterable[Line]) -> int:
     """Return how many images (or patches) most of the column's numbers come from; 0 for none."""
     counts: dict[int, int] = {}
     for line in lines:
-        cell = line.cells[column.key]
-        if cell.state == "measured":
+        cell = line.cells.get(column.key)
+        if cell is not None and cell.state == "measured":
             counts[cell.n] = counts.get(cell.n, 0) + 1
     return max(counts, key=lambda n: (counts[n], n), default=0)
 
@@ -62,13 +60,13 @@ def describe_n(columns: Iterable[Column], lines: Sequence[Line]) -> str:
     wholes: dict[str, int] = {}
     for column in columns:
         n = usual_n(column, lines)
-        if n and column.group not in ("rate", "cost"):
-            told = str(n)
-            if column.metric.key in ("contrast_transfer", "mtf50_cpp"):
-                told += " patches"
+        if n and column.task is not None:
+            counted = str(n)
+            if column.metric.key in CHART_METRICS:
+                counted += " patches"
             else:
                 wholes[column.group] = max(n, wholes.get(column.group, 0))
-            groups.setdefault(column.group, {}).setdefault(told, []).append(column.label)
+            groups.setdefault(column.group, {}).setdefault(counted, []).append(column.label)
     parts = []
     for group, by_n in groups.items():
         whole = str(wholes.get(group, ""))
@@ -106,12 +104,11 @@ def _suite(board: Board) -> Iterable[str]:
         counts = ", ".join(f"{n} {task}" for task, n in suite.images.items())
         yield f"{sum(suite.images.values())} images: {counts}."
     if suite.cost_subset is not None:
-        rows = next((line.run.rows for line in board.complete if line.run), ())
-        of_subset = [row for row in rows if row["subset"] == suite.cost_subset]
-        sizes = {(row["width"], row["height"]) for row in of_subset}
+        runs = [line.run for line in board.complete if line.run]
+        sizes = runs[0].list_sizes("subset", suite.cost_subset) if runs else {}
         size = "{}×{}".format(*next(iter(sizes))) if len(sizes) == 1 else "several sizes"
         yield (
-            f"Tokens, bits, encode and decode are of the {len(of_subset)} {suite.cost_subset} "
+            f"Tokens, bits, encode and decode are of the {sum(sizes.values())} {suite.cost_subset} "
             f"images ({size})."
         )
     rows = next((line.run.rows for line in board.complete if line.run), ())
@@ -145,7 +142,8 @@ def _reading(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         error = ", ".join(
             f"{column.label} {line.cells[column.key].value:.{column.metric.decimals}f}"
             for column in board.columns
-            if column.key in ("text.cer", "text.wer", "text.ned")
+            if column.whole
+            and column.metric.key in TEXT_METRICS
             and line.cells[column.key].value is not None
         )
         yield f"{line.name}: {error}. The engine errs so much without any tokenizer."
@@ -171,11 +169,12 @@ def _reading(board: Board, columns: Sequence[Column]) -> Iterable[str]:
 
 
 def _intervals(board: Board) -> Iterable[str]:
+    rates = [column for column in board.columns if column.whole and column.metric.key == "bpp"]
     cells = {
-        group: cell
+        column.group: cell
         for line in board.complete
-        for group in GROUPS
-        if (cell := line.cells[f"{group}.bpp"]).low is not None
+        for column in rates
+        if (cell := line.cells[column.key]).low is not None
     }
     if not cells:
         return
@@ -213,16 +212,16 @@ def _intervals(board: Board) -> Iterable[str]:
 
 
 def _draws(cells: Iterable[Cell]) -> str:
-    pictures = [len(set(cell.shares.units)) for cell in cells if cell.shares is not None]
-    told = [str(RESAMPLES)] if min(pictures) <= MANY_UNITS else []
+    pictures = [len(cell.shares.images.names) for cell in cells if cell.shares is not None]
+    draws = [str(RESAMPLES)] if min(pictures) <= MANY_UNITS else []
     if max(pictures) > MANY_UNITS:
-        told.append(f"{RESAMPLES_OF_MANY} (over {MANY_UNITS} pictures)")
-    return " or ".join(told)
+        draws.append(f"{RESAMPLES_OF_MANY} (over {MANY_UNITS} pictures)")
+    return " or ".join(draws)
 
 
 def _drawn(group: str, cell: Cell) -> str:
     assert cell.shares is not None
-    images, pictures = len(cell.shares.ids), len(set(cell.shares.units))
+    images, pictures = len(cell.shares.images.ids), len(cell.shares.images.names)
     if images == pictures:
         return f"{group} {images} images"
     return f"{group} {pictures} pictures, each with all of its parts among the {images} images"
@@ -247,19 +246,11 @@ def _protocol(lines: Sequence[Line]) -> Iterable[str]:
         ("Weights not pinned by sha256", [r.run for r in records if not r.tokenizer.pinned]),
         (
             "Resized to the network's size and back",
-            [
-                line.name
-                for line in lines
-                if line.run and any(row["fit"] == "resize" for row in line.run.rows)
-            ],
+            [line.name for line in lines if line.run and line.run.has("fit", "resize")],
         ),
         (
             "Cut into tiles of the network's size, each by itself",
-            [
-                line.name
-                for line in lines
-                if line.run and any(row["fit"] == "tile" for row in line.run.rows)
-            ],
+            [line.name for line in lines if line.run and line.run.has("fit", "tile")],
         ),
     ):
         if names:
@@ -278,15 +269,15 @@ def _metric_versions(record: RunRecord) -> str:
 
 
 def _libraries(records: Sequence[RunRecord]) -> Iterable[str]:
-    found: dict[str, dict[str, str]] = {}
+    versions: dict[str, dict[str, str]] = {}
     for record in records:
         for name, version in (record.environment.versions | record.tokenizer.libraries).items():
-            found.setdefault(name, {})[record.run] = version
-    same = {n: next(iter(v.values())) for n, v in found.items() if len(set(v.values())) == 1}
+            versions.setdefault(name, {})[record.run] = version
+    same = {n: next(iter(v.values())) for n, v in versions.items() if len(set(v.values())) == 1}
     if same:
         yield f"Libraries: {', '.join(f'{name} {same[name]}' for name in sorted(same))}."
-    for name in sorted(set(found) - set(same)):
-        yield _tell(name, found[name])
+    for name in sorted(set(versions) - set(same)):
+        yield _tell(name, versions[name])
 
 
 def _fact(label: str, records: Sequence[RunRecord], value_of: _ValueOf) -> Iterable[str]:
@@ -303,13 +294,14 @@ def _tell(label: str, values: Mapping[str, str]) -> str:
     if len(runs) == 1:
         return f"{label}: {next(iter(runs))}."
     order = sorted(runs, key=lambda value: (-len(runs[value]), value))
-    told = [f"{value} ({', '.join(runs[value])})" for value in order]
+    groups = [f"{value} ({', '.join(runs[value])})" for value in order]
     if len(runs[order[0]]) > len(runs[order[1]]) and len(runs[order[0]]) > 3:
-        told[0] = f"{order[0]} ({len(runs[order[0]])} runs)"
-    return f"{label} differs: {'; '.join(told)}."
+        groups[0] = f"{order[0]} ({len(runs[order[0]])} runs)"
+    return f"{label} differs: {'; '.join(groups)}."
 
 
-def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
+def describe_missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
+    """Return what is incomplete, missing or failed, and why; columns: those that are shown."""
     shown = {column.key for column in columns}
     if board.left_out:
         told = [f"{failure.id} ({without_paths(failure.error)})" for failure in board.left_out]
@@ -325,9 +317,8 @@ def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
             yield f"{line.name} is incomplete: {line.problem}.{_first_failures(line)}"
     reasons: dict[tuple[str, str, str], list[str]] = {}
     labels: dict[str, list[Column]] = {}
-    overview = {c.metric.key: c for c in board.columns if c.key.count(".") == 1}
     for column in board.columns:
-        if column.key.count(".") == 1 and column.group not in ("rate", "cost"):
+        if column.whole:
             labels.setdefault(column.metric.key, []).append(column)
     for key, of_metric in labels.items():
         for line in board.complete:
@@ -348,17 +339,17 @@ def _missing(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         if state == "missing" and "vtbench fetch" not in reason:
             fetch = f" (`vtbench fetch --suite {board.suite.name}` brings what is missing)"
         yield (
-            f"{overview[key].label} {state} in {who}{', so it has no column' if dropped else ''}: "
+            f"{labels[key][-1].label} {state} in {who}{', so it has no column' if dropped else ''}: "
             f"{reason.rstrip('.')}{fetch}."
         )
 
 
 def _first_failures(line: Line) -> str:
     failures = line.record.failures
-    told = [f"{f.id}: {without_paths(f.error)}" for f in failures[:MAX_NAMED]]
+    named = [f"{f.id}: {without_paths(f.error)}" for f in failures[:MAX_NAMED]]
     if len(failures) > MAX_NAMED:
-        told.append(f"and {len(failures) - MAX_NAMED} more")
-    return f" {'; '.join(told)}." if told else ""
+        named.append(f"and {len(failures) - MAX_NAMED} more")
+    return f" {'; '.join(named)}." if named else ""
 
 
 def _skipped(board: Board) -> Iterable[str]:
@@ -369,8 +360,8 @@ def _skipped(board: Board) -> Iterable[str]:
         reason = name.sub("NAME", without_paths(skipped.reason)).rstrip(".")
         groups.setdefault(reason, []).append(skipped.name)
     for reason, names in sorted(groups.items()):
-        told = reason if len(names) > 1 else reason.replace("NAME", names[0])
-        yield f"{', '.join(sorted(names))}: {told}."
+        sentence = reason if len(names) > 1 else reason.replace("NAME", names[0])
+        yield f"{', '.join(sorted(names))}: {sentence}."
 
 
 def _definitions(board: Board) -> Iterable[str]:

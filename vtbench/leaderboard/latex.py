@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column
+from vtbench.leaderboard.columns import group_title
 from vtbench.leaderboard.footnotes import describe_commit, describe_n, usual_n
 from vtbench.leaderboard.words import (
-    GROUP_TITLES,
+    NO_CELL,
     blocks,
     describe_column,
     describe_line,
@@ -17,12 +17,6 @@ from vtbench.leaderboard.words import (
     format_cell,
     overview_columns,
 )
-
-if TYPE_CHECKING:
-    pass
-
-
-# LaTeX
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -51,10 +45,10 @@ def render_latex(board: Board, published: Board | None) -> str:
         groups[column.group] = groups.get(column.group, 0) + 1
     spans, rules, first = [], [], 4
     for group, width in groups.items():
-        spans.append(rf"\multicolumn{{{width}}}{{c}}{{{_tex(GROUP_TITLES[group])}}}")
+        spans.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(group_title(group))}}}")
         rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
         first += width
-    heads = " & ".join(_tex(describe_column(column)) for column in columns)
+    heads = " & ".join(escape_latex(describe_column(column)) for column in columns)
     notes = [suite_label(board.suite), describe_n(columns, board.complete)]
     text = [
         *(f"% {' '.join(note.split())}" for note in notes),
@@ -73,8 +67,9 @@ def render_latex(board: Board, published: Board | None) -> str:
         other = ""
         if published.suite.sha256 != board.suite.sha256:
             other = f"another protocol, {suite_label(published.suite)}; "
-        told = f"Published results ({other}commit {', '.join(commits)}; {', '.join(devices)})"
-        text += [r"\midrule", rf"\multicolumn{{{first - 1}}}{{l}}{{\textbf{{{_tex(told)}}}}} \\"]
+        title = f"Published results ({other}commit {', '.join(commits)}; {', '.join(devices)})"
+        heading = rf"\textbf{{{escape_latex(title)}}}"
+        text += [r"\midrule", rf"\multicolumn{{{first - 1}}}{{l}}{{{heading}}} \\"]
         text += _latex_rows(published, columns)
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -84,15 +79,18 @@ def _latex_rows(board: Board, columns: Sequence[Column]) -> Iterator[str]:
     fronts = {column.key: find_front(board.lines, column) for column in columns}
     for title, lines in blocks(board.lines):
         yield r"\midrule"
-        yield rf"\multicolumn{{{len(columns) + 3}}}{{l}}{{\emph{{{_tex(title)}}}}} \\"
+        yield rf"\multicolumn{{{len(columns) + 3}}}{{l}}{{\emph{{{escape_latex(title)}}}}} \\"
         for line in lines:
             cells = []
             for column in columns:
-                text = _tex(format_cell(line.cells[column.key], column, usual[column.key]))
+                text = escape_latex(
+                    format_cell(line.cells.get(column.key, NO_CELL), column, usual[column.key])
+                )
                 cells.append(rf"\textbf{{{text}}}" if line.name in fronts[column.key] else text)
-            names = [_tex(describe_line(line)), _tex(line.family), _tex(line.kind)]
+            names = map(escape_latex, (describe_line(line), line.family, line.kind))
             yield rf"{' & '.join([*names, *cells])} \\"
 
 
-def _tex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Return text that LaTeX prints as it is, on one line."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))

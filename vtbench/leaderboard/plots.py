@@ -17,6 +17,7 @@ import numpy as np
 from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.detail_pools import CURVE, GRID, list_gratings
 from vtbench.leaderboard.pools import PSNR_CAP_DB
+from vtbench.leaderboard.words import NO_CELL, name_series
 from vtbench.metrics.transfer import average_points
 
 if TYPE_CHECKING:
@@ -33,34 +34,48 @@ LABEL_PT = 7.5
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot that a board has numbers for. key: the column on the vertical axis."""
+    """A plot that a board has numbers for. column: on the vertical axis."""
 
     file: str
     title: str
     kind: Literal["rate", "frequency", "transfer"]
-    key: str
+    column: Column
 
 
-_PLOTS = (
-    Plot("leaderboard-rate-psnr.svg", "Reconstruction: PSNR against rate", "rate",
-         "reconstruction.psnr_db"),
-    Plot("leaderboard-rate-cer.svg", "Text: character error rate against rate", "rate",
-         "text.cer"),
-    Plot("leaderboard-contrast-transfer.svg", "Detail: contrast transfer against frequency",
-         "frequency", "detail.contrast_transfer"),
-    Plot("leaderboard-transfer.svg", "Detail: transfer of gratings on and off the grids of tokenizers",
-         "transfer", "detail.mtf50_fit_cpp"),
-)  # fmt: skip
+_PLOTS: tuple[tuple[str, str, str, Literal["rate", "frequency", "transfer"]], ...] = (
+    ("psnr_db", "leaderboard-rate-psnr.svg", "PSNR against rate", "rate"),
+    ("cer", "leaderboard-rate-cer.svg", "character error rate against rate", "rate"),
+    (
+        "contrast_transfer",
+        "leaderboard-contrast-transfer.svg",
+        "contrast transfer against frequency",
+        "frequency",
+    ),
+    (
+        "mtf50_fit_cpp",
+        "leaderboard-transfer.svg",
+        "transfer of gratings on and off the grids of tokenizers",
+        "transfer",
+    ),
+)
+"""Metric, file, title and horizontal axis; each of the first task that has numbers of the metric."""
 
 
 def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]:
     """Return the plots that the numbers allow; needs no matplotlib."""
     lines = [line for b in (board, published) if b for line in b.complete]
-    return tuple(
-        plot
-        for plot in _PLOTS
-        if any((cell := line.cells.get(plot.key)) and cell.value is not None for line in lines)
-    )
+    plots = []
+    for metric, file, title, kind in _PLOTS:
+        for column in board.columns:
+            cells = (line.cells.get(column.key, NO_CELL) for line in lines)
+            if (
+                column.whole
+                and column.metric.key == metric
+                and any(cell.value is not None for cell in cells)
+            ):
+                plots.append(Plot(file, f"{column.group.capitalize()}: {title}", kind, column))
+                break
+    return tuple(plots)
 
 
 def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]:
@@ -93,7 +108,7 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
             if plot.kind == "rate":
                 _draw_rate(axes, board, beside, plot)
             elif plot.kind == "frequency":
-                _draw_frequency(axes, board)
+                _draw_frequency(axes, board, plot)
             else:
                 _draw_transfer(axes, board)
             if axes.get_legend_handles_labels()[1]:  # sanity rows alone have no legend
@@ -107,13 +122,13 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
 def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    column = next(column for column in board.columns if column.key == plot.key)
+    column = plot.column
     assert column.rate is not None
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(_series(board, beside))}
     named: list[tuple[float, float, str, str]] = []
     for lines, hollow in ((board.complete, False), (beside, True)):
-        for name in dict.fromkeys(map(_series_of, lines)):
-            of_series = [line for line in lines if _series_of(line) == name]
+        for name in dict.fromkeys(map(name_series, lines)):
+            of_series = [line for line in lines if name_series(line) == name]
             points = _points(of_series, column)
             if not points:
                 continue
@@ -130,33 +145,33 @@ def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> 
                 label=f"{name} (published)" if hollow else name,
             )
             # A codec's points are named by their line.
-            told = block != "codecs"
-            named += [(x, y, label if told else "", colours[name]) for x, y, label in points]
+            named += [
+                (x, y, "" if block == "codecs" else label, colours[name]) for x, y, label in points
+            ]
     axes.set_xscale("log")
     axes.set_xlabel(f"rate of the {column.group} images (bits per pixel)")
     axes.set_ylabel(_axis(column))
-    if plot.key == "text.cer":
+    if column.metric.key == "cer":
         axes.set_yscale("symlog", linthresh=0.02, linscale=0.4)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(FixedLocator([0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
         for line in board.originals:
-            if (own := line.cells["text.cer"].value) is not None:
-                axes.axhline(own, color=GRAY, linestyle="--", linewidth=1, label=line.name)
+            if (error := line.cells[column.key].value) is not None:
+                axes.axhline(error, color=GRAY, linestyle="--", linewidth=1, label=line.name)
     axes.margins(x=0.08, y=0.08)
     axes.xaxis.set_major_formatter("{x:g}")
-    _label_points(axes, named)
+    label_points(axes, named)
 
 
-def _draw_frequency(axes: Axes, board: Board) -> None:
-    prefix = "detail.contrast_transfer."
-    columns = [column for column in board.columns if column.key.startswith(prefix)]
+def _draw_frequency(axes: Axes, board: Board, plot: Plot) -> None:
+    columns = [c for c in board.columns if c.cpp is not None and c.task == plot.column.task]
     for index, line in enumerate(board.complete):
         points = [
-            (float(column.key.removeprefix(prefix)), value)
+            (column.cpp, value)
             for column in columns
-            if (value := line.cells[column.key].value) is not None
+            if column.cpp is not None and (value := line.cells[column.key].value) is not None
         ]
         if points:
             axes.plot(
@@ -178,15 +193,15 @@ def _draw_transfer(axes: Axes, board: Board) -> None:
     """
     for index, line in enumerate(board.complete):
         rows = line.run.rows if line.run else ()
-        found = average_points(point for _, point, _ in list_gratings(rows, CURVE, GRID))
-        if not found:
+        by_frequency = average_points(point for _, point, _ in list_gratings(rows, CURVE, GRID))
+        if not by_frequency:
             continue
         style = _line_style(line, index)
-        frequencies = list(found)
-        ends = [np.quantile(gains, (0.05, 0.95)) for gains in found.values()]
+        frequencies = list(by_frequency)
+        ends = [np.quantile(gains, (0.05, 0.95)) for gains in by_frequency.values()]
         axes.plot(
             frequencies,
-            [math.fsum(gains) / len(gains) for gains in found.values()],
+            [math.fsum(gains) / len(gains) for gains in by_frequency.values()],
             marker=".",
             markersize=3,
             linewidth=1.1,
@@ -206,14 +221,8 @@ def _line_style(line: Line, index: int) -> dict[str, Any]:
     return {"linestyle": styles[line.block], "color": color}
 
 
-def _series_of(line: Line) -> str:
-    """Return the legend's name of a line: codecs by title before the comma ("JPEG, quality 10"),
-    which is for the eye alone; the others by family."""
-    return line.title.partition(",")[0] if line.block == "codecs" else line.family
-
-
 def _series(board: Board, beside: Sequence[Line]) -> list[str]:
-    return list(dict.fromkeys(_series_of(line) for line in (*board.complete, *beside)))
+    return list(dict.fromkeys(name_series(line) for line in (*board.complete, *beside)))
 
 
 def _points(lines: Iterable[Line], column: Column) -> list[tuple[float, float, str]]:
@@ -221,7 +230,7 @@ def _points(lines: Iterable[Line], column: Column) -> list[tuple[float, float, s
     assert column.rate is not None
     points = []
     for line in lines:
-        x, y = line.cells[column.rate].value, line.cells[column.key].value
+        x, y = (line.cells.get(key, NO_CELL).value for key in (column.rate, column.key))
         # A capped PSNR is no measurement of quality, and would press the others together.
         if x and y is not None and not (column.metric.key == "psnr_db" and y >= PSNR_CAP_DB):
             points.append((x, y, line.name))
@@ -235,7 +244,7 @@ def _axis(column: Column) -> str:
     )
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     """Write each point's name near it, at the nearest place where it covers nothing; points without
     a name are only kept clear of. A thin line leads back from a place that is not beside it."""
     figure = axes.get_figure(root=True)

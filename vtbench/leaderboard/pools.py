@@ -3,156 +3,209 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from vtbench.leaderboard.board import Bound, Shares
+import numpy as np
+
+from vtbench.leaderboard.board import Bound, Floats, Shares
+from vtbench.leaderboard.selection import Selection
 from vtbench.metrics.detail import mtf50, transfer_curve
 from vtbench.metrics.text_protocols import BUCKETS, pool_words
-from vtbench.results.rows import Row
 
 PSNR_CAP_DB = 100.0
 """The PSNR of an identical image; such values are in the mean, and counted."""
 
-Pool = Callable[[Sequence[Row]], tuple[float, int, Bound]]
-"""Rows without errors → value, how many images or patches made it (0: not applicable), bound."""
 
-_NONE: tuple[float, int, Bound] = (0.0, 0, "=")
+@dataclass(frozen=True)
+class Pooled:
+    """A number, how many images or patches made it, what each image gave to it, and its own interval
+    where it has one that is not over images."""
+
+    value: float
+    n: int
+    bound: Bound = "="
+    shares: Shares | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+Pool = Callable[[Selection], Pooled | None]
+"""Rows without errors → their number, None where it does not apply to any of them."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """The pool Σ top ÷ Σ bottom over images, of which other images could have been drawn.
+class RatioPool:
+    """The pool Σ numerator ÷ Σ denominator over images, of which others could have been drawn.
 
-    share: an image's top and bottom, None where it has none.
+    share: each image's numerator and denominator, NaN in either where it has none.
     """
 
-    share: Callable[[Row], tuple[float, float] | None]
+    share: Callable[[Selection], tuple[Floats, Floats]]
 
-    def __call__(self, rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        pairs = [pair for row in rows if (pair := self.share(row)) is not None]
-        total = math.fsum(bottom for _, bottom in pairs)
-        return (math.fsum(top for top, _ in pairs) / total, len(pairs), "=") if total else _NONE
+    def __call__(self, rows: Selection) -> Pooled | None:
+        numerators, denominators = self.share(rows)
+        known = ~np.isnan(numerators) & ~np.isnan(denominators)
+        if not known.all():
+            numerators, denominators = numerators[known], denominators[known]
+        total = math.fsum(denominators.tolist())
+        if not total:
+            return None
+        shares = Shares(rows.images(known), numerators, denominators)
+        return Pooled(math.fsum(numerators.tolist()) / total, len(numerators), shares=shares)
 
-    def shares(self, rows: Sequence[Row], cut_from: Mapping[str, str]) -> Shares:
-        """Return what each row gives to the number."""
-        given = sorted(
-            (row["id"], row["subset"], *pair)
-            for row in rows
-            if (pair := self.share(row)) is not None
-        )
-        ids, subsets, tops, bottoms = zip(*given, strict=True)
-        return Shares(ids, tuple(cut_from.get(own, own) for own in ids), subsets, tops, bottoms)
+
+def _ones(rows: Selection) -> Floats:
+    return np.broadcast_to(np.float64(1.0), len(rows))
+
+
+def _pixels(rows: Selection) -> Floats:
+    return rows.numbers("width") * rows.numbers("height")
 
 
 def pool_mean(column: str) -> Pool:
-    return Sampled(lambda row: None if row[column] is None else (row[column], 1.0))
+    """Return the pool of a mean over images."""
+    return RatioPool(lambda rows: (rows.numbers(column), _ones(rows)))
 
 
-def _average(values: Sequence[float]) -> tuple[float, int, Bound]:
-    return math.fsum(values) / max(len(values), 1), len(values), "="
-
-
-def pool_ratio(top: str, bottom: str) -> Pool:
-    """Return Σ top ÷ Σ bottom over the rows that have both."""
-    return Sampled(lambda row: None if None in (row[top], row[bottom]) else (row[top], row[bottom]))
+def pool_ratio(numerator: str, denominator: str) -> Pool:
+    """Return Σ numerator ÷ Σ denominator over the rows that have both."""
+    return RatioPool(lambda rows: (rows.numbers(numerator), rows.numbers(denominator)))
 
 
 def pool_weighted(column: str, weight: str) -> Pool:
-    """Return the mean of a column, each row as often as its weight says."""
-    return Sampled(
-        lambda row: (
-            (row[column] * row[weight], row[weight])
-            if row[column] is not None and row[weight]
-            else None
-        )
-    )
+    """Return the mean of a column, each row as often as its weight says; of weight 0, not at all."""
+
+    def share(rows: Selection) -> tuple[Floats, Floats]:
+        weights = rows.numbers(weight)
+        weights = np.where(weights == 0, np.nan, weights)
+        return rows.numbers(column) * weights, weights
+
+    return RatioPool(share)
 
 
 def pool_bits_per_pixel(column: str) -> Pool:
-    return Sampled(
-        lambda row: None if row[column] is None else (row[column], row["width"] * row["height"])
-    )
+    """Return the pool of all bits over all pixels."""
+    return RatioPool(lambda rows: (rows.numbers(column), _pixels(rows)))
 
 
-def pool_psnr(rows: Sequence[Row]) -> tuple[float, int, Bound]:
+def pool_psnr(rows: Selection) -> Pooled | None:
     """Return the PSNR of all images as if they were one."""
-    own = [(row["mse"], row["width"] * row["height"]) for row in rows if row["mse"] is not None]
-    pixels = sum(size for _, size in own)
-    if not pixels:
-        return _NONE
-    mse = math.fsum(error * size for error, size in own) / pixels
+    errors, pixels = rows.numbers("mse"), _pixels(rows)
+    known = ~np.isnan(errors)
+    total = float(pixels[known].sum())
+    if not total:
+        return None
+    mse = math.fsum((errors * pixels)[known].tolist()) / total
     psnr = 10 * math.log10(255**2 / mse) if mse else PSNR_CAP_DB
-    return min(psnr, PSNR_CAP_DB), len(own), "="
-
-
-pool_quantization = Sampled(
-    lambda row: (
-        None
-        if None in (row["psnr_db"], row["psnr_q8_db"])
-        else (row["psnr_db"] - row["psnr_q8_db"], 1.0)
-    )
-)
-"""The mean PSNR that 8-bit latents cost."""
+    return Pooled(min(psnr, PSNR_CAP_DB), int(known.sum()))
 
 
 def pool_tokbench(column: str) -> Pool:
     """Return TokBench's mean of its buckets, of squares of one side; not applicable to others."""
 
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        own = [row for row in rows if row[column]]
-        sides = {row["width"] for row in own}
+    def pool(selection: Selection) -> Pooled | None:
+        rows = [row for row in selection.rows if row[column]]
+        sides = {row["width"] for row in rows}
         if len(sides) != 1 or not sides <= BUCKETS.keys():
-            return _NONE
+            return None
         values, ratios = (
-            [value for row in own for value in row[name]] for name in (column, "word_ratio")
+            [value for row in rows for value in row[name]] for name in (column, "word_ratio")
         )
         mean = pool_words(values, values, ratios, side=sides.pop()).t_acc
-        return _NONE if mean is None else (mean, len(own), "=")
+        return None if mean is None else Pooled(mean, len(rows))
 
     return pool
 
 
 def pool_speed(column: str) -> Pool:
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        seconds = [row[column] for row in rows if row[column] is not None]
-        total = math.fsum(seconds)
-        return (len(seconds) / total, len(seconds), "=") if total > 0 else _NONE
+    """Return the pool of images per second."""
+
+    def pool(rows: Selection) -> Pooled | None:
+        seconds = _known(rows.numbers(column))
+        total = math.fsum(seconds.tolist())
+        return Pooled(len(seconds) / total, len(seconds)) if total > 0 else None
 
     return pool
 
 
-def pool_peak(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-    peaks = [row["peak_memory_mib"] for row in rows if row["peak_memory_mib"] is not None]
-    return max(peaks, default=0.0), len(peaks), "="
+def pool_peak(rows: Selection) -> Pooled | None:
+    """Return the largest peak of memory."""
+    peaks = _known(rows.numbers("peak_memory_mib"))
+    return Pooled(float(peaks.max()), len(peaks)) if len(peaks) else None
 
 
-def list_points(row: Row) -> list[tuple[float, float]]:
-    """Return the (cycles per pixel, contrast transfer) of a row's grating patches."""
-    return list(zip(row["patch_cpp"] or (), row["contrast_transfer"] or (), strict=True))
+def pool_contrast(cpp: float | None) -> Pool:
+    """Return the pool of the mean contrast transfer at a frequency, None for all patches."""
 
+    def pool(rows: Selection) -> Pooled | None:
+        transfers = rows.lists("contrast_transfer")
+        if cpp is not None:
+            frequencies = rows.lists("patch_cpp")
+            transfers = transfers[[format_cpp(x) == format_cpp(cpp) for x in frequencies]]
+        n = len(transfers)
+        return Pooled(math.fsum(transfers.tolist()) / n, n) if n else None
 
-def pool_contrast(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-    return _average([transfer for row in rows for _, transfer in list_points(row)])
-
-
-def pool_contrast_at(cpp: float) -> Pool:
-    def pool(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-        points = [point for row in rows for point in list_points(row) if cpp_key(point[0]) == key]
-        return _average([transfer for _, transfer in points])
-
-    key = cpp_key(cpp)
     return pool
 
 
-def pool_mtf50(rows: Sequence[Row]) -> tuple[float, int, Bound]:
-    points = [point for row in rows for point in list_points(row)]
-    if not points:
-        return _NONE
-    value, bound = mtf50(transfer_curve(points))
-    return value, len(points), bound
+def pool_mtf50(rows: Selection) -> Pooled | None:
+    """Return the frequency at which contrast transfer falls below one half."""
+    frequencies, transfers = rows.lists("patch_cpp"), rows.lists("contrast_transfer")
+    if not len(frequencies):
+        return None
+    curve = transfer_curve(zip(frequencies.tolist(), transfers.tolist(), strict=True))
+    value, bound = mtf50(curve)
+    return Pooled(value, len(frequencies), bound)
 
 
-def cpp_key(cpp: float) -> str:
-    """Return the key of the contrast transfer at a frequency in cycles per pixel."""
-    return f"detail.contrast_transfer.{cpp:.4g}"
+def _known(values: Floats) -> Floats:
+    known: Floats = values[~np.isnan(values)]
+    return known
+
+
+def format_cpp(cpp: float) -> str:
+    """Return a frequency in cycles per pixel as the columns tell it from others: 1/period of two
+    charts may differ in the last bit."""
+    return f"{cpp:.4g}"
+
+
+_POOLS: Mapping[str, Pool] = {
+    "bpp": pool_bits_per_pixel("bits"),
+    "entropy_bpp": pool_bits_per_pixel("entropy_bits"),
+    "bpp_q8": pool_bits_per_pixel("q8_bits"),
+    "psnr_q8_loss_db": RatioPool(
+        lambda rows: (rows.numbers("psnr_db") - rows.numbers("psnr_q8_db"), _ones(rows))
+    ),
+    "psnr_pooled_db": pool_psnr,
+    "t_acc": pool_ratio("words_read", "words"),
+    "exact_lines": pool_ratio("exact_lines", "lines"),
+    "glyphs_lost": pool_ratio("glyphs_lost", "glyphs_readable"),
+    "tokbench_t_acc": pool_tokbench("word_exact"),
+    "tokbench_t_ned": pool_tokbench("word_similar"),
+    "mtf50_cpp": pool_mtf50,
+    "encode_images_per_s": pool_speed("encode_s"),
+    "decode_images_per_s": pool_speed("decode_s"),
+    "peak_memory_mib": pool_peak,
+}
+"""The numbers that are no mean of the row's column of their name."""
+
+
+def find_pool(metric: str, *, cpp: float | None = None, originals: bool = False) -> Pool:
+    """Return how rows become the number of a metric.
+
+    Args:
+        metric: Its key.
+        cpp: Of contrast transfer, the frequency in cycles per pixel.
+        originals: The reading errors of the originals in place of the reconstructions'.
+    """
+    prefix = "original_" if originals else ""
+    if metric == "cer":
+        return pool_ratio(f"{prefix}char_edits", "chars")
+    if metric == "wer":
+        return pool_ratio(f"{prefix}word_edits", "words")
+    if metric == "ned":
+        return pool_weighted(f"{prefix}ned", "lines")
+    if metric == "contrast_transfer":
+        return pool_contrast(cpp)
+    return _POOLS.get(metric) or pool_mean(metric)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from vtbench.leaderboard.board import Bound, Cell, Line, Shares
+import numpy as np
+
+from vtbench.leaderboard.board import Bound, Cell, Column, Line, Shares
 
 
-def merge_seeds(lines: Iterable[Line]) -> list[Line]:
+def merge_seeds(lines: Iterable[Line], columns: Iterable[Column]) -> list[Line]:
     """Return the lines with those of one tokenizer's seeds as one, where the first of them stood.
 
     Each number is the mean over the seeds, `spread` the standard deviation between them (n − 1);
@@ -21,7 +23,8 @@ def merge_seeds(lines: Iterable[Line]) -> list[Line]:
     for line in lines:
         key = (line.name,) if line.problem is not None else _facts(line)
         groups.setdefault(key, []).append(line)
-    return [_merge(same) if len(same) > 1 else same[0] for same in groups.values()]
+    varying = {column.key: column.task is not None for column in columns}
+    return [_merge(same, varying) if len(same) > 1 else same[0] for same in groups.values()]
 
 
 def _facts(line: Line) -> tuple[str, ...]:
@@ -37,23 +40,26 @@ def _facts(line: Line) -> tuple[str, ...]:
 def name_without_seed(line: Line) -> str:
     """Return a run's name without the part that says its seed."""
     name, _, deviations = line.name.partition("@")
-    own = f"seed{line.record.protocol.seed}"
-    others = [part for part in deviations.split("+") if part not in ("", own)]
+    seed = f"seed{line.record.protocol.seed}"
+    others = [part for part in deviations.split("+") if part not in ("", seed)]
     return "@".join([name, "+".join(others)] if others else [name])
 
 
-def _merge(lines: Sequence[Line]) -> Line:
+def _merge(lines: Sequence[Line], varying: Mapping[str, bool]) -> Line:
     lines = sorted(lines, key=lambda line: line.record.protocol.seed)
     first, name = lines[0], name_without_seed(lines[0])
     if name not in {line.name for line in lines}:
         name = first.name  # the seed that has the plain name is another run, by itself
-    cells = {key: _mean(key, [line.cells[key] for line in lines]) for key in first.cells}
+    cells = {
+        key: _mean([line.cells[key] for line in lines], varies=varying[key]) for key in first.cells
+    }
     others = tuple(line.run for line in lines[1:] if line.run is not None)
     capped = sum(line.capped for line in lines)
     return replace(first, name=name, cells=cells, other_seeds=others, capped=capped)
 
 
-def _mean(key: str, cells: Sequence[Cell]) -> Cell:
+def _mean(cells: Sequence[Cell], *, varies: bool) -> Cell:
+    """Return the mean of the seeds' cells; varies: whether it follows the seed."""
     for cell in cells:
         if cell.value is None:
             return cell
@@ -61,7 +67,6 @@ def _mean(key: str, cells: Sequence[Cell]) -> Cell:
     bounds: set[Bound] = {cell.bound for cell in cells}
     if {"<", ">="} <= bounds:
         return Cell(None, 0, "missing", "some seeds are beyond the charts on either side")
-    varies = not key.startswith(("rate.", "cost."))
     return replace(
         cells[0],
         value=math.fsum(values) / len(values),
@@ -73,15 +78,18 @@ def _mean(key: str, cells: Sequence[Cell]) -> Cell:
 
 
 def _average_shares(of_seeds: Sequence[Shares | None]) -> Shares | None:
-    """Return each image's mean share; none where the seeds have other images or divisors, whose
+    """Return each image's mean share; none where the seeds have other images or denominators, whose
     mean of quotients is no quotient of means."""
     first = of_seeds[0]
     if first is None:
         return None
-    tops = []
+    total = np.zeros_like(first.numerators)
     for shares in of_seeds:
-        if shares is None or (shares.ids, shares.bottoms) != (first.ids, first.bottoms):
+        if (
+            shares is None
+            or shares.images is not first.images
+            or not np.array_equal(shares.denominators, first.denominators)
+        ):
             return None
-        tops.append(shares.tops)
-    means = tuple(math.fsum(own) / len(own) for own in zip(*tops, strict=True))
-    return replace(first, tops=means)
+        total += shares.numerators
+    return replace(first, numerators=total / len(of_seeds))

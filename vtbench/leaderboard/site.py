@@ -8,7 +8,7 @@ entry or a result (names, titles, errors) goes through the template's escaping.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +18,10 @@ from vtbench.base.locations import without_paths
 from vtbench.images import read_png_original
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column, Line, Table
+from vtbench.leaderboard.columns import group_title
 from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
-from vtbench.leaderboard.intervals import RANKED
 from vtbench.leaderboard.plots import plan_plots
 from vtbench.leaderboard.words import (
-    GROUP_TITLES,
     blocks,
     describe_column,
     describe_published,
@@ -101,7 +100,7 @@ class PanelRow:
 def render_site(board: Board, published: Board | None, folder: Path) -> str:
     """Return leaderboard.html; folder is looked at only for which pictures of the panel exist."""
     columns = overview_columns(board, published)
-    overview = Table("overview", "Overview", columns)
+    overview = replace(board.overview, columns=columns)
     notes = write_footnotes(board, columns)
     return _template().render(
         suite=board.suite,
@@ -132,21 +131,20 @@ def _template() -> Template:
 
 
 def _table(board: Board, table: Table) -> PageTable:
-    overview = table.key == "overview"
     groups: dict[str, int] = {}
-    for column in table.columns if overview else ():
+    for column in table.columns if table.overview else ():
         groups[column.group] = groups.get(column.group, 0) + 1
     parts = [
-        (title, _rows(board, table, lines, overview))
+        (title, _rows(board, table, lines))
         for title, lines in blocks(table.choose_lines(board.lines))
     ]
     if table.originals and board.originals:
-        parts.append(("", _rows(board, table, board.originals, overview)))
+        parts.append(("", _rows(board, table, board.originals)))
     return PageTable(
         title=table.title,
         n=describe_n(table.columns, board.complete),
-        groups=tuple((GROUP_TITLES[group], width) for group, width in groups.items()),
-        facts=("family", "kind") if overview else (),
+        groups=tuple((group_title(group), width) for group, width in groups.items()),
+        facts=("family", "kind") if table.overview else (),
         heads=tuple((describe_column(c), c.metric.definition) for c in table.columns),
         blocks=tuple(parts),
     )
@@ -154,8 +152,8 @@ def _table(board: Board, table: Table) -> PageTable:
 
 def _ranks(board: Board) -> Iterator[PageTable]:
     """Yield the table of rank intervals, if the board has any."""
-    columns = interval_columns(board, RANKED)
-    ranked = [c for c in columns if any(c.key in line.ranks for line in board.lines)]
+    columns = interval_columns(board)
+    ranked = [c for c in columns if c.ranked and any(c.key in line.ranks for line in board.lines)]
     parts = [(title, [x for x in lines if x.ranks]) for title, lines in blocks(board.lines)]
     if ranked:
         yield PageTable(
@@ -164,7 +162,7 @@ def _ranks(board: Board) -> Iterator[PageTable]:
             groups=(),
             facts=(),
             heads=tuple(
-                (f"{GROUP_TITLES[c.group]} {c.metric.label}", c.metric.definition) for c in ranked
+                (f"{group_title(c.group)} {c.metric.label}", c.metric.definition) for c in ranked
             ),
             blocks=tuple(
                 (
@@ -185,23 +183,23 @@ def _rank(line: Line, columns: Sequence[Column]) -> Iterator[PageCell]:
         yield PageCell(format_rank(line, column), str(sum(line.ranks.get(column.key, ()))))
 
 
-def _rows(board: Board, table: Table, lines: Iterable[Line], overview: bool) -> tuple[PageRow, ...]:
+def _rows(board: Board, table: Table, lines: Iterable[Line]) -> tuple[PageRow, ...]:
     usual = {column.key: usual_n(column, board.complete) for column in table.columns}
     fronts = {column.key: find_front(board.lines, column) for column in table.columns}
-    first = {column.group: column.key for column in reversed(table.columns)} if overview else {}
+    first = {column.group: column.key for column in reversed(table.columns)}
     return tuple(
         PageRow(
             name=line.name,
             title=line.title,
             problem=line.problem,
-            facts=(line.family, line.kind) if overview else (),
+            facts=(line.family, line.kind) if table.overview else (),
             cells=tuple(
                 _cell(
                     line,
                     column,
                     usual[column.key],
                     bold=line.run is not None and line.name in fronts[column.key],
-                    first=first.get(column.group) == column.key,
+                    first=table.overview and first[column.group] == column.key,
                 )
                 for column in table.columns
             ),
@@ -255,8 +253,7 @@ def _find_pictures(board: Board, line: Line, folder: Path) -> dict[str, int]:
 
 
 def _picture(line: Line, item: PanelItem, folder: Path, n: int | None) -> Picture:
-    rows: Sequence[Row] = line.run.rows if line.run else ()
-    row = next((row for row in rows if row["id"] == item.id), None)
+    row = line.run.find_row(item.id) if line.run else None
     return Picture(
         name=line.name,
         source=None if n is None else _existing(folder, line.name, "panel", f"{n}.png"),

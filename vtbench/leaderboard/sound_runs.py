@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vtbench.results.folder import Run
-from vtbench.results.rows import ROW_COLUMNS, Row, is_unreadable
+from vtbench.results.rows import ROW_COLUMNS
 from vtbench.results.schema import Failure, SuiteFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -37,37 +41,63 @@ def choose_sound(suite: SuiteFolder, runs: Iterable[Run]) -> SoundRuns:
             finite.append(run)
         else:
             complaints.append(problem)
-    own = [run for run in finite if run.record.suite.sha256 == suite.sha256]
-    gone = {row["id"]: row for run in own for row in run.rows if is_unreadable(row)}
-    tasks: dict[str, int] = {}
-    for row in gone.values():
-        tasks[row["task"]] = tasks.get(row["task"], 0) + 1
-    chosen, others = [], {}
+    gone: dict[str, tuple[str, str]] = {}
     for run in finite:
         if run.record.suite.sha256 == suite.sha256:
-            dropped = [row for row in run.rows if row["id"] in gone]
-            read = next((row["id"] for row in dropped if not is_unreadable(row)), None)
-            if read is not None:
+            gone |= _list_unreadable(run.table)
+    tasks: dict[str, int] = {}
+    for task, _ in gone.values():
+        tasks[task] = tasks.get(task, 0) + 1
+    chosen, others = [], {}
+    for run in finite:
+        if gone and run.record.suite.sha256 == suite.sha256:
+            had = sorted(
+                set(gone) & set(run.table["id"].to_pylist()) - set(_list_unreadable(run.table))
+            )
+            if had:
                 others[run.record.run] = (
-                    f"of other images, with {read}, which other runs cannot read"
+                    f"of other images, with {had[0]}, which other runs cannot read"
                 )
-            run = replace(run, rows=tuple(row for row in run.rows if row["id"] not in gone))
+            run = replace(run, table=_without(run.table, gone))
         chosen.append(run)
-    left_out = tuple(Failure(id=name, error=gone[name]["error"]) for name in sorted(gone))
+    left_out = tuple(Failure(id=name, error=gone[name][1]) for name in sorted(gone))
     return SoundRuns(tuple(chosen), left_out, tasks, others, tuple(complaints))
+
+
+def _list_unreadable(table: pa.Table) -> dict[str, tuple[str, str]]:
+    """Return (task, error) of the originals that cannot be read, by id: failed rows without a hash."""
+    import pyarrow.compute as pc
+
+    mask = pc.and_(table["error"].is_valid(), table["sha256"].is_null())
+    rows = table.select(["id", "task", "error"]).filter(mask).to_pylist()
+    return {row["id"]: (row["task"], row["error"]) for row in rows}
+
+
+def _without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = pc.is_in(table["id"].cast("string"), value_set=pa.array(sorted(ids), pa.string()))
+    return table.filter(pc.invert(known))
 
 
 def _find_non_finite(run: Run) -> str | None:
     """Return where a run has a NaN or infinity: neither is a number, nor a state."""
-    for row in run.rows:
-        for column, kind in ROW_COLUMNS.items():
-            if "float64" in kind and row[column] is not None:
-                values = row[column] if kind.startswith("list") else [row[column]]
-                if not all(map(math.isfinite, values)):
-                    return (
-                        f"{run.folder / 'images.parquet'}: {column} of {row['id']} is not finite: "
-                        "measure it again"
-                    )
+    import pyarrow.compute as pc
+
+    for column, kind in ROW_COLUMNS.items():
+        values = run.table[column]
+        if "float64" not in kind or values.null_count == len(values):
+            continue
+        flat = pc.list_flatten(values) if kind.startswith("list") else values
+        if pc.all(pc.is_finite(flat)).as_py() is False:
+            owners = pc.list_parent_indices(values) if kind.startswith("list") else None
+            place = pc.index(pc.is_finite(flat), False).as_py()
+            row = place if owners is None else owners[place].as_py()
+            return (
+                f"{run.folder / 'images.parquet'}: {column} of {run.table['id'][row]} is not finite: "
+                "measure it again"
+            )
     for key, record in run.record.sets.items():
         numbers = [x for x in (record.value, record.standard_error) if x is not None]
         if not all(map(math.isfinite, numbers)):
@@ -75,9 +105,17 @@ def _find_non_finite(run: Run) -> str | None:
     return None
 
 
-def join_units(cut_from: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
+def join_units(suite: SuiteFolder, runs: Iterable[Run]) -> dict[str, str]:
     """Return, by id, the first image of those that are one draw: crops of one picture file, and
     pictures that are the same pixel for pixel. An image that is alone is not in it."""
+    cut_from = suite.cut_from
+    pixels: dict[str, str | None] = {}
+    for run in runs:
+        if run.record.suite.sha256 == suite.sha256:
+            ids, hashes = (run.table[name].to_pylist() for name in ("id", "sha256"))
+            pixels |= {name: sha for name, sha in zip(ids, hashes, strict=True) if sha}
+            if len(pixels) >= sum(suite.images.values()):
+                break  # every run of the suite has the same images
     first: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -86,11 +124,12 @@ def join_units(cut_from: Mapping[str, str], rows: Sequence[Row]) -> dict[str, st
         return name
 
     by_pixels: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: row["id"]):
-        unit = find(cut_from.get(row["id"], row["id"]))
-        same = find(by_pixels.setdefault(row["sha256"], unit)) if row["sha256"] else unit
+    for name in sorted({*pixels, *cut_from}):
+        unit = find(cut_from.get(name, name))
+        sha256 = pixels.get(name)
+        same = find(by_pixels.setdefault(sha256, unit)) if sha256 else unit
         low, high = sorted((unit, same))
-        first[high] = first[row["id"]] = low
-    return {row["id"]: unit for row in rows if (unit := find(row["id"])) != row["id"]} | {
+        first[high] = first[name] = low
+    return {name: unit for name in first if (unit := find(name)) != name} | {
         name: unit for name, unit in cut_from.items() if find(unit) == unit
     }

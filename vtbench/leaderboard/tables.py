@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import read_bounded, resolve_below, write_atomic
@@ -22,10 +21,6 @@ from vtbench.leaderboard.markdown import render_markdown
 from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.known_files import MAX_PICTURE_BYTES, read_known_files
 
-if TYPE_CHECKING:
-    pass
-
-
 CHECKED = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
 """The files whose bytes follow from the rows."""
 
@@ -36,16 +31,30 @@ MAX_TABLE_BYTES = 64 * 2**20
 STALE = "edited by hand or stale; run `vtbench leaderboard`"
 
 
-def render_board(folder: Path, *, published: Path | None = None) -> dict[str, bytes]:
+def render_board(board: Board, folder: Path, *, published: Board | None = None) -> dict[str, bytes]:
     """Return the files of a suite's board by name: tables, page and plots.
 
-    published: another folder of the same suite, shown beside and never merged. Raises ResultsError
-    for a malformed or edited run.
+    Args:
+        board: The numbers of the folder.
+        folder: Looked at only for which pictures of the panel exist.
+        published: Of another folder of the same suite, shown beside and never merged.
     """
     from vtbench.leaderboard.plots import draw_plots
 
-    board, beside = read_board(folder), _read_beside(folder, published)
-    return _render(board, beside, folder) | draw_plots(board, beside)
+    return _render(board, published, folder) | draw_plots(board, published)
+
+
+def render_folder(folder: Path, *, published: Path | None = None) -> dict[str, bytes]:
+    """Return the files of a folder's board. Raises ResultsError for a malformed or edited run."""
+    return render_board(read_board(folder), folder, published=read_beside(folder, published))
+
+
+def read_beside(folder: Path, published: Path | None) -> Board | None:
+    """Return the published board, None where it is the folder itself or has no runs."""
+    if published is None or published.resolve() == folder.resolve():
+        return None
+    board = read_board(published)
+    return board if board.lines else None
 
 
 def write_board(folder: Path, files: Mapping[str, bytes], *, pictures: Path | None = None) -> None:
@@ -71,14 +80,13 @@ def _read_pictures(folder: Path) -> dict[str, bytes]:
     return read_known_files(folder, dict.fromkeys(names, MAX_PICTURE_BYTES))
 
 
-def check_board(folder: Path, *, published: Path | None = None) -> tuple[Board, Board | None]:
-    """Return the folder's board, and the one that it was rendered beside.
+def check_board(board: Board, folder: Path) -> Board | None:
+    """Return the published board that the folder's tables stand beside, None where they stand alone.
 
-    It may have been rendered alone, beside `published`, or beside the suite's published results, as
-    `vtbench run` does. Plots are not compared. Raises ResultsError naming the file if a table of the
-    folder is not what its rows give.
+    They may have been rendered alone, or beside the suite's published results, as `vtbench run` does.
+    Plots are not compared. Raises ResultsError naming the file if a table of the folder is not what its
+    rows give.
     """
-    board = read_board(folder)
     present = {
         name: read_bounded(folder / name, max_bytes=MAX_TABLE_BYTES, raise_as=ResultsError)
         for name in CHECKED
@@ -86,24 +94,16 @@ def check_board(folder: Path, *, published: Path | None = None) -> tuple[Board, 
     }
     shipped = published_dir(board.suite.name)
     stale = next(iter(present), "")
-    for other in (None, published, shipped if (shipped / "suite.json").is_file() else None):
-        beside = _read_beside(folder, other)
+    for other in (None, shipped if (shipped / "suite.json").is_file() else None):
+        beside = read_beside(folder, other)
         if other is not None and beside is None:
             continue
         rendered = _render(board, beside, folder)
         wrong = [name for name, content in present.items() if rendered[name] != content]
         if not wrong:
-            return board, beside
+            return beside
         stale = max(stale, wrong[0], key=CHECKED.index)
     raise ResultsError(f"{folder / stale}: not what the rows give: {STALE}")
-
-
-def _read_beside(folder: Path, published: Path | None) -> Board | None:
-    """Return the published board, None where it is the folder itself or has no runs."""
-    if published is None or published.resolve() == folder.resolve():
-        return None
-    board = read_board(published)
-    return board if board.lines else None
 
 
 def _render(board: Board, published: Board | None, folder: Path) -> dict[str, bytes]:

@@ -1,90 +1,91 @@
-"""A board as a table of the terminal."""
+"""A board as a table of the terminal: as many columns as fit, every name and number whole."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column
-from vtbench.leaderboard.footnotes import describe_n, usual_n
-from vtbench.leaderboard.words import (
-    GROUP_TITLES,
-    blocks,
-    describe_column,
-    describe_line,
-    format_cell,
-)
+from vtbench.leaderboard.choice import list_wanted
+from vtbench.leaderboard.columns import group_title
+from vtbench.leaderboard.footnotes import describe_missing, describe_n, usual_n
+from vtbench.leaderboard.words import blocks, describe_column, format_cell
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-
-# Terminal
-
-_TERMINAL = (
-    "rate.tokens",
-    "reconstruction.bpp",
-    "reconstruction.psnr_db",
-    "reconstruction.ssim",
-    "reconstruction.lpips_alex",
-    "detail.psnr_db",
-    "detail.mtf50_cpp",
-    "text.bpp",
-    "text.cer",
-    "cost.decode_images_per_s",
-)
-"""What fits a terminal of the overview."""
+_FRAME = 3  # columns of the screen that a column of the table takes beside its text
 
 
-NAME_WIDTH = 30
-"""Characters of a row's name that have a line of their own; the rest of a longer one is folded."""
-
-
-def terminal_table(board: Board, *, width: int | None = None) -> RichTable:
-    """Return the narrow overview of a board, for a terminal.
+def terminal_table(board: Board, *, width: int) -> RichTable:
+    """Return the narrow overview of a board.
 
     Args:
-        board: the numbers.
-        width: characters of a line; columns that do not fit into it whole are left out, and counted
-            below the table. None takes all.
+        board: The numbers.
+        width: Of the screen, in characters. Columns that do not fit are left out and named.
     """
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = {column.key: column for column in board.tables[0].columns}
-    columns = [shown[key] for key in _TERMINAL if key in shown]
-    usual = {column.key: usual_n(column, board.complete) for column in columns}
-    names = {line.name: describe_line(line) for line in board.lines}
-    cells = {
-        column.key: [
-            format_cell(line.cells[column.key], column, usual[column.key]) for line in board.lines
-        ]
-        for column in columns
-    }
-    longest = min(NAME_WIDTH, max(map(len, names.values()), default=0))
-    fitting, left = [], (width or 10**6) - max(longest, len("tokenizer")) - 4
+    columns = _choose_columns(board, width)
+    dropped = [_label(c) for c in list_wanted(board) if c not in columns]
+    notes = [describe_n(columns, board.complete)]
+    notes += [f"Not shown at this width: {', '.join(dropped)}."] if dropped else []
+    notes += describe_missing(board, board.overview.columns)
+    table = RichTable(
+        title=suite_label(board.suite),
+        caption="\n".join(note for note in notes if note),
+        caption_justify="left",
+    )
+    table.add_column("tokenizer", overflow="fold")
     for column in columns:
-        texts = [*_head(column).split("\n"), *cells[column.key]]
-        left -= max(map(len, texts)) + 3
-        if left < 0:
-            break
-        fitting.append(column)
-    more = len(columns) - len(fitting)
-    caption = describe_n(fitting, board.complete)
-    caption += f" {more} more columns in leaderboard.md." if more else ""
-    table = RichTable(title=suite_label(board.suite), caption=caption.strip())
-    table.add_column("tokenizer", overflow="fold", min_width=longest)
-    for column in fitting:
         table.add_column(Text(_head(column)), justify="right", no_wrap=True)
-    place = {line.name: index for index, line in enumerate(board.lines)}
+    rows = iter(_format_rows(board, columns))
     for title, lines in blocks(board.lines):
         table.add_section()
         table.add_row(Text(title, style="dim"))
-        for line in lines:
-            own = [cells[column.key][place[line.name]] for column in fitting]
-            table.add_row(*map(Text, [names[line.name], *own]))
+        for _ in lines:
+            table.add_row(*map(Text, next(rows)))
     return table
 
 
+def _choose_columns(board: Board, width: int) -> list[Column]:
+    """Return the most wanted columns that fit beside the names, in the order of the overview."""
+    wanted = list_wanted(board)
+    rows = _format_rows(board, wanted)
+    left = width - 1 - _FRAME - max(map(_width, ["tokenizer", *(row[0] for row in rows)]))
+    chosen = []
+    for place, column in enumerate(wanted, start=1):
+        needed = _FRAME + max(map(_width, [_head(column), *(row[place] for row in rows)]))
+        if needed <= left:
+            chosen.append(column)
+            left -= needed
+    return [column for column in board.overview.columns if column in chosen]
+
+
+def _format_rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
+    return list(_rows(board, columns))
+
+
+def _rows(board: Board, columns: Sequence[Column]) -> Iterator[list[str]]:
+    usual = {column.key: usual_n(column, board.complete) for column in columns}
+    for _, lines in blocks(board.lines):
+        for line in lines:
+            name = f"{line.name}\n({len(line.records)} seeds)" if line.other_seeds else line.name
+            cells = (format_cell(line.cells[c.key], c, usual[c.key]) for c in columns)
+            yield [name, *cells]
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, text.split("\n")))
+
+
 def _head(column: Column) -> str:
-    return f"{GROUP_TITLES[column.group]}\n{describe_column(column)}".replace(" (", "\n(")
+    return f"{group_title(column.group)}\n{describe_column(column).replace(' (', chr(10) + '(')}"
+
+
+def _label(column: Column) -> str:
+    return f"{group_title(column.group)} {column.label}"

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
 from vtbench.leaderboard.footnotes import describe_machine
-
-if TYPE_CHECKING:
-    pass
-
 
 BLOCK_TITLES: Mapping[Block, str] = {
     "tokenizers": "Tokenizers",
@@ -22,33 +17,13 @@ BLOCK_TITLES: Mapping[Block, str] = {
 }
 
 
-GROUP_TITLES = {
-    "rate": "code",
-    "reconstruction": "recon.",
-    "detail": "detail",
-    "text": "text",
-    "cost": "cost",
-}
-
-
-INTERVALS = (
-    "reconstruction.psnr_db",
-    "reconstruction.ssim",
-    "reconstruction.lpips_alex",
-    "reconstruction.lpips_vgg",
-    "detail.psnr_db",
-    "text.cer",
-    "text.wer",
-)
-"""The columns whose intervals Markdown shows; page and CSV have them all."""
-
-
-# What the formats share
+NO_CELL = Cell(None, 0, "not-applicable")
+"""Of a column that a published board does not have."""
 
 
 def overview_columns(board: Board, published: Board | None) -> tuple[Column, ...]:
     """Return the overview's columns: those that say something in either board."""
-    keys = {c.key for b in (board, published) if b for c in b.tables[0].columns}
+    keys = {c.key for b in (board, published) if b for c in b.overview.columns}
     return tuple(column for column in board.columns if column.key in keys)
 
 
@@ -63,10 +38,10 @@ def format_cell(cell: Cell, column: Column, usual: int) -> str:
     """Return what a cell says. usual: the n that need not be told."""
     if cell.value is not None:
         bound = {"=": "", ">=": "≥", "<": "<"}[cell.bound]
-        told = "" if cell.n == usual or column.group in ("rate", "cost") else f" (n={cell.n})"
+        n = "" if cell.n == usual or column.task is None else f" (n={cell.n})"
         error = cell.standard_error if cell.spread is None else cell.spread
         spread = "" if error is None else f" ± {error:.{column.metric.decimals}f}"
-        return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{told}"
+        return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{n}"
     if cell.state == "failed":
         return (
             f"failed ({cell.reason})"
@@ -91,13 +66,12 @@ def format_rank(line: Line, column: Column) -> str:
     return "" if not low else str(low) if low == high else f"{low}–{high}"
 
 
-def interval_columns(board: Board, keys: Iterable[str]) -> tuple[Column, ...]:
-    """Return those of the columns that have an interval in the board's overview."""
-    shown = {column.key: column for column in board.tables[0].columns}
+def interval_columns(board: Board) -> tuple[Column, ...]:
+    """Return the columns of the overview that are shown with intervals, where any line has one."""
     return tuple(
-        shown[key]
-        for key in keys
-        if key in shown and any(line.cells[key].low is not None for line in board.lines)
+        column
+        for column in board.overview.columns
+        if column.interval and any(line.cells[column.key].low is not None for line in board.lines)
     )
 
 
@@ -118,6 +92,12 @@ def describe_line(line: Line) -> str:
     return f"{line.name} ({len(line.records)} seeds)" if line.other_seeds else line.name
 
 
+def name_series(line: Line) -> str:
+    """Return the curve that a line is a point of, as a plot's legend names it: of codecs the title up
+    to its comma ("JPEG, quality 10"), of others the family."""
+    return line.title.partition(",")[0] if line.block == "codecs" else line.family
+
+
 def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
     """Return the names of the lines that no other beats in this column at their rate or less.
 
@@ -130,8 +110,8 @@ def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
     points = [
         (line.name, bits.value, sign * cell.value)
         for line in lines
-        if line.block in ("tokenizers", "codecs")
-        and (cell := line.cells[column.key]).value is not None
+        if line.competes
+        and (cell := line.cells.get(column.key, NO_CELL)).value is not None
         and cell.bound != "<"  # below what was measured: no best of anything
         and (bits := line.cells[rate]).value is not None
     ]
@@ -144,13 +124,13 @@ def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
 
 def describe_published(board: Board, published: Board) -> tuple[str, ...]:
     """Return what must be said above published results."""
-    told = ["Measured elsewhere, shown beside and merged with nothing."]
+    sentences = ["Measured elsewhere, shown beside and merged with nothing."]
     if published.suite.sha256 != board.suite.sha256:
-        told.append(
+        sentences.append(
             f"Another protocol: these are of {suite_label(published.suite)}, the tables above of "
             f"{suite_label(board.suite)}. Do not compare them."
         )
-    return (*told, *describe_machine(published.lines))
+    return (*sentences, *describe_machine(published.lines))
 
 
 def split_code(text: str) -> list[tuple[bool, str]]:

@@ -19,9 +19,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,7 +32,7 @@ from vtbench.base.locations import without_paths
 from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.metrics.rate import Histogram, token_entropy
 from vtbench.results.codes import CODES, encode_codes, read_codes
-from vtbench.results.rows import Row, check_rows, encode_rows, read_rows
+from vtbench.results.rows import Row, check_table, encode_rows, read_table
 from vtbench.results.schema import (
     CodebookRecord,
     CodesRecord,
@@ -40,17 +41,44 @@ from vtbench.results.schema import (
 )
 from vtbench.results.upgrades import upgrade
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _Model = TypeVar("_Model", bound=Strict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as read from its folder."""
+    """A run as read from its folder. table: a row an image, with the columns of `ROW_COLUMNS`."""
 
     record: RunRecord
-    rows: tuple[Row, ...]
+    table: pa.Table
     folder: Path
     codes: tuple[Histogram, ...] = ()
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The table as dictionaries: some kB an image, for those who read few."""
+        return tuple(self.table.to_pylist())
+
+    def find_row(self, image: str) -> Row | None:
+        """Return the row of an image, None where the run has none."""
+        import pyarrow.compute as pc
+
+        place = pc.index(self.table["id"], image).as_py()
+        return None if place < 0 else dict(self.table.slice(place, 1).to_pylist()[0])
+
+    def has(self, column: str, value: str) -> bool:
+        """Return whether any image has this value in a column of strings."""
+        return value in self.table[column].unique().to_pylist()
+
+    def list_sizes(self, column: str, value: str) -> dict[tuple[int, int], int]:
+        """Return how many images of each (width, height) have this value in a column."""
+        import pyarrow.compute as pc
+
+        table = self.table.filter(pc.equal(self.table[column], value))
+        counts = table.group_by(["width", "height"]).aggregate([([], "count_all")])
+        return {(x["width"], x["height"]): x["count_all"] for x in counts.to_pylist()}
 
 
 def write_suite_folder(folder: Path, suite: SuiteFolder) -> None:
@@ -141,25 +169,27 @@ def read_run(folder: Path) -> Run:
 
     Raises ResultsError for a missing, damaged or edited file, or counts that do not add up.
     """
+    import pyarrow.compute as pc
+
     record = read_record(folder)
     path = folder / "images.parquet"
-    rows = read_rows(path, record.rows_sha256)
-    failed = {row["id"] for row in rows if row["error"] is not None}
-    if len(rows) != record.n_expected or len(rows) - len(failed) != record.n_done:
+    table = read_table(path, record.rows_sha256)
+    failed = set(table.filter(pc.is_valid(table["error"]))["id"].to_pylist())
+    if len(table) != record.n_expected or len(table) - len(failed) != record.n_done:
         raise ResultsError(
-            f"{path}: {len(rows)} rows, {len(failed)} failed; run.json says {record.n_done} of "
+            f"{path}: {len(table)} rows, {len(failed)} failed; run.json says {record.n_done} of "
             f"{record.n_expected} done"
         )
     if failed != {failure.id for failure in record.failures}:
         raise ResultsError(f"{path}: failed rows differ from run.json's failures")
     codes = read_codes(folder, record.codes) if record.codes is not None else ()
-    lengths = [row["entropy_bits"] for row in rows if row["entropy_bits"] is not None]
+    lengths = table["entropy_bits"].drop_null().to_pylist()
     total = math.fsum(token_entropy(histogram) * histogram.tokens for histogram in codes)
     if not math.isclose(math.fsum(lengths), total, rel_tol=1e-9, abs_tol=1e-6) or len(lengths) != (
         record.codes.images if record.codes else 0
     ):
         raise ResultsError(f"{path}: the images' code lengths are not those of {CODES}")
-    return Run(record, rows, folder, codes)
+    return Run(record, table, folder, codes)
 
 
 def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
@@ -174,7 +204,7 @@ def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
     Raises:
         ResultsError: a run is malformed, and `damaged` is None.
     """
-    runs = []
+    runs: list[Run] = []
     for path in sorted(folder.glob("*/run.json")):
         if path.parent.name.startswith("."):  # of a file system or an editor
             continue
@@ -182,11 +212,24 @@ def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
             run = read_run(path.parent)
             if run.record.run != path.parent.name:
                 raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
-            check_rows(path.with_name("images.parquet"), run.rows)
+            check_table(path.with_name("images.parquet"), run.table)
         except ResultsError as error:
             if damaged is None:
                 raise
             damaged.append(str(error))
         else:
-            runs.append(run)
+            runs.append(_share_columns(run, runs[0]) if runs else run)
     return runs
+
+
+def _share_columns(run: Run, other: Run) -> Run:
+    """Return the run with the other's columns where they are equal: ids, hashes and sizes of the
+    same images, and what neither has, are then held once."""
+    import pyarrow as pa
+
+    table = run.table
+    for place, (name, values) in enumerate(zip(other.table.column_names, other.table, strict=True)):
+        if values.equals(table[name]):
+            table = table.set_column(place, name, values)
+    pa.default_memory_pool().release_unused()
+    return replace(run, table=table)

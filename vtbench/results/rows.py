@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import read_bounded, sha256_bytes
 from vtbench.base.plugins import LazyMapping
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results.parquet_file import read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IMAGE_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -67,50 +69,75 @@ def read_pinned(path: Path, sha256: str) -> bytes:
     return content
 
 
-def read_rows(path: Path, sha256: str) -> tuple[Row, ...]:
-    """Return the rows of images.parquet, which must have this digest, with every column of ROW_COLUMNS:
-    None for those that the file lacks, whose metrics were not measured or did not exist then.
+def read_table(path: Path, sha256: str) -> pa.Table:
+    """Return images.parquet, which must have this digest, with every column of ROW_COLUMNS in order:
+    null for those that the file lacks, whose metrics were not measured or did not exist then.
 
     Raises ResultsError for a file that is not the one, is damaged or too large, or for a row without
     id, with a task or subset that is no name, or a number that is not finite.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     content = read_pinned(path, sha256)
     table = read_parquet(path, content, ROW_COLUMNS, needed=IMAGE_COLUMNS)
-    nothing = dict.fromkeys(ROW_COLUMNS)
-    rows: tuple[Row, ...] = tuple(nothing | row for row in table.to_pylist())
-    floats = [name for name, kind in ROW_COLUMNS.items() if "float64" in kind]
-    seen: set[str] = set()
-    for row in rows:
-        if not isinstance(row["id"], str):
-            raise ResultsError(f"{path}: a row without an id")
-        if row["id"] in seen:
-            raise ResultsError(f"{path}: an image appears twice: {row['id']!r}")
-        seen.add(row["id"])
-        for key in ("task", "subset"):
-            if row[key] is not None and not _PLACE.fullmatch(row[key]):
-                raise ResultsError(f"{path}: {row['id']!r}: {key} {row[key]!r} is no name")
-        for key in floats:
-            values = row[key] if isinstance(row[key], list) else [row[key]]
-            if not all(value is None or math.isfinite(value) for value in values):
-                raise ResultsError(f"{path}: {key} of {row['id']} is not finite: measure it again")
-    return rows
+    columns = {}
+    for name, kind in ROW_COLUMNS.items():
+        arrow = _arrow_type(pa, kind)
+        present = name in table.column_names
+        columns[name] = table[name].cast(arrow) if present else pa.nulls(len(table), arrow)
+    table = pa.table(columns)
+    ids = table["id"]
+    if ids.null_count:
+        raise ResultsError(f"{path}: a row without an id")
+    if pc.count_distinct(ids).as_py() != len(table):
+        counts = pc.value_counts(ids).to_pylist()
+        twice = next(count["values"] for count in counts if count["counts"] > 1)
+        raise ResultsError(f"{path}: an image appears twice: {twice!r}")
+    for key in ("task", "subset"):
+        for value in pc.unique(table[key]).to_pylist():
+            if value is not None and not _PLACE.fullmatch(value):
+                image = ids[pc.index(table[key], value).as_py()].as_py()
+                raise ResultsError(f"{path}: {image!r}: {key} {value!r} is no name")
+    for key, kind in ROW_COLUMNS.items():
+        if "float64" in kind and (image := _find_row(table, key, pc.is_finite)) is not None:
+            raise ResultsError(f"{path}: {key} of {image} is not finite: measure it again")
+    return table
 
 
-def check_rows(path: Path, rows: Sequence[Row]) -> None:
+def _find_row(table: pa.Table, column: str, holds: Callable[[Any], Any]) -> str | None:
+    """Return the id of a row with a number, alone or in a list, for which something does not hold."""
+    import pyarrow.compute as pc
+
+    values = table[column]
+    lists = "list" in ROW_COLUMNS[column]
+    good = holds(pc.list_flatten(values) if lists else values)
+    place = pc.index(good, False).as_py()
+    if place < 0:
+        return None
+    row = pc.list_parent_indices(values)[place].as_py() if lists else place
+    return str(table["id"][row].as_py())
+
+
+def check_table(path: Path, table: pa.Table) -> None:
     """Raise ResultsError for a row that no board can be made of: without task, subset or size, or with
     a number that its column cannot have (a negative error, a count below none)."""
-    for row in rows:
-        where = f"{path}: {row['id']!r}"
-        for key in ("task", "subset"):
-            if row[key] is None:
-                raise ResultsError(f"{where}: without {key}")
-        sizes = (row["width"], row["height"])
-        if row["error"] is None and not all(size and 0 < size <= MAX_SIDE for size in sizes):
-            raise ResultsError(f"{where}: {sizes[0]}×{sizes[1]} pixels")
-        for key in NEVER_NEGATIVE:
-            values = row[key] if isinstance(row[key], list) else [row[key]]
-            if any(value is not None and value < 0 for value in values):
-                raise ResultsError(f"{where}: {key} is negative")
+    import pyarrow.compute as pc
+
+    for key in ("task", "subset"):
+        place = pc.index(table[key].is_null(), True).as_py()
+        if place >= 0:
+            raise ResultsError(f"{path}: {table['id'][place].as_py()!r}: without {key}")
+    done = table.filter(table["error"].is_null())
+    for side in ("width", "height"):
+        within = pc.and_(pc.greater(done[side], 0), pc.less_equal(done[side], MAX_SIDE))
+        place = pc.index(pc.fill_null(within, False), False).as_py()
+        if place >= 0:
+            size = "×".join(str(done[name][place].as_py()) for name in ("width", "height"))
+            raise ResultsError(f"{path}: {done['id'][place].as_py()!r}: {size} pixels")
+    for key in NEVER_NEGATIVE:
+        if (image := _find_row(table, key, lambda x: pc.greater_equal(x, 0))) is not None:
+            raise ResultsError(f"{path}: {image!r}: {key} is negative")
 
 
 MAX_SIDE = 2**20

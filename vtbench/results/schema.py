@@ -189,6 +189,8 @@ class SuiteFolder(Strict):
     tasks: tuple[str, ...] | None = None
     """The tasks that were measured, where they are not all of the suite's."""
     images: dict[str, int]
+    metrics: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The metrics of each task, as the suite names them."""
     cost_subset: str | None
     panel: tuple[PanelItem, ...]
     skipped: tuple[Skipped, ...]

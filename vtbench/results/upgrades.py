@@ -1,7 +1,7 @@
 """Results of older schema versions, read as if they were of this one.
 
 A version is one step: `run.json` and `suite.json` of it become those of the next. What a step does to
-`images.parquet` is nothing: a column that a file lacks reads as null (`rows.read_rows`).
+`images.parquet` is nothing: a column that a file lacks reads as null (`rows.read_table`).
 """
 
 from __future__ import annotations

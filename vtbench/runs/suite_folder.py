@@ -31,6 +31,7 @@ def write_suite_folder(request: Request, cache: PixelCache) -> None:
             limit=request.limit,
             tasks=request.tasks if set(request.tasks) != set(protocol.tasks) else None,
             images=counts,
+            metrics={task: protocol.tasks[task].metrics for task in request.tasks},
             cost_subset=protocol.cost.subset if protocol.cost else None,
             panel=panel,
             skipped=_all_skipped(request),

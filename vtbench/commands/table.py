@@ -1,0 +1,61 @@
+"""`vtbench table`: chosen runs and columns for a paper, a page or a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vtbench.commands.options import FOLDER
+from vtbench.commands.published import find_results
+
+if TYPE_CHECKING:
+    from vtbench.leaderboard.paper import Best, Format
+
+
+@click.command("table")
+@click.option(
+    "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
+)
+@click.option("--rows", metavar="A,B,...", help="Runs, in this order. Default: all that compete.")
+@click.option("--columns", metavar="KEY,...", help="psnr_db, text.cer, ... Default: at most eight.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["md", "latex", "csv", "json"]),
+    default="md",
+    show_default=True,
+)
+@click.option("--ci", is_flag=True, help="With 95 % intervals.")
+@click.option(
+    "--best",
+    type=click.Choice(["bold", "front"]),
+    help="Bold is the best of a column, or what none beats at its rate.",
+)
+def table_command(
+    results: Path | None,
+    rows: str | None,
+    columns: str | None,
+    kind: Format,
+    ci: bool,
+    best: Best | None,
+) -> None:
+    """Print a table of chosen runs and columns, with the protocol's sentence.
+
+    LaTeX needs booktabs, fits a column of a two-column page or its whole width, and is refused where
+    it does not.
+    """
+    from vtbench.leaderboard.aggregate import read_board
+    from vtbench.leaderboard.choice import find_column, find_lines, list_wanted, split_commas
+    from vtbench.leaderboard.paper import MAX_COLUMNS, PaperTable
+
+    board = read_board(find_results(results))
+    if columns is not None:
+        chosen = [find_column(board, name) for name in split_commas(columns)]
+    else:
+        wanted = list_wanted(board)[:MAX_COLUMNS]
+        chosen = [column for column in board.overview.columns if column in wanted]
+    lines = find_lines(board, split_commas(rows or ""))
+    table = PaperTable(board, lines, chosen, intervals=ci, best=best)
+    click.echo(table.render(kind), nl=False)
