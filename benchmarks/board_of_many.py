@@ -17,7 +17,7 @@ import numpy as np
 
 from vtbench.results.folder import write_suite_folder
 from vtbench.results.rows import ROW_COLUMNS
-from vtbench.results.schema import RunRecord, SuiteFolder
+from vtbench.results.schema import MetricRecord, RunRecord, SuiteFolder
 
 METRICS = (
     "psnr_db",
@@ -91,7 +91,7 @@ def write_columns(
     from vtbench.base.files import sha256_bytes
     from vtbench.results.rows import encode_rows
 
-    schema = parquet.read_schema(pa.BufferReader(encode_rows([])))
+    schema = parquet.read_schema(pa.BufferReader(encode_rows([dict.fromkeys(ROW_COLUMNS)])))
     arrays = [
         pa.nulls(images, kind) if columns[key] is None else pa.array(columns[key]).cast(kind)
         for key, kind in zip(schema.names, schema.types, strict=True)
@@ -99,12 +99,16 @@ def write_columns(
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
     content = sink.getvalue().to_pybytes()
+    measured = MetricRecord(version=1, state="measured")
+    metrics = {"metrics": dict.fromkeys(suite.metrics["reconstruction"], measured)}
     facts = {"name": suite.name, "version": suite.version, "sha256": suite.sha256}
     record = template.model_copy(
         update={
             "run": name,
             "suite": template.suite.model_copy(update=facts),
-            "protocol": template.protocol.model_copy(update={"tasks": ("reconstruction",)}),
+            "protocol": template.protocol.model_copy(
+                update={"tasks": ("reconstruction",)} | metrics
+            ),
             "n_expected": images,
             "n_done": images,
             "rows_sha256": sha256_bytes(content),
