@@ -397,7 +397,8 @@ def test_a_new_task_needs_its_suite_alone(write_suite, write_run, rows):
     assert line.cells["menus.cer"].value == 60 / 400
     keys = {column.key for column in board.columns}
     assert "signs.crop256.ssim" in keys and "menus.chinese.cer" in keys
-    assert "menus.wer" not in keys and "signs.dists" not in keys  # the suite does not name them
+    assert "signs.dists" not in keys  # neither the suite nor the run names it
+    assert "signs.cer" not in keys and "menus.psnr_db" not in keys  # one is looked at, one is read
     titles = [table.title for table in board.tables]
     assert "Signs: crop256" in titles and "Menus: CER by condition" in titles
     assert [line.cells["menus.cer"].value for line in board.originals] == [4 / 400]
