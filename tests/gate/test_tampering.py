@@ -152,7 +152,7 @@ def change(run: Run, task: str, how: RowChange, at_most: int = 1000) -> Run:
         if row["task"] == task and left:
             row, left = {**row, **how(row)}, left - 1
         rows.append(row)
-    return replace(run, rows=tuple(rows))
+    return run.with_rows(rows)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_numbers_of_another_image_are_found(honest: Path, runs: dict[str, Run]) 
         {**row, **{key: easiest[key] for key in metrics}} if row["id"] == hardest else row
         for row in run.rows
     )
-    assert f"has the numbers of {easiest['id']}" in audit(honest, [replace(run, rows=rows)]) or (
-        f"{easiest['id']} has the numbers of" in audit(honest, [replace(run, rows=rows)])
+    assert f"has the numbers of {easiest['id']}" in audit(honest, [run.with_rows(rows)]) or (
+        f"{easiest['id']} has the numbers of" in audit(honest, [run.with_rows(rows)])
     )
 
 
@@ -222,7 +222,7 @@ def test_one_tokenizers_rows_under_anothers_name_are_found(
     assert "have the same numbers in" in found and "entry_sha256 is not that of" in found
     assert "come back exactly" in audit(
         honest,
-        [replace(runs["ref-vq-f16"], rows=runs["identity"].rows)],
+        [runs["ref-vq-f16"].with_rows(runs["identity"].rows)],
     )
     unknown = audit(honest, [rename(runs["identity"], "marvel")])
     assert "no entry of the registry is named marvel" in unknown

@@ -61,6 +61,13 @@ class Run:
         """The table as dictionaries: some kB an image, for those who read few."""
         return tuple(self.table.to_pylist())
 
+    def with_rows(self, rows: Sequence[Row]) -> Run:
+        """Return the run with other rows."""
+        import pyarrow as pa
+
+        schema = self.table.schema
+        return replace(self, table=pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+
     def find_row(self, image: str) -> Row | None:
         """Return the row of an image, None where the run has none."""
         import pyarrow.compute as pc
