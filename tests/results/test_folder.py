@@ -300,14 +300,18 @@ def test_a_folder_must_have_its_runs_name(tmp_path: Path) -> None:
         read_runs(tmp_path)
 
 
+IMAGE = {"task": "text", "subset": "plain", "width": 8, "height": 8, "error": None}
+"""What every row has beside its id."""
+
+
 def test_partial_rows_survive_a_kill_and_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    PartialRows(path, "key").append(rows())
+    PartialRows(path, "key").append([IMAGE | row for row in rows()])
     with path.open("a") as file:
         file.write('{"id": "c", "psn')  # killed in the middle of a write
     partial = PartialRows(path, "key")
     assert [row["id"] for row in partial.rows] == ["a", "b"]
-    partial.append([{"id": "c"}])
+    partial.append([IMAGE | {"id": "c"}])
     assert [row["id"] for row in PartialRows(path, "key").rows] == ["a", "b", "c"]
 
 
@@ -319,7 +323,7 @@ def test_partial_rows_of_another_key_are_not_used(tmp_path: Path) -> None:
 
 def test_failed_images_are_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    PartialRows(path, "key").append([rows()[0], {"id": "b", "error": "broke"}])
+    PartialRows(path, "key").append([IMAGE | {"id": "a"}, IMAGE | {"id": "b", "error": "broke"}])
     assert [row["id"] for row in PartialRows(path, "key").rows] == ["a"]
 
 

@@ -18,7 +18,7 @@ from vtbench.commands.published import find_published
 def leaderboard_command(results: Path | None, out: Path | None) -> None:
     """Write leaderboard.{md,csv,tex,html} of a folder of results, from its rows alone."""
     from vtbench.leaderboard.aggregate import read_board
-    from vtbench.leaderboard.tables import write_board
+    from vtbench.leaderboard.tables import read_beside, render_board, write_board
     from vtbench.results.folder import read_suite_folder
 
     folder = results or locations.local_dir(EMBEDDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Collection, Sequence
@@ -12,8 +13,11 @@ from vtbench.base.errors import OutputError
 from vtbench.base.files import write_atomic
 from vtbench.results.rows import ROW_COLUMNS, Row
 
-COLUMNS = frozenset(ROW_COLUMNS) | {"codes"}
-"""What a line of a partial file may have: a row's columns, and the packed counts of its tokens."""
+
+@functools.cache
+def _columns() -> frozenset[str]:
+    """Return what a line of the file may have: a row's columns, and the packed counts of its tokens."""
+    return frozenset(ROW_COLUMNS) | {"codes"}
 
 
 class PartialRows:
@@ -89,7 +93,7 @@ def _refuse_constant(name: str) -> float:
 
 def _is_row(data: Any) -> bool:
     """Return whether a value is a row, with the columns that every row has."""
-    if not isinstance(data, dict) or not data.keys() <= COLUMNS:
+    if not isinstance(data, dict) or not data.keys() <= _columns():
         return False
     texts = [data.get(key) for key in ("id", "task", "subset")]
     numbers = [data.get(key) for key in ("width", "height")]
