@@ -26,6 +26,14 @@ from vtbench.images import encode_png, pixel_sha256
 from vtbench.results.rows import Row
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of tests/parity."""
+    for item in items:
+        if "parity" in item.path.parts:
+            item.add_marker(pytest.mark.parity)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Return a data folder with the suite `mini`: 4 + 1 + 1 images."""

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vtbench.base.errors import WeightsError
+from vtbench.base.errors import (
+    CellFailed,
+    ContractError,
+    RegistryError,
+    VtbenchError,
+    WeightsError,
+    describe_foreign,
+)
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import (
-    EMBEDDED,
     device_option,
     registry_option,
     variant_options,
     weights_option,
 )
 from vtbench.runs.request import Variant
+
+if TYPE_CHECKING:
+    from vtbench.images import RGB8
+    from vtbench.registry.entries import Entry
 
 
 @click.command("check")
@@ -61,46 +73,56 @@ def check_command(
         chosen = choose_entries(registry, wanted, (), local)
     chosen = deviate(chosen, wanted, variant, local)
 
-    from vtbench.base.errors import ContractError, RegistryError
     from vtbench.commands.progress import silence_libraries
-    from vtbench.suites.suites import load_pixels, load_suite
-    from vtbench.tokenizers import build_tokenizer
-    from vtbench.tokenizers.contract import (
-        CHECK_PICTURES,
-        ODD_SIZE,
-        ODD_SIZES,
-        OF_TRAINED,
-        SIDE,
-        SMALL_SIDE,
-        check_contract,
-    )
+    from vtbench.evaluation.checking import load_check_pictures
 
     silence_libraries()
-    samples = {sample.id: sample for sample in load_suite(EMBEDDED).samples}
-    pictures = [load_pixels(samples[name]) for name in CHECK_PICTURES[: 2 if random_weights else 4]]
-    sizes = ODD_SIZES if random_weights else (ODD_SIZE,)
-    broken = 0
-    skipped = OF_TRAINED if random_weights else ()
-    for entry in chosen.entries:
-        try:
-            tokenizer = build_tokenizer(
-                entry,
-                device=device,
-                dtype=dtype,
-                weights=local.get(entry.name),
-                random_weights=random_weights,
-            )
-            small = random_weights and entry.size.fixed is None
-            side = SMALL_SIDE if small else SIDE
-            passed = check_contract(tokenizer, pictures, side=side, sizes=sizes, skip=skipped)
-        except ContractError as error:
-            complain(f"{entry.row}: broken clause {error}")
-            broken += 1
-        except (RegistryError, WeightsError) as error:
-            complain(f"{entry.row}: {error}")
-            broken += 1
-        else:
-            note = f"; random weights: {' and '.join(skipped)} not tried" if skipped else ""
-            click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
-    if broken:
+    pictures = load_check_pictures(2 if random_weights else 4)
+    complaints = [
+        _check(
+            entry,
+            pictures,
+            device=device,
+            dtype=dtype,
+            weights=local.get(entry.name),
+            random_weights=random_weights,
+        )
+        for entry in chosen.entries
+    ]
+    if any(complaints):
         raise click.exceptions.Exit(1)
+
+
+def _check(
+    entry: Entry,
+    pictures: Sequence[RGB8],
+    *,
+    device: str,
+    dtype: str,
+    weights: Path | None,
+    random_weights: bool,
+) -> bool:
+    """Say whether an entry's tokenizer keeps the contract; return whether it does not."""
+    from vtbench.evaluation.checking import try_contract
+    from vtbench.tokenizers import build_tokenizer
+    from vtbench.tokenizers.contract import OF_TRAINED
+
+    try:
+        tokenizer = build_tokenizer(
+            entry, device=device, dtype=dtype, weights=weights, random_weights=random_weights
+        )
+        passed = try_contract(tokenizer, pictures, trained=not random_weights)
+    except ContractError as error:
+        complain(f"{entry.row}: broken clause {error}")
+        return True
+    except (CellFailed, RegistryError, WeightsError) as error:
+        complain(f"{entry.row}: {error}")
+        return True
+    except VtbenchError:
+        raise
+    except Exception as error:  # a stranger's network may raise anything
+        complain(f"{entry.row}: {describe_foreign(error)}")
+        return True
+    note = f"; random weights: {' and '.join(OF_TRAINED)} not tried" if random_weights else ""
+    click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
+    return False

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import uuid
+from collections.abc import Sequence
 
 import torch
 
@@ -73,19 +74,7 @@ def draft_record(
         posterior=entry.posterior,
         networks=meter.sets.networks,
     )
-    head, dirty = environment.commit()
-    here = Environment(
-        device=environment.device_name(request.device),
-        processor=environment.processor(),
-        threads=torch.get_num_threads(),
-        platform=environment.platform_name(),
-        python=platform.python_version(),
-        versions=environment.library_versions(),
-        vtbench=__version__,
-        code_sha256=digest_code(roots, without=[catalogue.__name__]),
-        commit=head,
-        dirty=dirty,
-    )
+    here = _describe_environment(request, roots)
     suite_record = SuiteRecord(
         name=suite.name,
         version=protocol.version,
@@ -99,12 +88,7 @@ def draft_record(
         "entry": tokenizer.entry_sha256,
         "weights": tokenizer.weights,
         "libraries": tokenizer.libraries,
-        # The catalogue is not among the code: a new metric is nothing to those that were measured.
-        "metrics": [
-            (key, metric.version, metric.function, metric.weights)
-            for key, metric in sorted(catalogue.METRICS.items())
-            if key in meter.states
-        ],
+        "metrics": _list_measures(meter),
         "protocol": choices.model_dump(mode="json"),
         "batch_size": request.batch_size,
         "device": here.device,
@@ -126,6 +110,33 @@ def draft_record(
         started="",
         seconds=0.0,
         rows_sha256="",
+    )
+
+
+def _list_measures(meter: Meter) -> list[tuple[str, int, str, tuple[str, ...]]]:
+    """Return what the catalogue says of each metric that can change its number. The catalogue is not
+    among the code: a new metric is nothing to those that were measured."""
+    return [
+        (key, metric.version, metric.function, metric.weights)
+        for key, metric in sorted(catalogue.METRICS.items())
+        if key in meter.states
+    ]
+
+
+def _describe_environment(request: Request, roots: Sequence[str]) -> Environment:
+    """Return where a run is made. roots: the modules that measure."""
+    head, dirty = environment.commit()
+    return Environment(
+        device=environment.device_name(request.device),
+        processor=environment.processor(),
+        threads=torch.get_num_threads(),
+        platform=environment.platform_name(),
+        python=platform.python_version(),
+        versions=environment.library_versions(),
+        vtbench=__version__,
+        code_sha256=digest_code(roots, without=[catalogue.__name__]),
+        commit=head,
+        dirty=dirty,
     )
 
 
