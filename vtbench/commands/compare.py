@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from vtbench.commands.options import FOLDER
+from vtbench.commands.json_text import print_json
+from vtbench.commands.options import FOLDER, json_option
 from vtbench.commands.published import find_results
 
 
@@ -21,8 +23,13 @@ from vtbench.commands.published import find_results
 @click.option(
     "--bd", "codec", metavar="CODEC", help="Rates beside a codec's curve (jpeg) at equal quality."
 )
+@json_option
 def compare_command(
-    names: tuple[str, ...], results: Path | None, keys: tuple[str, ...], codec: str | None
+    names: tuple[str, ...],
+    results: Path | None,
+    keys: tuple[str, ...],
+    codec: str | None,
+    as_json: bool,
 ) -> None:
     """Test whether runs differ on the same images, and say who is better on what.
 
@@ -33,13 +40,23 @@ def compare_command(
         from vtbench.leaderboard.rate_difference import compare_with_codec, describe_rates
 
         suite, differences = compare_with_codec(find_results(results), names, codec, keys)
+        if as_json:
+            print_json([asdict(difference) for difference in differences])
+            return
         for line in describe_rates(suite, codec, differences):
             click.echo(line)
         return
-    from vtbench.leaderboard.comparison import compare_runs, describe_comparison
+    from vtbench.leaderboard.comparison import (
+        compare_runs,
+        describe_comparison,
+        list_differences,
+    )
 
     comparison = compare_runs(find_results(results), names, keys)
-    for line in describe_comparison(comparison):
-        click.echo(line)
+    if as_json:
+        print_json(list_differences(comparison))
+    else:
+        for line in describe_comparison(comparison):
+            click.echo(line)
     if keys and comparison.uncompared:
         raise click.exceptions.Exit(1)

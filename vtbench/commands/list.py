@@ -9,7 +9,8 @@ import click
 
 from vtbench.base.errors import UnknownName, WeightsMissing
 from vtbench.base.text_table import Rows, format_table
-from vtbench.commands.options import data_option, registry_option
+from vtbench.commands.json_text import name_cells, print_json
+from vtbench.commands.options import data_option, json_option, registry_option
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry.entries import Entry, load_registry
 from vtbench.registry.licences import classify_licence
@@ -102,14 +103,20 @@ def list_tasks() -> Rows:
 @click.command("list")
 @click.argument("what", default="tokenizers")
 @click.option("--all", "everything", is_flag=True, help="Also tokenizers that cannot be run.")
+@json_option
 @registry_option
 @data_option
 def list_command(
-    what: str, everything: bool, registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+    what: str,
+    everything: bool,
+    as_json: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
 ) -> None:
     """List tokenizers (default), suites, metrics or tasks.
 
-    --all adds those that are known and not runnable as published, in a table of their own.
+    --json prints a mapping a row. --all adds those that are known and not runnable as published, in a
+    table of their own.
     """
     tables = {
         "tokenizers": lambda: list_tokenizers(registries),
@@ -119,6 +126,13 @@ def list_command(
     }
     if what not in tables:
         raise UnknownName("list", what, list(tables))
+    if as_json:
+        rows = name_cells(tables[what]())
+        more = (
+            name_cells(list_unreleased(registries)) if what == "tokenizers" and everything else []
+        )
+        print_json(rows + more)
+        return
     click.echo(format_table(tables[what]()))
     if what == "tokenizers" and (unreleased := list_unreleased(registries))[1:]:
         if everything:

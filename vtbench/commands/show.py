@@ -11,43 +11,54 @@ import click
 from vtbench.base.errors import UnknownName
 from vtbench.base.records import Preprocess
 from vtbench.base.text_table import format_table
+from vtbench.commands.json_text import print_json
 from vtbench.commands.list import weights_state
-from vtbench.commands.options import data_option, registry_option
+from vtbench.commands.options import data_option, json_option, registry_option
 from vtbench.images import CROPS
 from vtbench.metrics.catalogue import METRICS
-from vtbench.registry.entries import Entry, load_registry
+from vtbench.registry.entries import load_registry
 from vtbench.suites.suites import Suite, load_suite, suite_paths
 
 
 def describe(name: str, registries: Sequence[Path], folders: Sequence[Path]) -> str:
     """Return everything known of a tokenizer, suite or metric, as `key: value` lines."""
+    fields = collect_facts(name, registries, folders)
+    if name in suite_paths(folders) and "tasks" in fields:
+        protocol = textwrap.fill(write_protocol(load_suite(name, folders)), 100)
+        return f"{protocol}\n\n{_dump(fields)}"
+    return _dump(fields)
+
+
+def collect_facts(
+    name: str, registries: Sequence[Path], folders: Sequence[Path]
+) -> dict[str, object]:
+    """Return everything known of a tokenizer, suite or metric, by key. Raises UnknownName."""
     registry = load_registry(registries)
     if name in registry:
-        return _describe_tokenizer(registry[name])
+        entry = registry[name]
+        facts = entry.model_dump(mode="json", exclude={"path", "deviations"}, exclude_none=True)
+        facts = {"name": entry.name, **{k: v for k, v in facts.items() if k != "name"}}
+        return facts | {"weights_here": weights_state(entry), "entry_sha256": entry.sha256}
     if name in registry.unreleased:
-        return _dump(
-            {
-                "name": name,
-                **registry.unreleased[name].model_dump(
-                    mode="json", exclude_none=True, exclude={"name", "path"}
-                ),
-            }
-        )
+        record = registry.unreleased[name]
+        own = record.model_dump(mode="json", exclude_none=True, exclude={"name", "path"})
+        return {"name": name, **own}
     if name in suite_paths(folders):
-        return _describe_suite(name, folders)
+        suite = load_suite(name, folders)
+        return {
+            "name": f"{name}@{suite.protocol.version}",
+            **suite.protocol.model_dump(mode="json", exclude={"version"}),
+            "images": suite.images_per_task(),
+            "sha256": suite.sha256,
+        }
     if name in METRICS:
-        metric = METRICS[name]
-        return "\n".join(f"{key}: {value}" for key, value in vars(metric).items())
+        metric = vars(METRICS[name])
+        return {k: v for k, v in metric.items() if k != "columns"} | {
+            "columns": dict(METRICS[name].row_columns),
+            "weights": list(METRICS[name].weights),
+        }
     known = [*registry, *registry.unreleased, *suite_paths(folders), *METRICS]
     raise UnknownName("tokenizer, suite or metric", name, known)
-
-
-def _describe_tokenizer(entry: Entry) -> str:
-    fields = entry.model_dump(mode="json", exclude={"path", "deviations"}, exclude_none=True)
-    fields = {"name": entry.name, **{k: v for k, v in fields.items() if k != "name"}}
-    fields["weights_here"] = weights_state(entry)
-    fields["entry_sha256"] = entry.sha256
-    return _dump(fields)
 
 
 def _dump(fields: Mapping[str, object]) -> str:
@@ -86,17 +97,6 @@ def compare_cost(name: str, registries: Sequence[Path]) -> tuple[str, bool]:
         rows.append((what, *cells, difference))
     table = format_table(rows)
     return table + (f"\nnot counted: {cost.why}" if cost.why else ""), agrees
-
-
-def _describe_suite(name: str, folders: Sequence[Path]) -> str:
-    suite = load_suite(name, folders)
-    fields = {
-        "name": f"{name}@{suite.protocol.version}",
-        **suite.protocol.model_dump(mode="json", exclude={"version"}),
-        "images": suite.images_per_task(),
-        "sha256": suite.sha256,
-    }
-    return f"{textwrap.fill(write_protocol(suite), 100)}\n\n{_dump(fields)}"
 
 
 def write_protocol(suite: Suite) -> str:
@@ -147,19 +147,27 @@ def write_protocol(suite: Suite) -> str:
 @click.command("show")
 @click.argument("name")
 @click.option("--measure", is_flag=True, help="Count a tokenizer's parameters and GMAC again.")
+@json_option
 @registry_option
 @data_option
 def show_command(
-    name: str, measure: bool, registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+    name: str,
+    measure: bool,
+    as_json: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
 ) -> None:
     """Show everything known of a tokenizer, suite or metric.
 
     --measure builds the tokenizer's architecture without its weights and compares what it counts
     with the entry; a difference of more than half a percent is exit 1.
     """
-    click.echo(describe(name, registries, data_folders))
+    if as_json:
+        print_json(collect_facts(name, registries, data_folders))
+    else:
+        click.echo(describe(name, registries, data_folders))
     if measure:
         table, agrees = compare_cost(name, registries)
-        click.echo(f"\n{table}")
+        click.echo(f"\n{table}", err=as_json)
         if not agrees:
             raise click.exceptions.Exit(1)

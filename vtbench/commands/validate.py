@@ -16,7 +16,8 @@ from vtbench.base.text import show_text
 from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results, is_shipped
 from vtbench.commands.complaints import complain
-from vtbench.commands.options import FILE_OR_FOLDER, data_option, registry_option
+from vtbench.commands.json_text import print_json
+from vtbench.commands.options import FILE_OR_FOLDER, data_option, json_option, registry_option
 from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.tables import check_board
 from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
@@ -131,10 +132,14 @@ def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequ
 
 @click.command("validate")
 @click.argument("paths", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="PATH ...")
+@json_option
 @registry_option
 @data_option
 def validate_command(
-    paths: tuple[Path, ...], registries: tuple[Path, ...], data_folders: tuple[Path, ...]
+    paths: tuple[Path, ...],
+    as_json: bool,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
 ) -> None:
     """Check registry entries, suites, data folders and result folders without running anything.
 
@@ -143,12 +148,19 @@ def validate_command(
     comes with vtbench must be fit to be published, unless they are below results/local.
     """
     bad = 0
+    report: list[dict[str, object]] = []
     for path in paths:
         try:
             told = validate_path(path, registries=registries, data_folders=data_folders)
-            click.echo(f"{show_text(str(path))}: ok ({told})")
+            report.append({"path": str(path), "ok": True, "what": told})
+            if not as_json:
+                click.echo(f"{show_text(str(path))}: ok ({told})")
         except VtbenchError as error:
-            complain(*error.args)
+            report.append({"path": str(path), "ok": False, "problems": list(map(str, error.args))})
+            if not as_json:
+                complain(*error.args)
             bad += 1
+    if as_json:
+        print_json(report)
     if bad:
         raise click.exceptions.Exit(2)

@@ -89,6 +89,17 @@ class Comparison:
             yield first, second, of_pair
 
 
+def list_differences(comparison: Comparison) -> list[dict[str, object]]:
+    """Return a mapping a difference, and one a number that was not compared, for programs."""
+    differences: list[dict[str, object]] = [
+        {**vars(difference), "column": difference.column.key, "unit": difference.column.metric.unit}
+        for difference in comparison.differences
+    ]
+    return differences + [
+        {"column": number.column.key, "reason": number.reason} for number in comparison.uncompared
+    ]
+
+
 def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -> Comparison:
     """Return the paired differences of runs of a suite's folder.
 
