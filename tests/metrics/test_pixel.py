@@ -34,6 +34,20 @@ def noisy(image: Tensor, spread: int, seed: int = 0) -> Tensor:
     return (image.to(torch.int16) + noise).clamp(0, 255).to(torch.uint8)
 
 
+@pytest.mark.parametrize(("name", "height", "width"), [("astronaut", 64, 64), ("coffee", 97, 131)])
+def test_psnr_of_luma_is_skimages(name: str, height: int, width: int) -> None:
+    original = photo(name, height, width)
+    image = noisy(original, 12)
+    weights = np.array([0.299, 0.587, 0.114])
+    x, y = (to_rgb8(batch)[0].astype(np.float64) @ weights for batch in (original, image))
+    expected = peak_signal_noise_ratio(x, y, data_range=255)
+    assert float(pixel.psnr_y_db(original, image)[0]) == pytest.approx(expected, abs=EXACT)
+    assert float(pixel.psnr_y_db(original, original)[0]) == 100.0
+    # The mutant: the mean of the channels is another luma.
+    x, y = (to_rgb8(batch)[0].astype(np.float64).mean(axis=2) for batch in (original, image))
+    assert abs(expected - peak_signal_noise_ratio(x, y, data_range=255)) > 0.1
+
+
 def blurred(image: Tensor) -> Tensor:
     small = resize(image / 255.0, (image.shape[2] // 3, image.shape[3] // 3))
     return to_uint8(resize(small, (image.shape[2], image.shape[3])))

@@ -113,6 +113,24 @@ _ALL = (
         shown="breakdown",
     ),
     Metric(
+        key="psnr_y_db",
+        label="PSNR-Y",
+        unit="dB",
+        better="higher",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            "10·log10(255² / MSE) of Rec. 601 luma, 0.299 R + 0.587 G + 0.114 B of full-range levels, "
+            "unrounded; 100 dB for identical images. For comparison with papers of codecs: several dB "
+            "above the PSNR of RGB where colour is what was lost."
+        ),
+        source="skimage.metrics.peak_signal_noise_ratio of luma, data_range=255",
+        decimals=2,
+        takes="pair",
+        function="vtbench.metrics.pixel:psnr_y_db",
+        shown="breakdown",
+    ),
+    Metric(
         key="mae",
         label="MAE",
         unit="level",

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from vtbench.images import luma
+
 PSNR_CAP_DB = 100.0
 """What identical images score; also the ceiling for all others."""
 
@@ -75,6 +77,17 @@ def psnr_db(reference: Tensor, image: Tensor) -> Tensor:
     scores more. Raises ValueError for other dtypes or shapes.
     """
     return psnr_of_mse(mse(reference, image))
+
+
+def psnr_y_db(reference: Tensor, image: Tensor) -> Tensor:
+    """Return the PSNR of Rec. 601 luma in dB, float64 (N,); errors of colour alone are not seen.
+
+    Both are uint8 N×3×H×W. Luma is 0.299 R + 0.587 G + 0.114 B of full-range levels, unrounded, peak
+    255. Identical images score PSNR_CAP_DB. Raises ValueError for other dtypes or shapes.
+    """
+    require_pair(reference, image)
+    error = (luma(reference) - luma(image)).square().flatten(1).mean(dim=1).cpu()
+    return psnr_of_mse(error)
 
 
 def measure_psnr(reference: Tensor, image: Tensor) -> dict[str, Tensor]:
