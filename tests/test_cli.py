@@ -106,16 +106,18 @@ def test_a_run_of_some_does_not_forget_what_was_skipped(
     assert "sd-vae-ft-mse" in (folder / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_partial_runs_go_to_scratch_and_make_no_board(
+def test_partial_runs_go_to_scratch_and_their_board_says_so(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_mini(data, "-t", "identity", "--limit", "1") == 0
     assert not Path("results/local").exists()
     assert (Path("results/scratch/mini/identity") / "run.json").exists()
-    assert not list(Path("results").rglob("leaderboard*"))
-    assert "no board" in capsys.readouterr().out
+    assert "partial run, never published" in capsys.readouterr().out
     assert run_mini(data, "-t", "identity", "--task", "detail") == 0
-    assert not list(Path("results").rglob("leaderboard*"))
+    suite = read_suite_folder(Path("results/scratch/mini"))
+    assert suite.partial == "partial: --task detail"
+    scratch = "results/scratch/mini"
+    assert "only a whole suite is published" in refused(capsys, "publish", "--results", scratch)
 
 
 def test_ones_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +143,7 @@ def test_reconstruct_writes_pictures_error_maps_and_a_sheet(
     path, out = picture(tmp_path / "a.png"), tmp_path / "out"
     assert main(["reconstruct", str(path), "-t", "identity,jpeg-q10", "--out", str(out)]) == 0
     names = {"a.identity.png", "a.identity.error.png", "a.jpeg-q10.png", "a.jpeg-q10.error.png"}
-    assert {file.name for file in out.iterdir()} == names | {"sheet.png"}
+    assert {file.name for file in out.iterdir()} == names | {"sheet.png", "sheet.json"}
     assert np.array_equal(Image.open(out / "a.identity.png"), Image.open(path))
     assert not np.asarray(Image.open(out / "a.identity.error.png")).any()
     assert np.asarray(Image.open(out / "a.jpeg-q10.error.png")).any()
@@ -251,8 +253,10 @@ def test_a_full_disk_leaves_what_was_there(
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     written = os.fdopen
 
-    def full(handle: int, *arguments: str) -> object:
-        file = written(handle, *arguments)
+    def full(handle: int, mode: str) -> object:
+        file = written(handle, mode)
+        if mode.startswith("r"):
+            return file
 
         class Full:
             def __enter__(self) -> Full:
@@ -329,7 +333,7 @@ def test_results_that_were_edited_are_refused(
     record = folder / "identity" / "run.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"n_done": 5}))
-    assert "run.json" in refused(capsys, "leaderboard", "--results", str(folder))
+    assert "run.json" in refused(capsys, "leaderboard", "--results", str(folder), code=1)
     record.write_text(json.dumps(content | {"schema_version": 99}))
     assert "schema" in refused(capsys, "validate", str(folder))
     assert "suite.json" in refused(capsys, "leaderboard", "--results", "nowhere")

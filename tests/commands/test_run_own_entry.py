@@ -71,7 +71,7 @@ def test_one_file_and_a_folder_run(
     own: Path, model: tuple[Any, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(own, "--tokenizer", "my-vae") == 0
-    out = Path("results/local") / name_folder_suite(Path("pictures"))
+    out = Path("results/local") / name_folder_suite(own / "pictures")
     found = read_run(out / "my-vae")
     assert found.record.complete and found.record.protocol.posterior == "mode"
     assert "my-vae" in (out / "leaderboard.md").read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def test_a_network_of_one_size_sees_tiles_if_asked(
     path.write_text(yaml.safe_dump(fields), encoding="utf-8")
     assert run(own, "-t", "my-vae") == 0
     assert run(own, "-t", "my-vae", "--size-policy", "tile") == 0
-    out = Path("results/local") / name_folder_suite(Path("pictures"))
+    out = Path("results/local") / name_folder_suite(own / "pictures")
     resized, tiled = (read_run(out / name).rows for name in ("my-vae", "my-vae@tile"))
     assert {(row["fit"], row["tokens"]) for row in resized} == {("resize", 8 * 8)}
     assert {(row["fit"], row["tokens"]) for row in tiled} == {("tile", 2 * 2 * 8 * 8)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vtbench.base.errors import ImageError
@@ -22,8 +22,9 @@ def write_panel(
     """Write a run's panel/<n>.png and <n>.error.png from (original, reconstruction) by sample.
 
     Each holds the hash of the original's part that it shows, by which the page knows it: its place is
-    another where pictures came or went. Those of an earlier run are removed."""
-    _remove_pictures(folder / "panel")
+    another where pictures came or went. Those of an earlier run are removed when the new ones stand:
+    a full disk leaves what was there."""
+    written: set[str] = set()
     for n, pick in enumerate(panel):
         if pick.id in pictures:
             original, picture = (crop_panel(pick, image) for image in pictures[pick.id])
@@ -31,13 +32,15 @@ def write_panel(
             write_atomic(folder / "panel" / f"{n}.png", encode_png(picture, original=of))
             error = encode_png(error_map(original, picture), original=of)
             write_atomic(folder / "panel" / f"{n}.error.png", error)
+            written |= {f"{n}.png", f"{n}.error.png"}
+    _remove_others(folder / "panel", written)
 
 
-def _remove_pictures(folder: Path) -> None:
-    """Remove the numbered pictures of a folder, and nothing else."""
+def _remove_others(folder: Path, written: Collection[str]) -> None:
+    """Remove the numbered pictures of a folder that were not written, and nothing else."""
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
-            if re.fullmatch(r"[0-9]+(\.error)?\.png", path.name):
+            if path.name not in written and re.fullmatch(r"[0-9]+(\.error)?\.png", path.name):
                 path.unlink(missing_ok=True)
 
 
@@ -45,7 +48,6 @@ def write_originals(
     folder: Path, panel: Sequence[PanelPick], samples: Mapping[str, Sample], cache: PixelCache
 ) -> tuple[PanelItem, ...]:
     """Write originals/<n>.png of the panel's samples and return what they are."""
-    _remove_pictures(folder / "originals")
     items = []
     for n, pick in enumerate(panel):
         if pick.id not in samples:
@@ -59,4 +61,5 @@ def write_originals(
         height, width = picture.shape[:2]
         task = samples[pick.id].task
         items.append(PanelItem(n=n, id=pick.id, task=task, width=width, height=height))
+    _remove_others(folder / "originals", {f"{item.n}.png" for item in items})
     return tuple(items)

@@ -4,6 +4,7 @@ picture has no more error than its whole image is said to have."""
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from vtbench.base.errors import ImageError, ResultsError, SuiteError
 from vtbench.commands.audit.case import Case
-from vtbench.images import RGB8, error_map, load_rgb8
+from vtbench.images import ORIGINAL, RGB8, error_map, load_rgb8
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
 from vtbench.results.schema import SuiteFolder
 from vtbench.suites.panel_crop import crop_panel
@@ -22,6 +23,12 @@ MAX_PANEL_PIXELS = 16 * 2**20
 
 CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 """What a picture of the panel has. Text, profiles and what follows the end are nobody's picture."""
+
+NOTE = re.compile(re.escape(ORIGINAL.encode()) + rb"\0[0-9a-f]{64}")
+"""The one text that a picture may have: the hash of the original's part that it shows, by which a page
+knows it (`images.encode_png`)."""
+
+MAX_NOTE = 256
 
 REMADE_LEVELS = 8 * 255
 """Squared error by which a picture may pass its row's: after a kill it was once remade in another
@@ -39,7 +46,8 @@ def decode_panel_png(name: str, content: bytes) -> RGB8:
         if len(head) < 8:
             raise ResultsError(f"{name}: is cut off")
         length, kind = struct.unpack(">I4s", head)
-        if kind not in CHUNKS:
+        note = content[at + 8 : at + 8 + min(length, MAX_NOTE)]
+        if kind not in CHUNKS and not (kind == b"tEXt" and NOTE.fullmatch(note)):
             raise ResultsError(f"{name}: holds more than a picture ({ascii(kind)[2:-1]})")
         at += 12 + length
     if at != len(content):
