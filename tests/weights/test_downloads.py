@@ -445,7 +445,7 @@ def test_a_hub_file_that_leaves_its_repository_is_refused(tmp_path: Path) -> Non
 
     text = ENTRY.format(name="one").replace("config.json,", "../../config.json,")
     (tmp_path / "one.yaml").write_text(text)
-    with pytest.raises(RegistryError, match="leaves the repository"):
+    with pytest.raises(RegistryError, match="leaves its folder"):
         load_entry(tmp_path / "one.yaml")
 
 
