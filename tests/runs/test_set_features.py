@@ -298,7 +298,9 @@ def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Pat
 @pytest.mark.usefixtures("colours")
 def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -> None:
     asked = ask(data, tmp_path / "out", "jpeg-q10")
-    rows = [{"id": s.id, "task": s.task, "error": None} for s in asked.samples()]
+    rows = [
+        {"id": s.id, "task": s.task, "error": None, "sha256": "0" * 64} for s in asked.samples()
+    ]
     rows[2]["error"] = "broken"
     keys = {task: asked.suite.protocol.tasks[task].metrics for task in asked.tasks}
     run = SetRun(FeatureSets(asked.suite, keys, device="cpu", limit=None), tmp_path / ".features")
@@ -352,8 +354,7 @@ def test_the_networks_themselves_run_in_the_pass(
     stated = {name: sha256_file(path) for name, path in paths.items()}
     find = metric_weights.find_metric_weights
     monkeypatch.setattr(
-        sets,
-        "find_metric_weights",
+        "vtbench.metrics.encoders.find_metric_weights",
         lambda name: WeightFiles(paths[name], (paths[name],)) if name in paths else find(name),
     )
     monkeypatch.setattr("vtbench.metrics.encoders.stated_sha256", stated.__getitem__)

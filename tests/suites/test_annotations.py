@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,11 +127,12 @@ def test_tokbench_is_measured_as_its_protocol_says(
     # At 512 px the drawn words are all read; ratios are .06 and more, so two buckets are empty.
     assert score_tokbench(words, side=512).t_acc is None
     assert [row["word_exact"] for row in rows] == [[1.0, 1.0, 1.0]] * 3
-    assert pool_tokbench("word_exact")(rows) == (0.0, 0, "=")
+    assert pool_tokbench("word_exact")(SimpleNamespace(rows=rows)) is None
     spread = [{**row, "word_ratio": [0.015, 0.025, 0.5]} for row in rows]
     spread[0]["word_exact"] = [0.0, 1.0, 1.0]
-    value, n, _ = pool_tokbench("word_exact")(spread)
-    assert value == pytest.approx((2 / 3 + 1 + 1) / 3) and n == 3
+    pooled = pool_tokbench("word_exact")(SimpleNamespace(rows=spread))
+    assert pooled is not None and pooled.n == 3
+    assert pooled.value == pytest.approx((2 / 3 + 1 + 1) / 3)
     nothing = replace(suite.samples[0], meta={})
     assert meter([nothing], square, square) == [{}]
 
