@@ -25,7 +25,9 @@ def undisturbed(model: nn.Module | None = None) -> Iterator[None]:
     """
     training = {name: part.training for name, part in model.named_modules()} if model else {}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    # Asking a GPU that nobody has used yet would start it.
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if started else []
     threads = torch.get_num_threads()
     device = _device_type(model)
     try:
