@@ -16,8 +16,8 @@ from vtbench.cli import main
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"block_out_channels": [10**9] * 4}, "cannot be built|more than 4,000,000,000 parameters"),
-        ({"block_out_channels": [20_000] * 4}, "more than 4,000,000,000 parameters"),
+        ({"block_out_channels": [10**9] * 4}, "cannot be built|more than 6,000,000,000 parameters"),
+        ({"block_out_channels": [20_000] * 4}, "more than 6,000,000,000 parameters"),
         ({"layers_per_block": 10**9}, "more than 5,000 modules"),
         ({"block_out_channels": [-4] * 4}, "cannot be built|negative dimension"),
     ],

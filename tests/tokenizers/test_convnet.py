@@ -267,5 +267,5 @@ def test_a_page_needs_an_address(tmp_path):
     fields["weights"]["url"] = "file:///etc/passwd"
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(fields), encoding="utf-8")
-    with pytest.raises(RegistryError, match=r"weights\.url: String should match"):
+    with pytest.raises(RegistryError, match=r"weights\.url: is no http or https address"):
         load_entry(path)

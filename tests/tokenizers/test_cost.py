@@ -109,6 +109,7 @@ def measure_by_calls(entry: Entry, calls: int) -> Cost:
     return replace(first, decode_gmac=first.decode_gmac + (calls - 1) * each)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FIRST_OF_ITS_KIND.values()))
 def test_each_architecture_has_the_stored_cost(name: str) -> None:
     entry = SHIPPED[name]

@@ -152,7 +152,7 @@ def shrink(entry: Entry, folder: Path) -> Entry:
 
 
 def test_the_entries_are_there():
-    assert len(ENTRIES) == 19
+    assert len(ENTRIES) == 32
 
 
 @pytest.mark.parametrize(
