@@ -61,6 +61,13 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int]] = {
         8,
         4,
     ),
+    # No official code was at hand for it.
+    "kvae": (
+        "AutoencoderKLKVAEVideo",
+        {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "z_channels": 4},
+        8,
+        4,
+    ),
 }
 
 

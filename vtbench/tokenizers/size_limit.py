@@ -13,8 +13,8 @@ from torch.nn.modules import module
 from vtbench.base.errors import RegistryError
 
 MAX_PARAMETERS = 6 * 10**9
-"""Of a network with random weights: 24 GB. The largest entry, vitok-v2-5b, has 5.1·10⁹. Counted on torch's meta
-device, where a parameter takes no memory, before the first one is made."""
+"""Of a network with random weights: 24 GB. The largest entry, vitok-v2-5b-f16c16, has 5.0·10⁹.
+Counted on torch's meta device, where a parameter takes no memory, before the first one is made."""
 
 MAX_MODULES = 5000
 """Layers and blocks of a network; a module takes memory on the meta device as well. The
