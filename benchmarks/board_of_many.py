@@ -89,7 +89,7 @@ def write_columns(
     import pyarrow.parquet as parquet
 
     from vtbench.base.files import sha256_bytes
-    from vtbench.results.rows import encode_rows
+    from vtbench.results.folder import encode_rows
 
     schema = parquet.read_schema(pa.BufferReader(encode_rows([dict.fromkeys(ROW_COLUMNS)])))
     arrays = [

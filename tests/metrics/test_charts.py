@@ -20,7 +20,8 @@ from vtbench.metrics.catalogue import METRIC_LISTS
 from vtbench.metrics.patches import worst_psnr, worst_ssim
 from vtbench.results.rows import ROW_COLUMNS
 from vtbench.runs.meter import Meter
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 
 Row = dict[str, Any]
 

@@ -16,9 +16,9 @@ from vtbench.base.errors import OutputError, ResultsError
 from vtbench.base.files import sha256_bytes, write_atomic
 from vtbench.metrics.rate import Histogram, add_histograms, code_length, count_tokens
 from vtbench.results.codes import encode_codes
-from vtbench.results.folder import read_run, read_runs, read_suite_folder, write_run
+from vtbench.results.folder import encode_rows, read_run, read_runs, read_suite_folder, write_run
 from vtbench.results.partial import PartialRows
-from vtbench.results.rows import ROW_COLUMNS, Row, encode_rows
+from vtbench.results.rows import ROW_COLUMNS, Row
 from vtbench.results.schema import (
     SCHEMA_VERSION,
     Environment,

@@ -33,8 +33,9 @@ from vtbench.runs import set_features as sets
 from vtbench.runs.request import Request
 from vtbench.runs.runner import Outcome, run_suite
 from vtbench.runs.set_features import FeatureSets, SetRun
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.crops import change_crop, parse_crop
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.weights import metrics as metric_weights
 from vtbench.weights.entries import WeightFiles

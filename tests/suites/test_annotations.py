@@ -21,7 +21,8 @@ from vtbench.metrics import text_pages
 from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.text_pages import OmniDocMeter, TokBenchMeter
 from vtbench.metrics.text_protocols import TokBenchWord, score_tokbench
-from vtbench.suites.suites import attach_data, load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import attach_data, load_suite
 
 WORDS = ("harbour", "Velvet", "5.40")
 

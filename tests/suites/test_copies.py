@@ -33,6 +33,7 @@ from vtbench.results.rows import Row
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
 from vtbench.suites import batches, parquet_files
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.copies import (
     HubFiles,
     Source,
@@ -42,7 +43,7 @@ from vtbench.suites.copies import (
     parse_sources,
     sort_for_reading,
 )
-from vtbench.suites.suites import attach_data, load_pixels, load_suite
+from vtbench.suites.suites import attach_data, load_suite
 
 SUITE = """\
 title: Small photographs

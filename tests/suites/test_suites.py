@@ -16,8 +16,9 @@ from PIL import Image
 from vtbench.base.errors import ImageError, SuiteError, UnknownName
 from vtbench.commands.show import write_protocol
 from vtbench.images import encode_png
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.image_folder import folder_suite
-from vtbench.suites.suites import Suite, load_pixels, load_suite, suite_paths
+from vtbench.suites.suites import Suite, load_suite, suite_paths
 
 
 def test_embedded_suite_is_what_it_says() -> None:

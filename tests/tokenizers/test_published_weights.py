@@ -13,7 +13,8 @@ from vtbench.base.errors import WeightsMismatch
 from vtbench.base.files import sha256_file
 from vtbench.cli import main
 from vtbench.registry.entries import load_entry, load_registry
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.weights.entries import check_hashes, find_weights, is_pinned
 

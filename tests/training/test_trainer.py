@@ -16,7 +16,8 @@ from vtbench.base.errors import OutputError, RegistryError
 from vtbench.cli import main
 from vtbench.registry.entries import Entry, load_entry
 from vtbench.registry.recipe import Training
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale, ScalarCode
 from vtbench.training import data, steps, trainer

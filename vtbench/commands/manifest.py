@@ -16,9 +16,10 @@ from vtbench.base.records import Sample
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import data_option, source_option
 from vtbench.images import pixel_sha256
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.copies import sort_for_reading
 from vtbench.suites.suite_file import read_manifest_row
-from vtbench.suites.suites import Suite, load_pixels
+from vtbench.suites.suites import Suite
 
 MAX_FAILURES = 20
 """So many unusable pictures are named; then the work stops, for the data set is not whole."""

@@ -23,8 +23,9 @@ from vtbench.leaderboard.tables import check_board
 from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
 from vtbench.registry.published_protocols import published_protocols
 from vtbench.results.folder import read_run, read_runs, read_suite_folder
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.ground_truth import check_contrast
-from vtbench.suites.suites import attach_data, load_pixels, load_suite
+from vtbench.suites.suites import attach_data, load_suite
 from vtbench.weights.folder import MANIFEST, check_folder
 from vtbench.weights.metrics import metric_weights
 

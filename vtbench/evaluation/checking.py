@@ -8,7 +8,8 @@ from typing import Any
 from vtbench.evaluation.undisturbed import undisturbed
 from vtbench.evaluation.wrap import WrappedModel
 from vtbench.images import RGB8
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 from vtbench.tokenizers.base import Tokenizer
 from vtbench.tokenizers.contract import (
     CHECK_PICTURES,

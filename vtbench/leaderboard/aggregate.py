@@ -49,7 +49,8 @@ def aggregate(suite: SuiteFolder, runs: Iterable[Run], *, damaged: Sequence[str]
     tables = list_tables(Breakdown.of(suite, sound.runs))
     columns = _list_columns(tables)
     lines, originals = _read_lines(suite, sound, columns)
-    lines = merge_seeds(lines, columns)
+    if len({line.record.protocol.seed for line in lines}) > 1:
+        lines = merge_seeds(lines, columns)
     lines, originals = intervals.add_intervals(suite, lines, originals, columns)
     shown = [replace(table, columns=_shown_columns(table, lines)) for table in tables]
     return Board(

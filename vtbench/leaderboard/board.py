@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -215,10 +215,6 @@ class Table:
     originals: bool = False
     kind: Kind | None = None
     overview: bool = False
-
-    def choose_lines(self, lines: Iterable[Line]) -> list[Line]:
-        """Return the lines that the table is about."""
-        return [line for line in lines if self.kind in (None, line.kind)]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from vtbench.leaderboard.words import (
 )
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]~$|#])")
+_HTML = re.compile(r"[&<>]")
 
 
 def render_markdown(board: Board, published: Board | None) -> str:
@@ -64,18 +65,16 @@ def _markdown_table(board: Board, table: Table) -> str:
     rows = [[*facts, *map(escape_markdown, heads)]]
     usual = {column.key: usual_n(column, board.complete) for column in table.columns}
     fronts = {column.key: find_front(board.lines, column) for column in table.columns}
-    for title, lines in blocks(table.choose_lines(board.lines)):
+    for title, lines in blocks(board.lines, table.kind):
         rows.append([f"**{title}**", *[""] * (len(rows[0]) - 1)])
         for line in lines:
             names = [*map(escape_markdown, (describe_line(line), line.family, line.kind))]
-            cells = [
-                _strong(
-                    escape_markdown(format_cell(line.cells.get(c.key, NO_CELL), c, usual[c.key])),
-                    line,
-                    fronts[c.key],
-                )
-                for c in table.columns
-            ]
+            cells = []
+            for c in table.columns:
+                cell = line.cells.get(c.key, NO_CELL)
+                text = escape_markdown(format_cell(cell, c, usual[c.key]))
+                best = line.competes and line.name in fronts[c.key]
+                cells.append(f"**{text}**" if best else text)
             rows.append([*names[: len(facts)], *cells])
     for line in board.originals if table.originals else ():
         cells = [_original_cell(line, c, usual[c.key]) for c in table.columns]
@@ -110,10 +109,6 @@ def _markdown_intervals(board: Board, columns: Sequence[Column]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _strong(text: str, line: Line, front: frozenset[str]) -> str:
-    return f"**{text}**" if line.name in front and line.competes else text
-
-
 def _original_cell(line: Line, column: Column, usual: int) -> str:
     cell = line.cells.get(column.key)
     return format_cell(cell, column, usual) if cell is not None else ""
@@ -127,6 +122,8 @@ def escape_markdown(text: str) -> str:
         return _MARKDOWN.sub(r"\\\1", part)
 
     flat = " ".join(text.split())
+    if not (_MARKDOWN.search(flat) or _HTML.search(flat)):
+        return flat
     # A pipe ends a table's cell even inside code.
     return "".join(
         f"`{part}`" if code and "|" not in part else plain(part) for code, part in split_code(flat)

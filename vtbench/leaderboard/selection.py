@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _Mask = NDArray[np.bool_]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class ImageSets:
@@ -62,7 +61,7 @@ class Selection:
         self._failed: _Mask = self._table["error"].is_valid().to_numpy()
         self._columns: dict[str, Floats] = {}
         self._texts: dict[str, NDArray[np.object_]] = {}
-        self._parts: dict[Part, Selection] = {}
+        self._parts: dict[Part | None, Selection] = {}
         self._images: Images | None = None
 
     def __len__(self) -> int:
@@ -70,31 +69,33 @@ class Selection:
 
     def choose(self, part: Part | None) -> Selection:
         """Return the rows of a part of the suite, None for no row. All rows are this selection."""
-        if part is None:
-            return self._choose(np.array([], dtype=np.intp))
         if part not in self._parts:
-            chosen: _Mask = np.full(len(self), True)
-            for column, value in (("task", part.task), ("subset", part.subset)):
-                if value is not None:
-                    chosen &= self.texts(column) == value
-            if part.script is not None:
-                chosen &= self.texts("script") == part.script
-            if part.glyph_px is not None:
-                chosen &= self.numbers("glyph_px") == part.glyph_px
-            places = np.flatnonzero(chosen)
-            self._parts[part] = self if chosen.all() else self._choose(places)
+            chosen = self._find_part(part)
+            selection = self
+            if not chosen.all():
+                selection = copy.copy(self)
+                selection.__dict__.pop("rows", None)
+                selection._places = np.flatnonzero(chosen)
+                selection._parts, selection._images = {}, None
+            self._parts[part] = selection
         return self._parts[part]
 
-    def _choose(self, places: NDArray[np.intp]) -> Selection:
-        """Return some rows of a selection of all rows."""
-        selection = copy.copy(self)
-        selection.__dict__.pop("rows", None)
-        selection._places, selection._parts, selection._images = places, {}, None
-        return selection
+    def _find_part(self, part: Part | None) -> _Mask:
+        """Return which of the rows are of a part."""
+        chosen: _Mask = np.full(len(self), part is not None)
+        if part is None:
+            return chosen
+        texts = {"task": part.task, "subset": part.subset, "script": part.script}
+        for column, value in texts.items():
+            if value is not None:
+                chosen &= self.texts(column) == value
+        if part.glyph_px is not None:
+            chosen &= self.numbers("glyph_px") == part.glyph_px
+        return chosen
 
     def count_errors(self) -> int:
         """Return how many of the images failed."""
-        return int(self._take(self._failed).sum())
+        return int(self._failed[self._places].sum())
 
     def numbers(self, column: str) -> Floats:
         """Return a column as float64, NaN for null: a file holds no NaN of its own."""
@@ -105,13 +106,15 @@ class Selection:
             else:
                 array = values.chunk(0).to_numpy(zero_copy_only=False)
                 self._columns[column] = array.astype(np.float64, copy=False)
-        return self._take(self._columns[column])
+        values = self._columns[column]
+        return values if len(self) == len(values) else values[self._places]
 
     def texts(self, column: str) -> NDArray[np.object_]:
         """Return a column of strings, None for null."""
         if column not in self._texts:
             self._texts[column] = self._table[column].cast("string").to_numpy()
-        return self._take(self._texts[column])
+        texts = self._texts[column]
+        return texts if len(self) == len(texts) else texts[self._places]
 
     def lists(self, column: str) -> Floats:
         """Return the numbers of a column of lists, list after list; null is an empty list."""
@@ -136,6 +139,3 @@ class Selection:
     def _find(self, chosen: _Mask) -> Images:
         ids, subsets = self.texts("id")[chosen], self.texts("subset")[chosen]
         return self._image_sets.find(tuple(ids), tuple(subsets))
-
-    def _take(self, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        return values if len(self._places) == len(values) else values[self._places]

@@ -135,8 +135,7 @@ def _table(board: Board, table: Table) -> PageTable:
     for column in table.columns if table.overview else ():
         groups[column.group] = groups.get(column.group, 0) + 1
     parts = [
-        (title, _rows(board, table, lines))
-        for title, lines in blocks(table.choose_lines(board.lines))
+        (title, _rows(board, table, lines)) for title, lines in blocks(board.lines, table.kind)
     ]
     if table.originals and board.originals:
         parts.append(("", _rows(board, table, board.originals)))

@@ -31,17 +31,30 @@ MAX_TABLE_BYTES = 64 * 2**20
 STALE = "edited by hand or stale; run `vtbench leaderboard`"
 
 
-def render_board(board: Board, folder: Path, *, published: Board | None = None) -> dict[str, bytes]:
+def render_board(
+    board: Board, folder: Path, *, published: Board | None = None, plots: bool = True
+) -> dict[str, bytes]:
     """Return the files of a suite's board by name: tables, page and plots.
 
     Args:
         board: The numbers of the folder.
         folder: Looked at only for which pictures of the panel exist.
         published: Of another folder of the same suite, shown beside and never merged.
+        plots: Whether the plots are drawn too.
     """
-    from vtbench.leaderboard.plots import draw_plots
+    from vtbench.leaderboard.site import render_site
 
-    return _render(board, published, folder) | draw_plots(board, published)
+    files = {
+        "leaderboard.md": render_markdown(board, published).encode(),
+        "leaderboard.csv": render_csv(board, published).encode(),
+        "leaderboard.tex": render_latex(board, published).encode(),
+        "leaderboard.html": render_site(board, published, folder).encode(),
+    }
+    if plots:
+        from vtbench.leaderboard.plots import draw_plots
+
+        files |= draw_plots(board, published)
+    return files
 
 
 def render_folder(folder: Path, *, published: Path | None = None) -> dict[str, bytes]:
@@ -98,20 +111,9 @@ def check_board(board: Board, folder: Path) -> Board | None:
         beside = read_beside(folder, other)
         if other is not None and beside is None:
             continue
-        rendered = _render(board, beside, folder)
+        rendered = render_board(board, folder, published=beside, plots=False)
         wrong = [name for name, content in present.items() if rendered[name] != content]
         if not wrong:
             return beside
         stale = max(stale, wrong[0], key=CHECKED.index)
     raise ResultsError(f"{folder / stale}: not what the rows give: {STALE}")
-
-
-def _render(board: Board, published: Board | None, folder: Path) -> dict[str, bytes]:
-    from vtbench.leaderboard.site import render_site
-
-    return {
-        "leaderboard.md": render_markdown(board, published).encode(),
-        "leaderboard.csv": render_csv(board, published).encode(),
-        "leaderboard.tex": render_latex(board, published).encode(),
-        "leaderboard.html": render_site(board, published, folder).encode(),
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from vtbench.base.records import Kind
 from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
 from vtbench.leaderboard.footnotes import describe_machine
@@ -27,10 +28,10 @@ def overview_columns(board: Board, published: Board | None) -> tuple[Column, ...
     return tuple(column for column in board.columns if column.key in keys)
 
 
-def blocks(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
-    """Yield each block's title and lines, without the empty ones."""
+def blocks(lines: Sequence[Line], kind: Kind | None = None) -> Iterator[tuple[str, list[Line]]]:
+    """Yield each block's title and lines, without the empty ones; kind: of these tokenizers alone."""
     for block in BLOCKS:
-        if of_block := [line for line in lines if line.block == block]:
+        if of_block := [x for x in lines if x.block == block and kind in (None, x.kind)]:
             yield BLOCK_TITLES[block], of_block
 
 

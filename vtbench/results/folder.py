@@ -32,7 +32,14 @@ from vtbench.base.locations import without_paths
 from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.metrics.rate import Histogram, token_entropy
 from vtbench.results.codes import CODES, encode_codes, read_codes
-from vtbench.results.rows import Row, check_table, encode_rows, read_table
+from vtbench.results.rows import (
+    IMAGE_COLUMNS,
+    ROW_COLUMNS,
+    Row,
+    arrow_type,
+    check_table,
+    read_table,
+)
 from vtbench.results.schema import (
     CodebookRecord,
     CodesRecord,
@@ -149,6 +156,25 @@ def write_run(
     text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
     write_atomic(folder / "run.json", (text + "\n").encode())
     return record
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Return the rows as a Parquet file. Raises ResultsError for a column that is not known."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    present = set(IMAGE_COLUMNS)
+    for row in rows:
+        if unknown := sorted(set(row) - set(ROW_COLUMNS)):
+            raise ResultsError(f"row {row.get('id')}: unknown column {unknown[0]}")
+        present |= set(row)
+    schema = pa.schema(
+        [(name, arrow_type(kind)) for name, kind in ROW_COLUMNS.items() if name in present]
+    )
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    buffer = pa.BufferOutputStream()
+    parquet.write_table(table, buffer, compression="zstd")
+    return bytes(buffer.getvalue())
 
 
 def read_record(folder: Path) -> RunRecord:

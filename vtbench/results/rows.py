@@ -1,9 +1,9 @@
-"""Rows, one an image: their columns, and Parquet of them."""
+"""Rows, one an image: their columns, and how Parquet of them is read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def read_table(path: Path, sha256: str) -> pa.Table:
     table = read_parquet(path, content, ROW_COLUMNS, needed=IMAGE_COLUMNS)
     columns = {}
     for name, kind in ROW_COLUMNS.items():
-        arrow = _arrow_type(pa, kind)
+        arrow = arrow_type(kind)
         present = name in table.column_names
         columns[name] = table[name].cast(arrow) if present else pa.nulls(len(table), arrow)
     table = pa.table(columns)
@@ -158,28 +158,12 @@ def is_unreadable(row: Row) -> bool:
     return row["error"] is not None and row["sha256"] is None
 
 
-def encode_rows(rows: Sequence[Row]) -> bytes:
-    """Return the rows as a Parquet file. Raises ResultsError for a column that is not known."""
+def arrow_type(kind: str) -> pa.DataType:
+    """Return the Arrow type that a column's text names."""
     import pyarrow as pa
-    import pyarrow.parquet as parquet
 
-    present = set(IMAGE_COLUMNS)
-    for row in rows:
-        if unknown := sorted(set(row) - set(ROW_COLUMNS)):
-            raise ResultsError(f"row {row.get('id')}: unknown column {unknown[0]}")
-        present |= set(row)
-    schema = pa.schema(
-        [(name, _arrow_type(pa, kind)) for name, kind in ROW_COLUMNS.items() if name in present]
-    )
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    buffer = pa.BufferOutputStream()
-    parquet.write_table(table, buffer, compression="zstd")
-    return bytes(buffer.getvalue())
-
-
-def _arrow_type(pa: Any, kind: str) -> Any:
     if kind.startswith("list<"):
-        return pa.list_(_arrow_type(pa, kind[5:-1]))
+        return pa.list_(arrow_type(kind[5:-1]))
     return {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}[kind]
 
 

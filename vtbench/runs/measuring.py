@@ -102,7 +102,10 @@ class BatchMeter:
             row.update(facts, batch_size=batch.size, peak_memory_mib=peak, **values)
             _refuse_non_finite(row)
             pictures.append(to_rgb8(image8[index : index + 1])[0])
-        self.sets.append(task, batch.samples, features, rows)  # first: a kill leaves no row alone
+        if features:
+            self.sets.append(
+                task, batch.samples, features, rows
+            )  # first: a kill leaves no row alone
         return rows, pictures
 
     def _measure_singly(self, batch: Batch) -> Measured:

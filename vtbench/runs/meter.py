@@ -110,7 +110,8 @@ class Meter:
             else:
                 for row, values in zip(rows, measure(samples, original, image), strict=True):
                     row.update(values)
-        self.sets.put_cosines(task, features, rows)
+        if features:
+            self.sets.put_cosines(task, features, rows)
         return rows
 
     def _choose(self, task: str) -> list[Metric]:

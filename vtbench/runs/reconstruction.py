@@ -51,35 +51,37 @@ class LiveReconstructor:
 
     def warm_up(self, batch: Batch) -> None:
         """Go through a batch once: the first call pays for allocations and the choice of kernels."""
-        self._pass(batch)
+        self.reconstruct(batch, quantized=False)
 
     def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
         """Return the batch's reconstructions, timed with the device synchronized on both sides."""
-        code, images, encode_s, decode_s = self._pass(batch)
-        assert code.fit is not None
-        times = {"encode_s": encode_s / batch.size, "decode_s": decode_s / batch.size}
-        facts: tuple[Row, ...] = tuple(
-            {"fit": code.fit.policy, "tokens": tokens, "bits": bits, "codes": counts, **times}
-            for tokens, bits, counts in zip(code.tokens, code.bits, count_tokens(code), strict=True)
-        )
-        coarse = None
-        if quantized and self.tokenizer.spec.kind == "continuous":
-            rounded = code.quantize8()
-            coarse = (self.tokenizer.decode(rounded), rounded.bits)
-        return Reconstruction(images, facts, coarse)
-
-    def _pass(self, batch: Batch) -> tuple[Code, Tensor, float, float]:
         assert batch.images is not None
         device = self.tokenizer.device
         images = batch.images.to(device)
         _synchronize(device)
-        t0 = time.perf_counter()
+        start = time.perf_counter()
         code = self.tokenizer.encode(images)
         _synchronize(device)
-        t1 = time.perf_counter()
+        middle = time.perf_counter()
         decoded = self.tokenizer.decode(code)
         _synchronize(device)
-        return code, decoded, t1 - t0, time.perf_counter() - t1
+        end = time.perf_counter()
+        assert code.fit is not None
+        same = {
+            "fit": code.fit.policy,
+            "encode_s": (middle - start) / batch.size,
+            "decode_s": (end - middle) / batch.size,
+        }
+        rates = zip(code.tokens, code.bits, strict=True)
+        facts: tuple[Row, ...] = tuple({**same, "tokens": n, "bits": bits} for n, bits in rates)
+        if code.codebooks:
+            for row, counts in zip(facts, count_tokens(code), strict=True):
+                row["codes"] = counts
+        coarse = None
+        if quantized and self.tokenizer.spec.kind == "continuous":
+            rounded = code.quantize8()
+            coarse = (self.tokenizer.decode(rounded), rounded.bits)
+        return Reconstruction(decoded, facts, coarse)
 
 
 class StoredReconstructor:
@@ -114,10 +116,8 @@ class StoredReconstructor:
         return Reconstruction(to_float(pictures, batch.images.device), facts)
 
 
-def count_tokens(code: Code) -> list[str | None]:
-    """Return each image's packed histograms; None for a code that has no codebooks."""
-    if not code.codebooks:
-        return [None] * len(code.tokens)
+def count_tokens(code: Code) -> list[str]:
+    """Return each image's packed histograms of the codebooks that the code has."""
     return [
         rate.pack_histograms(
             [

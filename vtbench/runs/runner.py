@@ -48,7 +48,6 @@ from vtbench.runs.set_features import SetRun
 from vtbench.runs.suite_folder import write_suite_folder
 from vtbench.suites.batches import Batch, PixelCache, make_batches
 from vtbench.suites.copies import sort_for_reading
-from vtbench.suites.suites import Suite
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
 
@@ -172,7 +171,10 @@ def run_tokenizer(
     write_panel(folder, request.suite.protocol.panel, pictures)
 
     order = {sample.id: index for index, sample in enumerate(request.samples())}
-    rows, codes = _pool_codes(sorted(partial.rows, key=lambda row: order[row["id"]]))
+    rows = sorted(partial.rows, key=lambda row: order[row["id"]])
+    codes: tuple[Histogram, ...] = ()
+    if any("codes" in row for row in rows):
+        rows, codes = _pool_codes(rows)
     failures = _list_failures(rows)
     facts = {
         "n_done": len(rows) - len(failures),
@@ -247,9 +249,11 @@ def _measure_all(
     pictures: dict[str, tuple[RGB8, RGB8]] = {}
     done = {row["id"]: row["error"] for row in partial.rows}
     todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
-    warm = False
+    cost = request.suite.protocol.cost
+    warm = cost is None
     for batch in make_batches(todo, cache, batch_size=request.images_per_batch):
-        if not warm and batch.images is not None and _is_timed(batch, request.suite):
+        timed = cost is not None and batch.samples[0].subset == cost.subset
+        if not warm and batch.images is not None and timed:
             # What it raises, the measured call raises again, and there it is reported.
             with suppress(Exception):
                 measuring.reconstructor.warm_up(batch)
@@ -309,7 +313,3 @@ def _find_current(folder: Path, key: str, request: Request, cache: PixelCache) -
     if any(found.state == "failed" for found in run.record.sets.values()):
         return "measured again: a metric of the whole set had failed"
     return run
-
-
-def _is_timed(batch: Batch, suite: Suite) -> bool:
-    return (cost := suite.protocol.cost) is not None and batch.samples[0].subset == cost.subset

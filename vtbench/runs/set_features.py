@@ -41,7 +41,8 @@ from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import MetricRecord, SetRecord
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
-from vtbench.suites.suites import Suite, load_pixels
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import Suite
 
 Pair = tuple[Tensor, Tensor]
 """Features of the originals and of the reconstructions of a batch."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vtbench.base.errors import ImageError
+from vtbench.base.errors import ImageError, SuiteError
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, to_float
-from vtbench.suites.suites import load_pixels
+from vtbench.images import RGB8, crop_rgb8, load_rgb8, pixel_sha256, preprocess_rgb8, to_float
+from vtbench.suites.copies import open_sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REFERENCE_PIXELS = 256 * 256
 """Batch sizes are stated for images of this size; larger ones go in proportionally fewer."""
@@ -27,7 +29,7 @@ class PixelCache:
         self._bytes = 0
 
     def load(self, sample: Sample) -> RGB8:
-        """Return the sample's pixels. Raises ImageError or SuiteError as `suites.load_pixels`."""
+        """Return the sample's pixels. Raises ImageError or SuiteError as `load_pixels`."""
         if sample.id in self._kept:
             return self._kept[sample.id]
         pixels = load_pixels(sample)
@@ -35,6 +37,26 @@ class PixelCache:
             self._kept[sample.id] = pixels
             self._bytes += pixels.nbytes
         return pixels
+
+
+def load_pixels(sample: Sample) -> RGB8:
+    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest and its suite say.
+
+    Raises ImageError where the file cannot be decoded, and SuiteError where its pixels are not the
+    pinned ones: another image under the same name must not score under the suite's name.
+    """
+    pixels = load_rgb8(open_sample(sample), upright=sample.preprocess.upright)
+    if sample.crop is not None:
+        try:
+            pixels = crop_rgb8(pixels, sample.crop)
+        except ImageError as error:
+            raise SuiteError(f"image {sample.id}: {error}") from None
+    pixels = preprocess_rgb8(pixels, sample.preprocess)
+    if sample.sha256 is not None and pixel_sha256(pixels) != sample.sha256:
+        raise SuiteError(
+            f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"
+        )
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -54,28 +76,29 @@ def make_batches(
     """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order."""
     waiting: list[Sample] = []
     pixels: list[RGB8] = []
-
-    def flush() -> Iterator[Batch]:
-        if waiting:
-            yield Batch(tuple(waiting), to_float(pixels), len(waiting))
-            waiting.clear()
-            pixels.clear()
-
     for sample in samples:
+        image, error = None, None
         try:
             image = cache.load(sample)
-        except ImageError as error:
-            yield from flush()
-            yield Batch((sample,), None, 1, str(error))
-            continue
+        except ImageError as problem:
+            error = str(problem)
         if waiting and (
-            (sample.task, sample.subset) != (waiting[0].task, waiting[0].subset)
+            image is None
+            or (sample.task, sample.subset) != (waiting[0].task, waiting[0].subset)
             or image.shape != pixels[0].shape
+            or len(waiting) >= _count_that_fit(pixels[0].shape, batch_size)
         ):
-            yield from flush()
-        waiting.append(sample)
-        pixels.append(image)
-        area = image.shape[0] * image.shape[1]
-        if len(waiting) >= max(1, batch_size * REFERENCE_PIXELS // max(area, REFERENCE_PIXELS)):
-            yield from flush()
-    yield from flush()
+            yield Batch(tuple(waiting), to_float(pixels), len(waiting))
+            waiting, pixels = [], []
+        if image is None:
+            yield Batch((sample,), None, 1, error)
+        else:
+            waiting.append(sample)
+            pixels.append(image)
+    if waiting:
+        yield Batch(tuple(waiting), to_float(pixels), len(waiting))
+
+
+def _count_that_fit(shape: tuple[int, ...], batch_size: int) -> int:
+    """Return how many images of (height, width, 3) are a batch of `batch_size` REFERENCE_PIXELS."""
+    return max(1, batch_size * REFERENCE_PIXELS // max(shape[0] * shape[1], REFERENCE_PIXELS))

@@ -19,14 +19,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from vtbench.base import plugins
-from vtbench.base.errors import ImageError, SuiteError, UnknownName
+from vtbench.base.errors import SuiteError, UnknownName
 from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import data_dir
 from vtbench.base.records import Preprocess, Sample
 from vtbench.base.schema import describe_invalid, load_yaml
-from vtbench.images import RGB8, SUFFIXES, crop_rgb8, load_rgb8, pixel_sha256, preprocess_rgb8
+from vtbench.images import SUFFIXES
 from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
-from vtbench.suites.copies import locate_source, open_data_set, open_sample
+from vtbench.suites.copies import locate_source, open_data_set
 from vtbench.suites.suite_file import (
     _LATER_KEYS,
     TASKS,
@@ -275,23 +275,3 @@ _PINNED = ("id", "task", "subset", "width", "height", "sha256", "meta")
 
 PANEL_PICTURES = 6
 """Pictures on the board of a suite that names none: the first ones."""
-
-
-def load_pixels(sample: Sample) -> RGB8:
-    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest and its suite say.
-
-    Raises ImageError where the file cannot be decoded, and SuiteError where its pixels are not the
-    pinned ones: another image under the same name must not score under the suite's name.
-    """
-    pixels = load_rgb8(open_sample(sample), upright=sample.preprocess.upright)
-    if sample.crop is not None:
-        try:
-            pixels = crop_rgb8(pixels, sample.crop)
-        except ImageError as error:
-            raise SuiteError(f"image {sample.id}: {error}") from None
-    pixels = preprocess_rgb8(pixels, sample.preprocess)
-    if sample.sha256 is not None and pixel_sha256(pixels) != sample.sha256:
-        raise SuiteError(
-            f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"
-        )
-    return pixels

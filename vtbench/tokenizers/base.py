@@ -228,7 +228,8 @@ class Tokenizer(ABC):
         low, high = self.spec.input_range
         ranged = fitted * (high - low) + low
         codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, how)]
-        return replace(Code.of_tiles(codes), fit=how)
+        code = codes[0] if len(codes) == 1 else Code.of_tiles(codes)
+        return replace(code, fit=how)
 
     @torch.inference_mode()
     def decode(self, code: Code) -> Tensor:
@@ -236,7 +237,8 @@ class Tokenizer(ABC):
         if code.fit is None:
             raise ValueError("this Code did not come from Tokenizer.encode: it has no fit")
         low, high = self.spec.input_range
-        tiles = [self._decode(tile) for tile in code.split_tiles(code.fit)]
+        codes = [code] if code.fit.tiles == (1, 1) else code.split_tiles(code.fit)
+        tiles = [self._decode(own) for own in codes]
         decoded = (pixels.join_tiles(tiles, code.fit).to(torch.float32) - low) / (high - low)
         return pixels.unfit(decoded, code.fit)
 

@@ -16,8 +16,9 @@ from vtbench.commands.audit.case import Case
 from vtbench.images import ORIGINAL, RGB8, error_map, load_rgb8
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
 from vtbench.results.schema import SuiteFolder
+from vtbench.suites.batches import load_pixels
 from vtbench.suites.panel_crop import crop_panel
-from vtbench.suites.suites import Suite, load_pixels
+from vtbench.suites.suites import Suite
 
 MAX_PANEL_PIXELS = 16 * 2**20
 
