@@ -73,7 +73,7 @@ def test_a_run_writes_rows_and_a_board_and_is_reused(
     asked = ("-t", "identity", "-t", "jpeg-q25")
     assert run_mini(data, *asked) == 0
     folder = Path("results/local/mini")
-    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html"):
+    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.json"):
         assert (folder / name).stat().st_size > 500
     assert (folder / "jpeg-q25" / "panel" / "0.png").exists()
     assert "jpeg-q25" in capsys.readouterr().out
@@ -86,12 +86,26 @@ def test_a_run_writes_rows_and_a_board_and_is_reused(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_board_written_elsewhere_takes_its_pictures_along(data: Path, tmp_path: Path) -> None:
+def test_a_site_opens_from_its_folder_and_is_the_page_of_the_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_mini(data, "-t", "identity") == 0
-    out = tmp_path / "board"
-    assert main(["leaderboard", "--results", "results/local/mini", "--out", str(out)]) == 0
-    for name in ("originals/0.png", "identity/panel/0.png", "leaderboard.html"):
-        assert (out / name).read_bytes() == (Path("results/local/mini") / name).read_bytes()
+    folder, site = Path("results/local/mini"), tmp_path / "site"
+    assert str(folder / "leaderboard-site" / "index.html") in capsys.readouterr().out
+    written = ["leaderboard", "--results", str(folder), "--data", str(data), "--site"]
+    assert main([*written, str(site)]) == 0
+    assert capsys.readouterr().out.strip() == str(site / "index.html")
+    for path in site.rglob("*"):
+        if path.is_file():
+            own = folder / "leaderboard-site" / path.relative_to(site)
+            assert own.read_bytes() == path.read_bytes(), path
+    picture = site / "pictures" / "mini" / "identity" / "0.png"
+    assert picture.read_bytes() == (folder / "identity" / "panel" / "0.png").read_bytes()
+    # A folder of something else is left alone, and tables and pages are two things.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    assert refused(capsys, *written, str(tmp_path / "other")).endswith("name an empty folder")
+    assert main([*written, str(site), "--out", str(site)]) == 2
 
 
 def test_a_run_of_some_does_not_forget_what_was_skipped(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 
@@ -132,8 +133,9 @@ def test_every_format_has_them_beside_the_number(folder):
     assert f"| a | {cell.value:.2f} ({ends}) | 3 |" in table
     assert re.search(r"\| c \| .* \| 1–2 \|", table)
     assert "0.9000 |" in table  # all images agree: no range
-    assert f">{cell.value:.2f}<small>{ends}</small></td>" in files["leaderboard.html"]
-    assert "Ranks among tokenizers and codecs" in files["leaderboard.html"]
+    run = next(x for x in json.loads(files["leaderboard.json"])["runs"] if x["run"] == "a")
+    told = run["cells"]["reconstruction.psnr_db"]
+    assert told["low"] == pytest.approx(cell.low) and told["rank"] == [3, 3]
     rows = {row["run"]: row for row in csv.DictReader(io.StringIO(files["leaderboard.csv"]))}
     key = "reconstruction.psnr_db"
     assert rows["a"][f"{key}.low"] == f"{cell.low:.10g}"
@@ -165,7 +167,7 @@ def test_a_board_of_few_images_has_no_intervals(write_suite, write_run):
     write_run(folder, "a")
     text = render_markdown(read_board(folder), None)
     assert "## Intervals" not in text
-    assert "<small>" not in render_folder(folder)["leaderboard.html"].decode()
+    assert b'"low"' not in render_folder(folder)["leaderboard.json"]
 
 
 def test_bytes_do_not_follow_the_order_of_rows_and_runs(folder):

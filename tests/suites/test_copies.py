@@ -540,7 +540,7 @@ def test_a_crop_by_option_is_another_row(
     assert other.record.protocol.crop == "resize-crop-lanczos-64"
     assert all(a["sha256"] != b["sha256"] for a, b in zip(own.rows, other.rows, strict=True))
     assert own.record.suite.manifest_sha256 is None
-    for file in ("leaderboard.md", "leaderboard.html"):
+    for file in ("leaderboard.md", "leaderboard-site/index.html"):
         assert "Unpinned: no manifest" in (folder / file).read_text(encoding="utf-8")
     assert main(["publish", "--results", str(folder)]) == 2
     assert "no manifest pins the images of small" in capsys.readouterr().err

@@ -8,29 +8,63 @@ import click
 
 from vtbench.base import locations
 from vtbench.commands.complaints import complain
-from vtbench.commands.options import EMBEDDED, FOLDER
+from vtbench.commands.options import EMBEDDED, FOLDER, data_option, registry_option
 from vtbench.commands.published import find_published
 
 
 @click.command("leaderboard")
-@click.option("--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded.")
+@click.option(
+    "--results",
+    type=FOLDER,
+    multiple=True,
+    metavar="DIR",
+    help="Default: results/local/embedded. Repeatable with --site: a suite each.",
+)
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: the results' own folder.")
-def leaderboard_command(results: Path | None, out: Path | None) -> None:
-    """Write leaderboard.{md,csv,tex,html} of a folder of results, from its rows alone."""
+@click.option(
+    "--site", type=FOLDER, metavar="DIR", help="Write pages that open from disk, and no tables."
+)
+@registry_option
+@data_option
+def leaderboard_command(
+    results: tuple[Path, ...],
+    out: Path | None,
+    site: Path | None,
+    registries: tuple[Path, ...],
+    data_folders: tuple[Path, ...],
+) -> None:
+    """Write the leaderboard of a folder of results, from its rows alone.
+
+    Without --site: leaderboard.{md,csv,tex,json} and plots. With it: a static site with a table to
+    search and filter, plots, pictures side by side, and a page for each tokenizer.
+    """
     from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.tables import read_beside, render_board, write_board
     from vtbench.results.folder import read_suite_folder
 
-    folder = results or locations.local_dir(EMBEDDED)
-    suite = read_suite_folder(folder)
-    published = find_published(suite.name, folder) if suite.published else None
-    board = read_board(folder)
-    files = render_board(board, folder, published=read_beside(folder, published))
-    target = out or folder
-    write_board(target, files, pictures=folder)
-    for name in files:
-        click.echo(str(target / name))
-    for complaint in board.damaged:
+    folders = results or (locations.local_dir(EMBEDDED),)
+    if site is None and len(folders) > 1:
+        raise click.UsageError("several --results are for --site alone")
+    if site is not None and out is not None:
+        raise click.UsageError("--out is where tables go, --site where pages go: one of them")
+    boards = []
+    for folder in folders:
+        suite = read_suite_folder(folder)
+        published = find_published(suite.name, folder) if suite.published else None
+        boards.append((read_board(folder), folder, read_beside(folder, published)))
+    if site is not None:
+        from vtbench.commands.site_pages import write_pages
+
+        page = write_pages(site, boards, registries=registries, data_folders=data_folders)
+        click.echo(str(page))
+    else:
+        board, folder, beside = boards[0]
+        files = render_board(board, published=beside)
+        write_board(out or folder, files)
+        for name in files:
+            click.echo(str((out or folder) / name))
+    damaged = [complaint for board, _, _ in boards for complaint in board.damaged]
+    for complaint in damaged:
         complain(f"{complaint}: left out of the board")
-    if board.damaged:
+    if damaged:
         raise click.exceptions.Exit(1)

@@ -160,14 +160,14 @@ def read_measured(folder: Path, name: str, data_folders: Sequence[Path]) -> list
         for path in sorted(folder.glob("*/run.json"))
         if path.parent.name.partition("@")[0] == name
     ]
-    facts = _suite_facts(suite.name, data_folders)
+    facts = find_facts(suite.name, data_folders)
     return [
-        _measured(line, f"{suite.name}@{suite.version}", facts)
+        measure_line(line, f"{suite.name}@{suite.version}", facts)
         for line in aggregate(suite, runs).lines
     ]
 
 
-def _suite_facts(name: str, data_folders: Sequence[Path]) -> dict[str, Any]:
+def find_facts(name: str, data_folders: Sequence[Path]) -> dict[str, Any]:
     """Return the suite's YAML as a mapping, or nothing where the suite is not on this machine."""
     try:
         return load_suite(name, data_folders).protocol.model_dump(mode="json")
@@ -175,7 +175,8 @@ def _suite_facts(name: str, data_folders: Sequence[Path]) -> dict[str, Any]:
         return {}
 
 
-def _measured(line: Line, suite: str, facts: Mapping[str, Any]) -> Measured:
+def measure_line(line: Line, suite: str, facts: Mapping[str, Any]) -> Measured:
+    """Return a line with its own protocol. facts: what `find_facts` returns of its suite."""
     sizes = set(line.run.list_sizes("task", "reconstruction")) if line.run else set()
     side = next(iter(sizes))[0] if len(sizes) == 1 else 0
     deviating = getattr(line.record.protocol, "crop", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def run_command(
             device=device,
             **options,
         )
-    finish(request, measure(request))
+    finish(request, measure(request), registries=registries, data_folders=data_folders)
 
 
 def split_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -136,10 +137,17 @@ def measure(request: Request) -> tuple[Outcome, ...]:
         return run_suite(request, progress)
 
 
-def finish(request: Request, outcomes: tuple[Outcome, ...]) -> None:
+def finish(
+    request: Request,
+    outcomes: tuple[Outcome, ...],
+    *,
+    registries: Sequence[Path] = (),
+    data_folders: Sequence[Path] = (),
+) -> None:
     """Write and print the leaderboard, and say what failed. Raises click's Exit(1) for failures."""
     from rich.console import Console
 
+    from vtbench.commands.site_pages import PAGE, write_pages
     from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.tables import read_beside, render_board, write_board
     from vtbench.leaderboard.terminal import terminal_table
@@ -148,14 +156,18 @@ def finish(request: Request, outcomes: tuple[Outcome, ...]) -> None:
     whole = suite.published and not request.partial
     published = find_published(suite.name, folder) if whole else None
     board = read_board(folder)
-    write_board(folder, render_board(board, folder, published=read_beside(folder, published)))
+    beside = read_beside(folder, published)
+    write_board(folder, render_board(board, published=beside))
+    page = write_pages(
+        folder / PAGE, [(board, folder, beside)], registries=registries, data_folders=data_folders
+    )
     console = Console()
     # Piped output has no width of its own; the table should not be folded into it.
     width = console.width if console.is_terminal else 200
     Console(width=width).print(terminal_table(board, width=width))
     partial = "partial run, never published · " if request.partial else ""
-    page = folder / "leaderboard.html"
-    click.echo(f"\n{partial}{folder / 'leaderboard.md'} (also .csv, .tex) · pictures: {page}")
+    tables = f"{folder / 'leaderboard.md'} (also .csv, .tex, .json)"
+    click.echo(f"\n{partial}{tables} · page: {page}")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     unreadable = {failure for outcome in outcomes for failure in outcome.unreadable}
     complaints = [suite.left_out] if suite.left_out else []

@@ -1,6 +1,6 @@
-"""A board as Markdown, CSV, LaTeX and HTML, rendered from a folder of results and from it alone.
+"""A board as Markdown, CSV, LaTeX and JSON, rendered from a folder of results and from it alone.
 
-The bytes of leaderboard.md, .csv, .tex and .html follow from the rows: rendering again, on another
+The bytes of leaderboard.md, .csv, .tex and .json follow from the rows: rendering again, on another
 machine or another day, gives the same. The plots are files of their own, because their bytes also
 follow matplotlib's version.
 """
@@ -11,17 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vtbench.base.errors import ResultsError
-from vtbench.base.files import read_bounded, resolve_below, write_atomic
+from vtbench.base.files import read_bounded, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.json_file import render_json
 from vtbench.leaderboard.latex import render_latex
 from vtbench.leaderboard.markdown import render_markdown
-from vtbench.results.folder import read_runs, read_suite_folder
-from vtbench.results.known_files import MAX_PICTURE_BYTES, read_known_files
 
-CHECKED = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
+CHECKED = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.json")
 """The files whose bytes follow from the rows."""
 
 
@@ -32,23 +31,20 @@ STALE = "edited by hand or stale; run `vtbench leaderboard`"
 
 
 def render_board(
-    board: Board, folder: Path, *, published: Board | None = None, plots: bool = True
+    board: Board, *, published: Board | None = None, plots: bool = True
 ) -> dict[str, bytes]:
-    """Return the files of a suite's board by name: tables, page and plots.
+    """Return the files of a suite's board by name: tables and plots.
 
     Args:
-        board: The numbers of the folder.
-        folder: Looked at only for which pictures of the panel exist.
+        board: The numbers of a folder.
         published: Of another folder of the same suite, shown beside and never merged.
         plots: Whether the plots are drawn too.
     """
-    from vtbench.leaderboard.site import render_site
-
     files = {
         "leaderboard.md": render_markdown(board, published).encode(),
         "leaderboard.csv": render_csv(board, published).encode(),
         "leaderboard.tex": render_latex(board, published).encode(),
-        "leaderboard.html": render_site(board, published, folder).encode(),
+        "leaderboard.json": render_json(board).encode(),
     }
     if plots:
         from vtbench.leaderboard.plots import draw_plots
@@ -59,7 +55,7 @@ def render_board(
 
 def render_folder(folder: Path, *, published: Path | None = None) -> dict[str, bytes]:
     """Return the files of a folder's board. Raises ResultsError for a malformed or edited run."""
-    return render_board(read_board(folder), folder, published=read_beside(folder, published))
+    return render_board(read_board(folder), published=read_beside(folder, published))
 
 
 def read_beside(folder: Path, published: Path | None) -> Board | None:
@@ -70,27 +66,10 @@ def read_beside(folder: Path, published: Path | None) -> Board | None:
     return board if board.lines else None
 
 
-def write_board(folder: Path, files: Mapping[str, bytes], *, pictures: Path | None = None) -> None:
-    """Write a board's files into the folder, each whole or not at all.
-
-    pictures: the folder of results that the page was rendered from; where it is another one, the
-    pictures that the page shows are copied, so that the board can be carried away.
-    """
-    if pictures is not None and pictures.resolve() != folder.resolve():
-        for name, content in _read_pictures(pictures).items():
-            write_atomic(resolve_below(folder, name), content)
+def write_board(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a board's files into the folder, each whole or not at all."""
     for name, content in files.items():
         write_atomic(folder / name, content)
-
-
-def _read_pictures(folder: Path) -> dict[str, bytes]:
-    """Return the pictures that a page shows, by name below the folder of results."""
-    suite = read_suite_folder(folder)
-    runs = [run.record.run for run in read_runs(folder, damaged=[])]
-    places = ["originals", *(f"{run}/panel" for run in runs)]
-    ends = (".png", ".error.png")
-    names = (f"{place}/{item.n}{end}" for place in places for item in suite.panel for end in ends)
-    return read_known_files(folder, dict.fromkeys(names, MAX_PICTURE_BYTES))
 
 
 def check_board(board: Board, folder: Path) -> Board | None:
@@ -111,7 +90,7 @@ def check_board(board: Board, folder: Path) -> Board | None:
         beside = read_beside(folder, other)
         if other is not None and beside is None:
             continue
-        rendered = render_board(board, folder, published=beside, plots=False)
+        rendered = render_board(board, published=beside, plots=False)
         wrong = [name for name, content in present.items() if rendered[name] != content]
         if not wrong:
             return beside

@@ -8,7 +8,8 @@
                                     /panel/<n>.png, <n>.error.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
                          /.<run name>.features/         likewise, where the suite has set metrics
-                         /leaderboard.{md,csv,tex,html} rendered from the above, and from it alone
+                         /leaderboard.{md,csv,tex,json} rendered from the above, and from it alone
+                         /leaderboard-site/             likewise, the pages
 
 Rows are the evidence; every aggregate is computed from them (`leaderboard.aggregate`). Writing is
 atomic. Imports no torch.

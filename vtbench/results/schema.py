@@ -191,6 +191,8 @@ class SuiteFolder(Strict):
     images: dict[str, int]
     metrics: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """The metrics of each task, as the suite names them."""
+    show_images: bool = True
+    """Whether pages may show the suite's images: not where their licence forbids it."""
     cost_subset: str | None
     panel: tuple[PanelItem, ...]
     skipped: tuple[Skipped, ...]

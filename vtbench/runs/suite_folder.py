@@ -32,6 +32,7 @@ def write_suite_folder(request: Request, cache: PixelCache) -> None:
             tasks=request.tasks if set(request.tasks) != set(protocol.tasks) else None,
             images=counts,
             metrics={task: protocol.tasks[task].metrics for task in request.tasks},
+            show_images=protocol.show_images,
             cost_subset=protocol.cost.subset if protocol.cost else None,
             panel=panel,
             skipped=_all_skipped(request),

@@ -81,7 +81,8 @@ class SuiteFile(Strict):
     manifest_sha256: both, or for a data set that nobody has hashed yet neither. seeds: of stochastic
     decoders, which run once with each; the first is `seed`. posterior, tf32, reference: what every
     run of vtbench does, written down: latents are the posterior's mode, TF32 is off, and the
-    reference of a set-level metric is the suite's own originals after the same crop.
+    reference of a set-level metric is the suite's own originals after the same crop. show_images:
+    false where the licence of the images does not let pages show them.
     """
 
     title: str
@@ -101,6 +102,7 @@ class SuiteFile(Strict):
     tasks: dict[str, TaskProtocol]
     cost: Cost | None = None
     panel: tuple[PanelPick, ...] = ()
+    show_images: bool = True
 
     @model_validator(mode="after")
     def _is_whole(self) -> SuiteFile:

@@ -63,9 +63,11 @@ class Suite:
 
     @property
     def sha256(self) -> str:
-        """The digest of everything that can change a number: not of title, description, panel, or
-        of where a data set is to be had."""
-        prose: dict[str, Any] = dict.fromkeys(("title", "description", "panel"), True)
+        """The digest of everything that can change a number: not of title, description, panel, of
+        whether its images may be shown, or of where a data set is to be had."""
+        prose: dict[str, Any] = dict.fromkeys(
+            ("title", "description", "panel", "show_images"), True
+        )
         if self.protocol.source is not None:
             prose["source"] = {"title", "licence", "where", "hub", "column"}
         content = {"name": self.name, **self.protocol.model_dump(mode="json", exclude=prose)}

@@ -1,0 +1,272 @@
+"""Boards → the files of a site. What comes from an entry or a result (names, titles, errors) goes
+through the templates' escaping, or through JSON and then the scripts' own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from vtbench.base.errors import VtbenchError
+from vtbench.leaderboard.aggregate import suite_label
+from vtbench.leaderboard.board import Board
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.footnotes import describe_machine, write_footnotes
+from vtbench.leaderboard.json_file import render_json
+from vtbench.leaderboard.latex import render_latex
+from vtbench.leaderboard.markdown import render_markdown
+from vtbench.leaderboard.site.card import Compared, Part, describe_card, write_part
+from vtbench.leaderboard.site.data import ReportedRow, collect_data, published_numbers
+from vtbench.leaderboard.site.libraries import read_libraries
+from vtbench.leaderboard.site.parquet_table import encode_table
+from vtbench.leaderboard.site.pictures import Picture, find_pictures, read_pictures
+from vtbench.leaderboard.words import split_code
+from vtbench.registry.entries import Entry
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+ASSETS = ("site.css", "common.js", "export.js", "table.js", "plots.js", "viewer.js")
+FILES = (
+    ("csv", "CSV"), ("json", "JSON"), ("parquet", "Parquet"), ("tex", "LaTeX"), ("md", "Markdown"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SiteSuite:
+    """A folder of results as it goes into a site.
+
+    Attributes:
+        board: Its numbers.
+        folder: Where its pictures are.
+        published: Published numbers of the same suite, told as differences; None for none.
+        reported: Numbers of papers about the same data.
+        compared: By run, what papers report beside what was measured.
+    """
+
+    board: Board
+    folder: Path
+    published: Board | None = None
+    reported: Sequence[ReportedRow] = ()
+    compared: Mapping[str, Sequence[Compared]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Link:
+    text: str
+    address: str
+    here: bool
+
+
+def render_site(
+    suites: Sequence[SiteSuite], entries: Mapping[str, Entry]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a site, each with its place: the pages, their data, scripts and pictures.
+
+    Args:
+        suites: In the order of the pages; the first is the start page.
+        entries: The registry's, by name.
+
+    Raises:
+        VtbenchError: no suite, two of one name, or a script of a library that is not found.
+    """
+    names = [suite.board.suite.name for suite in suites]
+    if not names:
+        raise VtbenchError("a site needs results of at least one suite")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise VtbenchError(
+            f"two folders of results of the suite {twice[0]}: a site has one of each"
+        )
+    yield from ((f"assets/{name}", content) for name, content in read_libraries().items())
+    yield from ((f"assets/{name}", _read_asset(name)) for name in ASSETS)
+    parts: dict[str, list[Part]] = {}
+    for suite in suites:
+        found = find_pictures(suite.board, suite.folder)
+        yield from read_pictures(found, suite.folder)
+        yield from _render_suite(suite, suites, entries, list(found))
+        published = published_numbers(suite.board, suite.published)
+        for line in suite.board.lines:
+            part = write_part(
+                suite.board,
+                line,
+                table=_table_page(suites, suite),
+                published=published.get(line.name),
+                pictures=[picture for picture in found if picture.run == line.name],
+                compared=suite.compared.get(line.name, ()),
+            )
+            parts.setdefault(line.name, []).append(part)
+    for name, of_run in parts.items():
+        yield _tokenizer_page(name), _render_tokenizer(name, of_run, suites, entries)
+
+
+def _table_page(suites: Sequence[SiteSuite], suite: SiteSuite) -> str:
+    name = suite.board.suite.name
+    return "index.html" if suite is suites[0] else f"{name}.table.html"
+
+
+def _tokenizer_page(name: str) -> str:
+    return f"tokenizer/{name}.html"
+
+
+def _render_suite(
+    one: SiteSuite,
+    suites: Sequence[SiteSuite],
+    entries: Mapping[str, Entry],
+    pictures: Sequence[Picture],
+) -> Iterator[tuple[str, bytes]]:
+    board, name = one.board, one.board.suite.name
+    pages = {line.name: quote(_tokenizer_page(line.name)) for line in board.lines}
+    data = collect_data(
+        board,
+        published=one.published,
+        reported=one.reported,
+        entries=entries,
+        pages=pages,
+    )
+    yield f"data/{name}.data.js", _script(data)
+    yield f"data/{name}.csv", render_csv(board, None).encode()
+    yield f"data/{name}.json", render_json(board).encode()
+    yield f"data/{name}.md", render_markdown(board, None).encode()
+    yield f"data/{name}.tex", render_latex(board, None).encode()
+    yield f"data/{name}.parquet", encode_table(board)
+    notes = write_footnotes(board, board.overview.columns)
+    common: dict[str, Any] = {"suite": board.suite, "label": suite_label(board.suite)}
+    table = _table_page(suites, one)
+    yield (
+        table,
+        _render(
+            "table",
+            _links(one, suites, "Table"),
+            **common,
+            page=board.suite.title,
+            published=bool(published_numbers(board, one.published)),
+            published_notes=list(_say_published(one)),
+            files=FILES,
+            notes=[(n.heading, [split_code(text) for text in n.lines]) for n in notes],
+        ),
+    )
+    links = _links(one, suites, "Plots")
+    page = f"Plots of {board.suite.title}"
+    yield f"{name}.plots.html", _render("plots", links, **common, page=page, table=table)
+    items = [picture.item for picture in pictures if picture.run is None]
+    links = _links(one, suites, "Viewer")
+    page = f"Pictures of {board.suite.title}"
+    yield f"{name}.viewer.html", _render("viewer", links, **common, page=page, items=items)
+    if items:
+        yield f"data/{name}.pictures.js", _script(_viewer_data(board, pictures))
+
+
+def _viewer_data(board: Board, pictures: Sequence[Picture]) -> dict[str, Any]:
+    by_run: dict[str, dict[str, dict[str, str]]] = {}
+    for picture in pictures:
+        if picture.run is not None:
+            one = {"source": picture.address, "caption": picture.caption}
+            by_run.setdefault(picture.run, {})[str(picture.item.n)] = one
+    return {
+        "items": [
+            {**picture.item.model_dump(), "source": picture.address}
+            for picture in pictures
+            if picture.run is None
+        ],
+        "runs": [
+            {"name": line.name, "pictures": by_run[line.name]}
+            for line in board.lines
+            if line.name in by_run
+        ],
+    }
+
+
+def _say_published(one: SiteSuite) -> Iterator[list[tuple[bool, str]]]:
+    """Yield what stands above a table whose numbers have a difference to published ones."""
+    if one.published is None:
+        return
+    known = published_numbers(one.board, one.published)
+    if not known:
+        if one.published.suite.sha256 != one.board.suite.sha256:
+            label = suite_label(one.published.suite)
+            yield split_code(
+                f"Published results are of another version ({label}) and not compared."
+            )
+        return
+    here = [line for line in one.board.complete if line.name in known]
+    machine = " ".join(
+        text
+        for text in describe_machine([known[line.name] for line in here])
+        if text.startswith(("Device", "Processor", "Commit"))
+    )
+    yield split_code(
+        f"Δ: difference to the published results of this suite, where a number prints differently; "
+        f"{len(here)} of these runs are published. {machine}"
+    )
+
+
+def _links(one: SiteSuite, suites: Sequence[SiteSuite], here: str) -> dict[str, list[_Link]]:
+    name = one.board.suite.name
+    pages = {
+        "Table": _table_page(suites, one),
+        "Plots": f"{name}.plots.html",
+        "Viewer": f"{name}.viewer.html",
+    }
+    return {
+        "links": [_Link(text, address, text == here) for text, address in pages.items()],
+        "suites": [
+            _Link(suite.board.suite.name, _table_page(suites, suite), suite is one)
+            for suite in suites
+        ],
+    }
+
+
+def _render_tokenizer(
+    name: str,
+    parts: Sequence[Part],
+    suites: Sequence[SiteSuite],
+    entries: Mapping[str, Entry],
+) -> bytes:
+    entry = entries.get(name.partition("@")[0])
+    line = next(x for s in suites for x in s.board.lines if x.name == name)
+    links = _links(suites[0], suites, "") if len(suites) == 1 else {"links": [], "suites": []}
+    if len(suites) > 1:
+        addresses = [(s.board.suite.name, _table_page(suites, s)) for s in suites]
+        links["links"] = [_Link(text, address, False) for text, address in addresses]
+    return _render(
+        "tokenizer",
+        links,
+        root="../",
+        page=name,
+        name=name,
+        title=line.title,
+        description=entry.description if entry is not None else "",
+        card=describe_card(line, entry),
+        parts=parts,
+    )
+
+
+def _script(data: Mapping[str, Any]) -> bytes:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"window.VTBENCH={text};\n".encode()
+
+
+def _render(template: str, links: Mapping[str, Any], *, root: str = "", **context: Any) -> bytes:
+    text = _environment().get_template(f"{template}.html.j2").render(**links, root=root, **context)
+    return text.encode()
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("vtbench.leaderboard.site", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _read_asset(name: str) -> bytes:
+    return (Path(__file__).parent / "assets" / name).read_bytes()
