@@ -67,6 +67,7 @@ def picture(path: Path, seed: int = 0, height: int = 40, width: int = 56) -> Pat
     return path
 
 
+@pytest.mark.slow
 def test_a_run_writes_rows_and_a_board_and_is_reused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_site_opens_from_its_folder_and_is_the_page_of_the_run(
     assert main([*written, str(site), "--out", str(site)]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_of_some_does_not_forget_what_was_skipped(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_run_of_some_does_not_forget_what_was_skipped(
     assert "sd-vae-ft-mse" in (folder / "leaderboard.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_partial_runs_go_to_scratch_and_their_board_says_so(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +137,7 @@ def test_partial_runs_go_to_scratch_and_their_board_says_so(
     assert "only a whole suite is published" in refused(capsys, "publish", "--results", scratch)
 
 
+@pytest.mark.slow
 def test_ones_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "My Pictures"
     folder.mkdir()
@@ -168,6 +172,7 @@ def test_reconstruct_writes_pictures_error_maps_and_a_sheet(
     assert "torn.png" in said
 
 
+@pytest.mark.slow
 def test_an_unknown_name_gets_the_nearest(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert "jpeg-q50" in refused(capsys, "run", "-t", "jpg-q50")
     assert "embedded" in refused(capsys, "run", "--suite", "embeded")
@@ -179,6 +184,7 @@ def test_an_unknown_name_gets_the_nearest(capsys: pytest.CaptureFixture[str], da
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 def test_missing_weights_name_the_command_that_brings_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -191,6 +197,7 @@ def test_missing_weights_name_the_command_that_brings_them(
     assert "could not be fetched" in refused(capsys, "fetch", "sd-vae-ft-mse", code=1)
 
 
+@pytest.mark.slow
 def test_other_weights_than_the_pinned_are_another_row(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +265,7 @@ def test_folders_that_cannot_be_written(
     assert blocked.read_text() == "here first"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +301,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert not [path for path in after if ".tmp" in path.name or path.name.startswith(".suite")]
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_used_fail_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,6 +342,7 @@ def test_usage_errors_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
 
 
+@pytest.mark.slow
 def test_results_that_were_edited_are_refused(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +363,7 @@ def test_results_that_were_edited_are_refused(
     assert "suite.json" in refused(capsys, "leaderboard", "--results", "nowhere")
 
 
+@pytest.mark.slow
 def test_check_passes_and_names_a_broken_clause(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +401,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_interrupting_keeps_finished_tokenizers(data: Path, tmp_path: Path) -> None:
     """A process of its own, because the signal goes to the whole of it."""
     command = [sys.executable, "-c", INTERRUPTED, "run", "--suite", "mini", "--data", str(data)]
@@ -409,6 +421,7 @@ def test_interrupting_keeps_finished_tokenizers(data: Path, tmp_path: Path) -> N
     assert not (folder / "jpeg-q50" / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_published_results_of_another_schema_cost_no_board(
     data: Path,
     tmp_path: Path,

@@ -178,6 +178,7 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
         images.load_rgb8(path)
 
 
+@pytest.mark.slow
 def test_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
     # 40000 × 40000 one-bit pixels compress to 200 kB and decode to 4.8 GB of RGB.
     path = _save(tmp_path / "a.png", Image.new("1", (40000, 40000)))

@@ -100,12 +100,14 @@ def _imported_modules(path: Path) -> set[Path]:
     return found - {path, PACKAGE / "__init__.py"}
 
 
+@pytest.mark.slow
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph = {path: _imported_modules(path) for path in _modules()}
     order = graphlib.TopologicalSorter(graph)
     order.prepare()  # raises CycleError with the files of the circle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -41,6 +41,7 @@ def test_what_is_not_offered_is_an_attribute_error() -> None:
             module.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_importing_vtbench_imports_no_torch() -> None:
     program = (
         "import sys, vtbench; dir(vtbench); vtbench.list_tokenizers(); vtbench.list_metrics()\n"

@@ -54,11 +54,13 @@ def value(board: Board, name: str, key: str) -> float:
     return number if better == "higher" else -number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 def test_tables_regenerate_byte_for_byte(name: str) -> None:
     assert render_folder(FOLDER)[name] == (FOLDER / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) -> None:
     suite, registry = load_suite("embedded"), load_registry()
     assert board.suite.sha256 == suite.sha256

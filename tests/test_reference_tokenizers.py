@@ -83,12 +83,14 @@ def test_the_log_is_that_of_the_recipe(name: str) -> None:
     assert f"| {last['psnr_db']:.2f} |" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", REFERENCES)
 def test_the_contract_holds(name: str, dtype: str) -> None:
     assert main(["check", name, "--dtype", dtype, "--device", "cpu"]) == 0
 
 
+@pytest.mark.slow
 def test_the_shipped_recipe_lowers_the_loss(tmp_path: Path) -> None:
     command = ["train-reference", "ref-vq-f8", "--steps", "200", "--device", "cpu"]
     assert main([*command, "--out", str(tmp_path)]) == 0

@@ -99,6 +99,7 @@ def entry(tmp_path: Path) -> Entry:
     return load_entry(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_a_safe_load_refuses_is_converted_and_nothing_of_it_runs(
     entry: Entry, tmp_path: Path, zipped: bool
@@ -121,6 +122,7 @@ def test_what_a_safe_load_refuses_is_converted_and_nothing_of_it_runs(
     assert ran.exists()
 
 
+@pytest.mark.slow
 def test_the_converted_file_says_what_it_was_made_of(entry: Entry, tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "a.ckpt")
     done = conversion.convert_checkpoint(entry, source, tmp_path / "a.safetensors")
@@ -146,6 +148,7 @@ def test_the_converted_file_says_what_it_was_made_of(entry: Entry, tmp_path: Pat
         load_state(done.path, wrapper="ema", prefix="module.")
 
 
+@pytest.mark.slow
 def test_a_tokenizer_runs_from_the_converted_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +176,7 @@ def test_a_tokenizer_runs_from_the_converted_file(
     assert torch.equal(loaded.decode(loaded.encode(images)), random.decode(random.encode(images)))
 
 
+@pytest.mark.slow
 def test_it_is_asked_for_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = checkpoint(tmp_path / "a.pt")
     assert main(["convert", "identity", str(source)]) == 2
@@ -253,6 +257,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_converted_is_one_line_and_leaves_nothing(
     entry: Entry, tmp_path: Path, what: str

@@ -48,6 +48,7 @@ def test_the_embedded_suite_lacks_lpips_and_one_fetch_brings_it(
     assert [entry.key for entry in fetched] == ["lpips-alex", "lpips-vgg", "dists"]
 
 
+@pytest.mark.slow
 def test_what_is_off_is_what_a_run_then_misses(data: Path) -> None:
     """The mutant: a suite whose weights the doctor forgets would show the metric as missing."""
     from vtbench.runs.meter import Meter

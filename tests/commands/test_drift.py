@@ -28,6 +28,7 @@ class TileTones(Tokenizer):
         return code.latents
 
 
+@pytest.mark.slow
 def test_the_command_tells_identity_from_codecs_and_tokens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

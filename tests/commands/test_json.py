@@ -17,6 +17,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_lists_are_a_mapping_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     rows = said(capsys, "list", "--all")
     assert {"jpeg-q50", "spae"} <= {row.get("name") or row["unreleased"] for row in rows}

@@ -38,6 +38,7 @@ def test_the_suite_has_every_script_height_and_kind(suite: Suite) -> None:
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 def test_a_script_that_the_engine_cannot_read_is_not_applicable(suite: Suite) -> None:
     pages = {sample.id: sample for sample in suite.samples}
     samples = [pages["text-korean-16"], pages["text-latin-16"]]

@@ -72,6 +72,7 @@ def pin(path: Path, *more: str) -> int:
     return main(["pin", "one", "--registry", str(path.parent), *more])
 
 
+@pytest.mark.slow
 def test_two_values_change_and_nothing_else(hub: HubServer, tmp_path: Path) -> None:
     path = write_entry(tmp_path)
     assert pin(path) == 0
@@ -89,6 +90,7 @@ def test_two_values_change_and_nothing_else(hub: HubServer, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_the_list_shows_what_is_not_pinned(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +110,7 @@ def test_the_list_shows_what_is_not_pinned(
     assert "missing: vtbench fetch one" in listed() and "unpinned" not in listed()
 
 
+@pytest.mark.slow
 def test_pinned_stays_until_an_update(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +161,7 @@ def test_what_cannot_be_edited_is_refused_and_left(tmp_path: Path) -> None:
     assert (tmp_path / "flow.yaml").read_text() == text
 
 
+@pytest.mark.slow
 def test_the_catalogue_of_the_metrics_can_be_pinned(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +188,7 @@ def test_the_catalogue_of_the_metrics_can_be_pinned(
     ]
 
 
+@pytest.mark.slow
 def test_a_hub_that_refuses_leaves_the_file(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def rename_suite(folder: Path, name: str) -> None:
         path.write_text(json.dumps(data))
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run_are_published_and_no_other(folder: Path, tmp_path: Path) -> None:
     for extra in ("evil.py", ".hidden", "panel/1.png", "panel/0.svg"):
         (folder / "good" / extra).write_bytes(PNG)
@@ -75,6 +76,7 @@ def test_a_run_that_is_no_name_is_refused(
     assert "run.json: run: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PICTURES, "good/run.json", "good/images.parquet", "suite.json"])
 def test_a_linked_file_is_not_copied(
     folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -148,6 +148,7 @@ def replace_name(entry: Entry) -> Entry:
     return entry.model_copy(update={"name": ""})
 
 
+@pytest.mark.slow
 def test_an_ambiguous_name_chooses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["run", "-t", "sd-vae"], ["reproduce", "sd-vae"], ["fetch", "dc-ae-f32c32"]):
         assert main(command) == 2
@@ -250,6 +251,7 @@ def test_a_protocol_is_strict() -> None:
 # From a run to the terminal
 
 
+@pytest.mark.slow
 def test_reproduce_prints_measured_beside_published(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

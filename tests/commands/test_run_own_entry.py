@@ -67,6 +67,7 @@ def run(own: Path, *more: str) -> int:
     return main(["run", *folders, "--device", "cpu", *more])
 
 
+@pytest.mark.slow
 def test_one_file_and_a_folder_run(
     own: Path, model: tuple[Any, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_one_file_and_a_folder_run(
     } in skipped
 
 
+@pytest.mark.slow
 def test_pictures_of_both_stand_beside_each_other(own: Path, model: tuple[Any, Path]) -> None:
     picture = str(own / "pictures" / "0.png")
     arguments = ["reconstruct", picture, "-t", "my-vae", "--registry", str(own / "registry")]
@@ -129,6 +131,7 @@ def test_pictures_of_both_stand_beside_each_other(own: Path, model: tuple[Any, P
     assert sample.read_bytes() == encode_png(expected)
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_sees_tiles_if_asked(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_network_of_one_size_sees_tiles_if_asked(
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_unpinned_weights_is_not_published(
     own: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def train(evaluate: Callable[[Small], object] | None) -> tuple[list[float], Smal
     return losses, model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "surroundings", [torch.enable_grad, torch.no_grad], ids=["grad", "no grad"]
 )
@@ -78,6 +79,7 @@ def test_a_training_goes_on_as_if_nothing_had_been_evaluated(
     assert model.training
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_command_line(data: Path, tmp_path: Path) -> None:
     from vtbench.cli import main
 
@@ -94,6 +96,7 @@ def test_the_numbers_are_those_of_the_command_line(data: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_a_result_shows_itself_and_is_kept(data: Path, tmp_path: Path) -> None:
     result = vtbench.evaluate("resize-2x", "mini", data=[data])
     page = result._repr_html_()
@@ -113,6 +116,7 @@ def test_a_result_shows_itself_and_is_kept(data: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_scores_have_intervals_and_states(data: Path) -> None:
     scores = {s.key: s for s in vtbench.evaluate("jpeg-q50", "mini", data=[data]).summary()}
     psnr = scores["reconstruction.psnr_db"]
@@ -124,6 +128,7 @@ def test_scores_have_intervals_and_states(data: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_images_that_are_held_are_a_suite() -> None:
     images = torch.rand(3, 3, 24, 40)
     heard: list[tuple[int, int]] = []
@@ -170,6 +175,7 @@ def test_a_discrete_model_has_its_rate_and_its_tokens_are_counted(data: Path) ->
     vtbench.check(tokenizer, trained=False)
 
 
+@pytest.mark.slow
 def test_bits_can_be_given(data: Path) -> None:
     model = Small()
     fixed = vtbench.evaluate(model, "mini", downsample=8, bits=100.0, data=[data], limit=1)
@@ -180,6 +186,7 @@ def test_bits_can_be_given(data: Path) -> None:
     assert counted.to_arrow().to_pylist()[0]["bits"] == 4 * 8 * 8
 
 
+@pytest.mark.slow
 def test_posteriors_tuples_and_mappings_are_codes(data: Path) -> None:
     class Posterior:
         def __init__(self, latents: Tensor) -> None:
@@ -228,6 +235,7 @@ def test_what_cannot_be_asked_is_refused(data: Path) -> None:
             vtbench.wrap(Small(), name=name or "a" * 90)
 
 
+@pytest.mark.slow
 def test_results_of_models_are_marked_and_never_published(data: Path, tmp_path: Path) -> None:
     vtbench.evaluate(Small(), "mini", downsample=8, data=[data], out=tmp_path / "out")
     with pytest.raises(VtbenchError, match="it is of a model that is no registry entry"):
@@ -237,12 +245,14 @@ def test_results_of_models_are_marked_and_never_published(data: Path, tmp_path: 
     assert read_run(tmp_path / "out" / "small").record.key != first.key  # never reused
 
 
+@pytest.mark.slow
 def test_extra_metrics_stand_beside_the_suites(data: Path) -> None:
     result = vtbench.evaluate("jpeg-q50", "mini", metrics=["haarpsi"], tasks=["text"], data=[data])
     assert result.to_arrow().to_pylist()[0]["haarpsi"] > 0
     assert "haarpsi" in result.record.protocol.metrics
 
 
+@pytest.mark.slow
 def test_two_results_are_compared(data: Path) -> None:
     a, b = (vtbench.evaluate(name, "mini", data=[data]) for name in ("jpeg-q50", "jpeg-q10"))
     comparison = vtbench.compare(a, b, metrics=["psnr_db"])

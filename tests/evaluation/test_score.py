@@ -15,6 +15,7 @@ from vtbench.results.folder import read_run
 from vtbench.results.rows import ROW_COLUMNS
 
 
+@pytest.mark.slow
 def test_what_reconstruct_wrote_scores_as_the_run_did(data: Path) -> None:
     suite = ["--suite", "mini", "--data", str(data)]
     assert main(["run", *suite, "-t", "jpeg-q50", "--out", "runs"]) == 0

@@ -137,6 +137,7 @@ def _run(*arguments: str) -> int:
     return main(["run", "-t", "identity", *arguments])
 
 
+@pytest.mark.slow
 def test_linked_folders_are_read_once_and_loops_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_linked_folders_are_read_once_and_loops_are_said(
     assert "left out: 2 links to folders that are listed already (again, up)" in said
 
 
+@pytest.mark.slow
 def test_results_among_pictures_are_no_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +181,7 @@ def test_results_among_pictures_are_no_pictures(
     assert main(["reconstruct", "a.png", "-t", "jpeg-q10", "--out", ".."]) == 2
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_name_keep_their_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +199,7 @@ def test_two_folders_of_one_name_keep_their_results(
     assert "mine holds results of images-val-" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_suite_json_of_somebody_else_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +213,7 @@ def test_a_suite_json_of_somebody_else_is_not_overwritten(
         assert "none of vtbench's" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_hidden_files_are_skipped_everywhere_alike(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "suites").mkdir(parents=True)

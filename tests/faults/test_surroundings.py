@@ -41,6 +41,7 @@ def _pictures(folder: Path, *names: str, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "cp437", "shift_jis"])
 def test_any_console_shows_what_it_can(encoding: str) -> None:
     command = [sys.executable, "-m", "vtbench", "list", "metrics"]
@@ -123,6 +124,7 @@ def test_what_no_run_wrote_into_a_partial_file_is_dropped(tmp_path: Path, tail: 
     assert PartialRows(path, "other").rows == []
 
 
+@pytest.mark.slow
 def test_a_picture_on_the_page_is_of_the_original_above_it(tmp_path: Path) -> None:
     pics, out = _pictures(tmp_path / "pics", "3.png", "5.png"), tmp_path / "out"
     run = ["run", "--images", str(pics), "--out", str(out)]
@@ -145,6 +147,7 @@ def test_a_picture_on_the_page_is_of_the_original_above_it(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError("flat"), ZeroDivisionError(), None])
 def test_a_metric_that_fails_on_one_image_costs_that_row_alone(
     tmp_path: Path,

@@ -125,6 +125,7 @@ def test_all_problems_of_a_file_are_told_at_once(
     assert "colour: unknown key" in said[0] and "quantizer: Field required" in said[1]
 
 
+@pytest.mark.slow
 def test_what_is_no_regular_file_is_not_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +213,7 @@ def test_parquet_of_other_columns_is_refused(change: dict[str, Any], message: st
         read_parquet(Path("x"), write(VALUES | change), COLUMNS)
 
 
+@pytest.mark.slow
 def test_small_parquet_files_that_would_be_huge_are_refused() -> None:
     many = {"id": pa.array(["x" * 2**20]).take(pa.array([0] * 300))}
     content = write(many)

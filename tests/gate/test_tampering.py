@@ -70,6 +70,7 @@ def audit(
     return ""
 
 
+@pytest.mark.slow
 def test_honest_runs_are_believed(honest: Path, runs: dict[str, Run]) -> None:
     assert audit(honest, list(runs.values())) == ""
     assert all(find_unfit(run.record) is None for run in runs.values())

@@ -89,6 +89,7 @@ def test_a_curve_against_itself_differs_by_nothing_and_half_the_rate_by_half():
     assert find_bd_rate(r / 2, q, r, q) == pytest.approx(-50, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_webp_needs_less_rate_than_jpeg():
     _, differences = compare_with_codec(
         PUBLISHED, ["webp-q50", "webp-q80"], "JPEG", ["reconstruction.psnr_db"]
@@ -100,6 +101,7 @@ def test_webp_needs_less_rate_than_jpeg():
         assert low < one.percent < high < 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked(capsys):
     with pytest.raises(UnknownName, match="jpeg"):
         compare_with_codec(PUBLISHED, ["ref-kl-f8"], "jpg")

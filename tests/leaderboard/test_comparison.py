@@ -195,6 +195,7 @@ def test_exit_codes(folder, write_run, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("vtbench: ")
 
 
+@pytest.mark.slow
 def test_comparing_imports_nothing_heavy():
     code = (
         "import sys\nfrom vtbench.cli import main\n"

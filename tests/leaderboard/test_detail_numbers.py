@@ -140,6 +140,7 @@ def test_what_does_not_apply_is_no_number(board: Board) -> None:
     assert cells_of(board, "blind")["reconstruction.ssim_worst"].state == "not-applicable"
 
 
+@pytest.mark.slow
 def test_the_tables_and_the_plot_stand_where_there_are_numbers(board: Board) -> None:
     titles = [table.title for table in board.tables]
     assert "Detail: transfer of gratings" in titles

@@ -22,6 +22,7 @@ def board(write_suite, write_run, rows):
     return read_board(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STARTS)
 def test_each_format_is_what_its_ending_says_and_the_same_again(board, kind):
     x, y = find_column(board, "bpp"), find_column(board, "ssim")
@@ -38,6 +39,7 @@ def test_what_cannot_be_drawn_is_said(board):
         draw_figure(board.lines, x, x, kind="jpg")
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_rate_of_the_same_task(tmp_path, capsys):
     out = tmp_path / "fig.svg"
     where = ["--results", str(published_dir("embedded"))]

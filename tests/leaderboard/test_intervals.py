@@ -124,6 +124,7 @@ def test_parts_of_one_picture_are_drawn_together(write_suite, write_run, rows, m
     assert "reconstruction 12 pictures, each with all of its parts among the 24 images" in text
 
 
+@pytest.mark.slow
 def test_every_format_has_them_beside_the_number(folder):
     board = read_board(folder)
     cell = _line(folder).cells["reconstruction.psnr_db"]
@@ -162,6 +163,7 @@ def test_ranks_are_of_tokenizers_and_codecs_on_the_same_draws(write_suite, write
     assert ranks["same"] == ranks["short"] == {}
 
 
+@pytest.mark.slow
 def test_a_board_of_few_images_has_no_intervals(write_suite, write_run):
     folder = write_suite()
     write_run(folder, "a")
@@ -230,6 +232,7 @@ def test_trap_20_shards_are_neither_averaged_nor_padded(write_suite, write_run, 
     assert "an image appears twice" in board.damaged[0]
 
 
+@pytest.mark.slow
 def test_trap_24_rows_of_another_protocol_are_not_ranked_among_these(write_suite, write_run, many):
     folder = write_suite(images=IMAGES)
     write_run(folder, "a", many())

@@ -88,6 +88,7 @@ def test_a_metric_alone_means_its_first_task_and_unknown_names_are_said(board):
         find_lines(board, ["jpg"])
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_published_board(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no local results: the published ones
     assert main(["table", "--rows", "jpeg-q50", "--columns", "psnr_db", "--ci"]) == 0

@@ -99,6 +99,7 @@ def test_overview_in_markdown_is_exactly_this(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_codebook_table_is_of_discrete_tokenizers_alone(folder, write_run, rows):
     codes = (count_tokens(np.repeat([0, 1, 1, 3], 28), 4),)  # 7 images of 16 tokens
     own = [row | {"entropy_bits": 24.0} for row in rows()]  # 1.5 bits a token
@@ -165,6 +166,7 @@ def test_where_runs_differ_the_footnotes_say_which(write_suite, write_run):
     assert "- Threads: 2." in text
 
 
+@pytest.mark.slow
 def test_csv_holds_the_unrounded_numbers(folder):
     rows = {
         row["run"]: row for row in csv.DictReader(io.StringIO(render_csv(read_board(folder), None)))
@@ -198,6 +200,7 @@ def test_front_is_what_nobody_beats_at_this_rate_or_less(folder):
     assert find_front(board.lines, columns["cost.encode_images_per_s"]) == frozenset()
 
 
+@pytest.mark.slow
 def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows):
     folder = write_suite(title=NASTY, skipped=(Skipped(name="s", reason=NASTY),))
     own = _failed(rows())
@@ -222,6 +225,7 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run, rows)
     assert next(r for r in rows_of if "cmd" in r["run"])["title"] == "'=1+1"
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
     first = render_folder(folder)
     assert first == render_folder(folder)
@@ -236,6 +240,7 @@ def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
         assert render(again, None) == render(board, None)
 
 
+@pytest.mark.slow
 def test_published_results_stand_beside_and_are_marked(write_suite, write_run, rows):
     folder, published = write_suite("local"), write_suite("published")
     write_run(folder, "mine")
@@ -265,6 +270,7 @@ def test_published_results_of_another_digest_say_so(write_suite, write_run):
     assert "Another protocol: these are of tiny@1 (777777777777)" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 def test_an_edited_table_is_found(folder, name):
     write_board(folder, render_folder(folder))
@@ -275,6 +281,7 @@ def test_an_edited_table_is_found(folder, name):
         check_board(read_board(folder), folder)
 
 
+@pytest.mark.slow
 def test_a_table_older_than_its_rows_is_found(folder, write_run, rows):
     write_board(folder, render_folder(folder))
     write_run(folder, "vq", rows(psnr=1))
@@ -282,6 +289,7 @@ def test_a_table_older_than_its_rows_is_found(folder, write_run, rows):
         check_board(read_board(folder), folder)
 
 
+@pytest.mark.slow
 def test_a_board_beside_published_results_is_checked_with_them(write_suite, write_run, tmp_path):
     folder, shipped = write_suite("local"), write_suite("shipped/tiny")
     write_run(folder, "mine")
@@ -341,6 +349,7 @@ def test_no_torch_and_nothing_heavy_at_import(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_rendering_needs_no_torch(folder):
     code = (
         "import sys, pathlib\n"

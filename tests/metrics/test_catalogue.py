@@ -40,6 +40,7 @@ def test_metrics_that_fill_one_column_agree_on_its_type() -> None:
     assert {column for column, kinds in types.items() if len(kinds) > 1} == set()
 
 
+@pytest.mark.slow
 def test_every_metric_that_a_suite_names_is_in_the_catalogue() -> None:
     for name in suite_paths():
         for task in load_suite(name).protocol.tasks.values():

@@ -114,6 +114,7 @@ def test_a_runs_rows_pool_to_limits_per_pixel_and_token() -> None:
         pools.find_blindness(rows, stride=8)  # the curve alone has no k ÷ 8
 
 
+@pytest.mark.slow
 def test_spreads_name_what_differs() -> None:
     def smear(pixels: RGB8) -> RGB8:
         return to_levels(gaussian_filter1d(pixels.astype(np.float64), 1.5, axis=1))

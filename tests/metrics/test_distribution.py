@@ -130,6 +130,7 @@ def test_too_few_images_are_refused() -> None:
         kernel_distance(np.zeros((8, 4)), np.zeros((9, 4)))
 
 
+@pytest.mark.slow
 def test_kernel_distance_is_the_other_libraries(pair: tuple[Array, Array]) -> None:
     reference, image = pair
     import torch_fidelity.metric_kid as fidelity
@@ -199,6 +200,7 @@ def test_inception_score_is_the_other_library() -> None:
     assert inception_score(np.zeros((50, 4))).value == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_jackknife_tells_how_far_a_distance_strays() -> None:
     """Over many draws of the same populations the spread is about the mean standard error."""
     values, errors, kids, kid_errors = [], [], [], []

@@ -82,6 +82,7 @@ def photos(height: int, width: int) -> tuple[Tensor, Tensor]:
     return image, (image.to(torch.int16) + noise).clamp(0, 255).to(torch.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(17, 17), (64, 64), (67, 45)], ids=str)
 def test_it_is_torchmetrics_and_piq(
     size: tuple[int, int],
@@ -121,6 +122,7 @@ def test_it_is_torchmetrics_and_piq(
     assert torch.allclose(value, other.double(), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow
 def test_identity_batches_and_small_images(backbone: Path, factors: Path) -> None:
     dists = open_dists(backbone, factors)
     reference, image = photos(40, 33)
@@ -135,6 +137,7 @@ def test_identity_batches_and_small_images(backbone: Path, factors: Path) -> Non
         dists(reference, image / 255.0)
 
 
+@pytest.mark.slow
 def test_large_maps_are_taken_in_parts(
     backbone: Path, factors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +165,7 @@ def test_the_stages_are_those_of_torchvision() -> None:
     assert (3, *last) == CHANNELS
 
 
+@pytest.mark.slow
 def test_other_files_are_refused(backbone: Path, factors: Path, tmp_path: Path) -> None:
     sha8 = sha256_file(backbone)[:8]
     with pytest.raises(WeightsMismatch, match="f5e65c96"):

@@ -98,6 +98,7 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
     assert float((ours - theirs).abs().max()) <= TOLERANCE * scale
 
 
+@pytest.mark.slow
 def test_it_is_torch_fidelity(ours: Inception, weights: Path) -> None:
     with torch.inference_mode():
         features, logits = peer_torch_fidelity(weights)(pictures())
@@ -110,6 +111,7 @@ def test_it_is_torch_fidelity(ours: Inception, weights: Path) -> None:
         assert float((other - features[:2]).abs().max()) > MUTANT * float(features.max())
 
 
+@pytest.mark.slow
 def test_it_is_pytorch_fid(ours: Inception, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = peer_pytorch_fid(weights, monkeypatch)
     with torch.inference_mode():
@@ -117,6 +119,7 @@ def test_it_is_pytorch_fid(ours: Inception, weights: Path, monkeypatch: pytest.M
     assert_close(ours(pictures(), resizing="half-pixel")[0], theirs)
 
 
+@pytest.mark.slow
 def test_it_is_clean_fid(ours: Inception, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its resizing byte for byte, and its scaling before pytorch-fid's network: its own TorchScript
     file is of the same graph."""
@@ -137,6 +140,7 @@ def test_it_is_clean_fid(ours: Inception, weights: Path, monkeypatch: pytest.Mon
     assert_close(ours(pictures(), resizing="pil-bicubic")[0], theirs)
 
 
+@pytest.mark.slow
 def test_it_is_torchmetrics(ours: Inception, weights: Path) -> None:
     import torchmetrics.image.fid as module
 
@@ -147,6 +151,7 @@ def test_it_is_torchmetrics(ours: Inception, weights: Path) -> None:
     assert_close(ours(pictures(), resizing="antialias")[0], theirs)
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_features(ours: Inception, weights: Path) -> None:
     whole, _ = ours(pictures(), resizing="tf1")
     for size in (1, 3):
@@ -168,6 +173,7 @@ def test_batches_do_not_change_features(ours: Inception, weights: Path) -> None:
     assert 1e-9 < difference < 1e-3 * float(two.max())
 
 
+@pytest.mark.slow
 def test_the_padding_of_an_average_is_not_counted(ours: Inception, weights: Path) -> None:
     """The mutants: torchvision's own pooling in the place of the graph's."""
     right, _ = ours(pictures()[:2], resizing="tf1")
@@ -181,6 +187,7 @@ def test_the_padding_of_an_average_is_not_counted(ours: Inception, weights: Path
         assert float((wrong - right).abs().max()) > MUTANT * float(right.max()), attribute
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_the_network_is_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatch, match="not 6726825d"):
         Inception(weights, device="cpu", sha256="6726825d")

@@ -98,6 +98,7 @@ def reader() -> RapidOcrReader:
     return opened
 
 
+@pytest.mark.slow
 def test_it_reads_lines_and_pages(reader: RapidOcrReader) -> None:
     page, boxes = render(LINES, 28)
     assert reader.read_lines(page, boxes, script="latin") == LINES
@@ -113,6 +114,7 @@ def test_nothing_reads_as_nothing(reader: RapidOcrReader) -> None:
     assert reader.read_page(blank, script="latin") == []
 
 
+@pytest.mark.slow
 def test_a_reading_does_not_depend_on_its_neighbours(reader: RapidOcrReader) -> None:
     lines = ["5 lazy dogs; 17 €", "The quick brown fox", "Straße, naïve café", "x" * 90]
     page, boxes = render(lines, 8)
@@ -161,6 +163,7 @@ def test_the_reader_says_what_it_is(reader: RapidOcrReader) -> None:
     assert len(names) == 2 and all(len(reader.identity[name]) == 64 for name in names)
 
 
+@pytest.mark.slow
 def test_a_missing_or_other_model_is_never_downloaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def pair() -> tuple[Tensor, Tensor]:
     return image, (image.to(torch.int16) + noise).clamp(0, 255).to(torch.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_it_is_the_package(
     net: str, backbones: dict[str, Path], pair: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch

@@ -118,6 +118,7 @@ def test_ssim_is_skimage(pair: tuple[Tensor, Tensor]) -> None:
     assert value.item() == pytest.approx(full[5:-5, 5:-5].mean(), abs=EXACT)
 
 
+@pytest.mark.slow
 @pairs
 def test_ssim_is_pytorch_msssim_piq_torchmetrics(pair: tuple[Tensor, Tensor]) -> None:
     x, y = (image.to(torch.float64) for image in pair)

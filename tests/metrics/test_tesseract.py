@@ -67,6 +67,7 @@ def test_a_reading_does_not_depend_on_its_neighbours(reader: TesseractReader) ->
     assert reader.read_lines(page, boxes[::-1], script="latin") == together[:0:-1]
 
 
+@pytest.mark.slow
 def test_pages_and_nothing(reader: TesseractReader) -> None:
     page, lines = load_page("text-latin-24")
     assert str(lines[0]["text"]) in reader.read_page(page, script="latin")

@@ -122,6 +122,7 @@ def test_the_limit_of_a_gaussian_is_the_analytic_one(sigma: float, level: float)
     assert limit.high - limit.low < 0.01 * limit.value  # a filter treats every phase alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_limit_of_resampling_is_that_of_its_kernels(factor: int) -> None:
     found = points_of(resample(factor), "curve")
@@ -368,6 +369,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     assert (low.value, low.bound) == (0.1, "<")
 
 
+@pytest.mark.slow
 def test_noise_alone_moves_no_limit_much() -> None:
     noisy = find_limit(points_of(lambda x: add_noise(blur(x, 1.0), 8), "curve"), level=0.5)
     assert noisy.value == pytest.approx(theory_crossing(gaussian(1.0), 0.5), rel=0.03)

@@ -77,6 +77,7 @@ def test_bad_file_names(tmp_path: Path) -> None:
             load_entry(_entry(tmp_path, GOOD, name))
 
 
+@pytest.mark.slow
 def test_duplicate_names_both_files(tmp_path: Path) -> None:
     path = _entry(tmp_path, GOOD, "identity.yaml")
     with pytest.raises(RegistryError, match="exists already in") as caught:
@@ -170,6 +171,7 @@ def test_a_name_is_released_or_not(promised: Path) -> None:
         load_registry([promised])
 
 
+@pytest.mark.slow
 def test_commands_show_them_apart_and_run_none(
     promised: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

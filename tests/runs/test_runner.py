@@ -75,6 +75,7 @@ def rows_by_id(folder: Path) -> dict[str, Row]:
     return {row["id"]: row for row in read_run(folder).rows}
 
 
+@pytest.mark.slow
 def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
     listener = Quiet()
     outcomes = run_suite(request(data, tmp_path / "out", "identity"), listener)
@@ -105,6 +106,7 @@ def test_identity_scores_the_ceiling(data: Path, tmp_path: Path) -> None:
     assert rows["photo-1"]["sha256"] == pixel_sha256(photo(1, 64, 64))
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None:
     run_suite(request(data, tmp_path / "out", "jpeg-q25"), Quiet())
     row = rows_by_id(tmp_path / "out" / "jpeg-q25")["photo-odd"]
@@ -123,6 +125,7 @@ def test_what_is_measured_is_the_8_bit_image(data: Path, tmp_path: Path) -> None
     assert row["bits"] == 8 * path.stat().st_size
 
 
+@pytest.mark.slow
 def test_dists_is_measured_where_its_weights_are(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +171,7 @@ def tokens_by_hand(data: Path, side: int) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_codewords_are_counted_over_all_images(data: Path, tmp_path: Path) -> None:
     # Once each: what is encoded again for the warm-up is not counted again.
     run_suite(request(data, tmp_path, "patch-vq-f16"), Quiet())
@@ -187,6 +191,7 @@ def test_codewords_are_counted_over_all_images(data: Path, tmp_path: Path) -> No
         assert row["tokens"] == len(tokens)
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_no_counts(data: Path, tmp_path: Path) -> None:
     run_suite(request(data, tmp_path / "whole", "patch-vq-f8"), Quiet())
 
@@ -226,6 +231,7 @@ class Outside(Wandering):
         return Code.discrete(images[:, 0].round().long() + 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [
@@ -247,6 +253,7 @@ def test_tokens_that_cannot_be_counted_are_named(
     assert message in str(outcome.reason)
 
 
+@pytest.mark.slow
 def test_latents_in_8_bits_are_decoded_where_the_task_asks(data: Path, tmp_path: Path) -> None:
     run_suite(request(data, tmp_path / "plain", "patch-pca-f8c4"), Quiet())
     plain = rows_by_id(tmp_path / "plain" / "patch-pca-f8c4")
@@ -273,6 +280,7 @@ def test_latents_in_8_bits_are_decoded_where_the_task_asks(data: Path, tmp_path:
         assert {r["psnr_q8_db"] for r in rows_by_id(tmp_path / other).values()} == {None}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_reused_and_fresh_is_not(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path / "out", "resize-2x")
     run_suite(asked, Quiet())
@@ -283,6 +291,7 @@ def test_a_finished_run_is_reused_and_fresh_is_not(data: Path, tmp_path: Path) -
     assert run_suite(fresh, Quiet())[0].status == "measured"
 
 
+@pytest.mark.slow
 def test_a_changed_protocol_or_edited_rows_are_measured_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_suite(request(data, out, "resize-2x"), Quiet())
@@ -297,6 +306,7 @@ def test_a_changed_protocol_or_edited_rows_are_measured_again(data: Path, tmp_pa
     assert "edited" in str(again.reason)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_rows(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +345,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_rows(
     assert not list(out.glob(".*partial*"))
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_a_number(data: Path, tmp_path: Path) -> None:
     for size in (1, 3):
         out = tmp_path / str(size)
@@ -374,6 +385,7 @@ class WrongSize(Broken):
         return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [
@@ -406,6 +418,7 @@ def test_a_failing_image_is_named_and_the_others_go_on(
     assert again.status == "failed"  # a failed run is no result to reuse
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_always_fails_is_reported_and_the_next_one_runs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +437,7 @@ def test_an_image_that_is_not_the_pinned_one_stops_the_run(data: Path, tmp_path:
         run_suite(request(data, tmp_path / "out", "identity"), Quiet())
 
 
+@pytest.mark.slow
 def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, "identity", limit=1)
     assert asked.partial
@@ -434,6 +448,7 @@ def test_partial_requests_say_so(data: Path, tmp_path: Path) -> None:
     assert not read_run(tmp_path / "identity").record.complete
 
 
+@pytest.mark.slow
 def test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def record_of(out: Path, name: str) -> RunRecord:
     return read_run(out / name).record
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_set_metrics_are_those_of_the_images_in_the_suites_order(
     data: Path, tmp_path: Path
@@ -162,6 +163,7 @@ def test_set_metrics_are_those_of_the_images_in_the_suites_order(
     assert not list((tmp_path / "out").glob(".*features*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path) -> None:
     keys = ("rfid", "rfid@torch-fidelity", "kid")  # one network and resizing, one pass
@@ -179,6 +181,7 @@ def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path)
     assert record_of(tmp_path / "out", "jpeg-q10").sets != warm
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> None:
     plain = ask(data, tmp_path / "out", "jpeg-q10")
@@ -194,6 +197,7 @@ def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> 
     assert part.sets["reconstruction.rfid"].value != whole.sets["reconstruction.rfid"].value
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
     found = []
@@ -205,6 +209,7 @@ def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-6)  # float32 means of other batches
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
     keys = ("rfid", "rfid@float64")
@@ -222,6 +227,7 @@ def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
     assert 0 < abs(float(one or 0) - float(found[0]["reconstruction.rfid"].value or 0)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 @pytest.mark.parametrize("lost", ["nothing", "spool", "tail"])
 def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost: str) -> None:
@@ -247,6 +253,7 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_what_is_no_set_is_refused_with_a_reason(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +287,7 @@ def test_missing_weights_are_missing_and_say_what_brings_them(
     assert record.sets["reconstruction.rfid"].state == "not-applicable"  # 4 images, and no network
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Path) -> None:
     run_suite(ask(data, tmp_path / "out", "jpeg-q10"), Quiet())
@@ -296,6 +304,7 @@ def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Pat
     assert record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"].state == "measured"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -> None:
     asked = ask(data, tmp_path / "out", "jpeg-q10")
@@ -309,6 +318,7 @@ def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -
     assert (record.state, record.reason, record.value) == ("failed", "1 of 4 images failed", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_the_board_shows_a_distance_with_its_error_and_its_warning(
     data: Path, tmp_path: Path
@@ -329,6 +339,7 @@ def test_the_board_shows_a_distance_with_its_error_and_its_warning(
     assert "kid" in head and first.startswith("local,")
 
 
+@pytest.mark.slow
 def test_the_networks_themselves_run_in_the_pass(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_other_annotations_are_refused_by_name(copy: Path) -> None:
         attach_data(suite, {"tokbench": copy})
 
 
+@pytest.mark.slow
 def test_tokbench_is_measured_as_its_protocol_says(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_tokbench_is_measured_as_its_protocol_says(
     assert meter([nothing], square, square) == [{}]
 
 
+@pytest.mark.slow
 def test_omnidoc_compares_two_readings(copy: Path) -> None:
     suite = load_suite("omnidoc-tokenbench")
     assert suite.images_per_task() == {"text": 3042}

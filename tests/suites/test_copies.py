@@ -155,6 +155,7 @@ def measured(folder: Path) -> list[Row]:
     return [{k: v for k, v in row.items() if k not in timed} for row in read_run(folder).rows]
 
 
+@pytest.mark.slow
 def test_one_suite_gives_the_same_rows_from_every_form(
     data: Path, tmp_path: Path, encoded: dict[str, bytes]
 ) -> None:
@@ -517,6 +518,7 @@ def test_a_manifest_of_a_folder_and_of_the_embedded_suite(
 # The command line.
 
 
+@pytest.mark.slow
 def test_a_crop_by_option_is_another_row(
     data: Path,
     tmp_path: Path,
@@ -552,6 +554,7 @@ def test_a_crop_by_option_is_another_row(
     assert "no data set of that name" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_changed_copy_is_measured_again(
     data: Path, tmp_path: Path, encoded: dict[str, bytes]
 ) -> None:
@@ -667,6 +670,7 @@ for cache_mib, limit in ((4, None), (1024, 2000)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """2,000 pictures of 75 KiB through the whole pass: from the 500th to the last, memory may grow by

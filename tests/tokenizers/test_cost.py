@@ -144,6 +144,7 @@ def test_stored_costs_are_those_that_others_counted(name: str) -> None:
             assert stored == pytest.approx(reference, rel=0.005)
 
 
+@pytest.mark.slow
 def test_a_cost_is_the_architectures() -> None:
     """The mutant: a decoder with one block more is another cost; one that cannot run has none."""
     entry = SHIPPED["taesd"]
@@ -215,6 +216,7 @@ def test_random_weights_come_from_the_seed_and_leave_no_trace(tmp_path: Path) ->
         build_tokenizer(SHIPPED["taesd"].model_copy(update={"options": {}}), random_weights=True)
 
 
+@pytest.mark.slow
 def test_check_with_random_weights_skips_what_needs_training_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +237,7 @@ def test_check_with_random_weights_skips_what_needs_training_and_says_so(
         assert main([command, "--random-weights"]) == 2, "only check may do without weights"
 
 
+@pytest.mark.slow
 def test_show_measure_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     registry = write(tmp_path)
     assert main(["show", "tiny", "--measure", *registry]) == 0
@@ -282,6 +285,7 @@ description: SD-VAE, fine-tuned on my pictures.
 """
 
 
+@pytest.mark.slow
 def test_another_sd_vae_is_one_short_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

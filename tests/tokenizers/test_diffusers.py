@@ -315,6 +315,7 @@ def by_hand(model: Any, case: str, images: torch.Tensor, dtype: torch.dtype) -> 
     return ((y.float() + 1) / 2)[..., :height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "dtype"), [((256, 256), "fp32"), ((333, 517), "fp32"), ((333, 517), "bf16")]
 )
@@ -338,6 +339,7 @@ def test_equals_the_library_called_by_hand(
     assert got.std() > 1e-3, "a constant picture would prove nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("case", ["kl", "dc"])
 def test_a_run_of_a_local_checkpoint_writes_the_librarys_reconstruction(
@@ -456,6 +458,7 @@ def test_vq_indices_do_not_depend_on_the_batch_even_at_ties(
     assert all(torch.equal(together[i : i + 1], one) for i, one in enumerate(alone))
 
 
+@pytest.mark.slow
 def test_consistency_decoder_follows_the_seed_and_nothing_else(
     networks: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -477,6 +480,7 @@ def test_consistency_decoder_follows_the_seed_and_nothing_else(
     assert torch.equal(first, same.decode(code))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["kl", "vq"])
 def test_the_code_alone_is_enough_to_decode(
     networks: dict[str, Any], tmp_path: Path, case: str
@@ -490,6 +494,7 @@ def test_the_code_alone_is_enough_to_decode(
         decoder.decode(type(code)((1,), (8.0,), payload=(b"x",), fit=code.fit))
 
 
+@pytest.mark.slow
 def test_deprecated_attention_names_load(networks: dict[str, Any], tmp_path: Path) -> None:
     """sd-vae-ft-mse and its age name the attention query/key/value/proj_attn."""
     weights = save(networks["kl"], tmp_path / "weights")
@@ -640,6 +645,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.slow
 def test_a_pickle_is_opened_safely(networks: dict[str, Any], tmp_path: Path) -> None:
     """The asymmetric decoders are published as diffusion_pytorch_model.bin alone."""
     weights = save(networks["kl"], tmp_path / "weights")
@@ -661,6 +667,7 @@ def options(case: str, **more: Any) -> dict[str, Any]:
     return {"class_name": class_name, "config": json.loads(json.dumps(config)), **more}
 
 
+@pytest.mark.slow
 def test_one_file_is_enough_where_the_entry_has_the_architecture(
     networks: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -691,6 +698,7 @@ def test_the_entrys_architecture_must_be_that_of_the_weights(
         load(tmp_path, "kl", weights, options=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["kl", "flux2", "hunyuan"])
 def test_a_sampled_posterior_is_seeded_and_declared(
     networks: dict[str, Any], tmp_path: Path, case: str
@@ -859,6 +867,7 @@ def test_the_version_of_the_library_is_recorded() -> None:
     assert DiffusersVae.libraries({}) == {"diffusers": diffusers.__version__}
 
 
+@pytest.mark.slow
 def test_importing_the_adapter_does_not_import_the_library() -> None:
     program = (
         "import sys, vtbench.tokenizers.diffusers_vae; raise SystemExit('diffusers' in sys.modules)"

@@ -135,6 +135,7 @@ def by_hand(model: Any, case: str, images: torch.Tensor, dtype: torch.dtype) -> 
     return ((frames[:, :3, 0].float() + 1) / 2)[..., :height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (45, 77)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", CASES)

@@ -48,6 +48,7 @@ def test_another_file_under_the_name_is_refused(folder: Path) -> None:
         build_tokenizer(load_registry()["taef2"], device="cpu", weights=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["", "taef2_encoder.pth", "taef2_decoder.pth"])
 def test_the_pair_reconstructs_as_the_official_code(folder: Path, given: str) -> None:
     tokenizer = build_tokenizer(load_registry()["taef2"], device="cpu", weights=folder / given)
@@ -61,6 +62,7 @@ def test_the_pair_reconstructs_as_the_official_code(folder: Path, given: str) ->
         assert 10 * torch.log10(255**2 / error) == pytest.approx(expected, abs=0.005)
 
 
+@pytest.mark.slow
 def test_pin_takes_the_digests_of_local_files(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

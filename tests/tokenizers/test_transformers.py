@@ -137,6 +137,7 @@ def test_equals_the_library_called_by_hand(
         assert (got - expected).abs().max() <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_bfloat16_runs(saved: dict[str, tuple[Any, Path]], case: str) -> None:
     tokenizer = load(case, saved[case][1], dtype=torch.bfloat16)
@@ -185,6 +186,7 @@ def officially_named(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return named
 
 
+@pytest.mark.slow
 def test_emu3_reads_its_official_file(saved: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
     state = load_file(saved["emu3"][1] / WEIGHTS)
     official = officially_named(state)

@@ -81,6 +81,7 @@ def share_runs(picture: np.ndarray, other: np.ndarray) -> bool:
     return any(run in content for run in list_runs(picture))
 
 
+@pytest.mark.slow
 def test_no_training_photograph_is_in_a_suite() -> None:
     samples = load_suite("embedded").samples
     evaluated = {sample.sha256 for sample in samples}
@@ -113,6 +114,7 @@ def test_no_crop_overlaps_the_held_out_squares() -> None:
     assert held | left | top == set(places.flat)
 
 
+@pytest.mark.slow
 def test_pictures_follow_from_seed_and_step() -> None:
     recipe = Training(seed=5, steps=9, batch=3, crop=48, rate=0.1, drawn=8)
     once, again = data.Pictures(recipe), data.Pictures(recipe)
@@ -126,6 +128,7 @@ def test_pictures_follow_from_seed_and_step() -> None:
     assert all(once.draw(index).std() > 5 for index in range(8))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_its_export_loads(entry: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["train-reference", "small-vq", "--registry", str(entry.parent), "--device", "cpu"]
@@ -159,6 +162,7 @@ def train(entry: Path, out: Path, **more: object) -> bytes:
     return trainer.train_reference(load_entry(entry), out, device="cpu", **more).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on_the_same(
     entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +293,7 @@ def write_family(entry: Path, family: str) -> Entry:
     return load_entry(entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_its_adapter_loads_the_export(
     family: str, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -380,6 +385,7 @@ def test_separate_layers_of_attention_begin_as_one_does(entry: Path, tmp_path: P
     torch.testing.assert_close(*seen)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_and_its_features_are_normalised(
     entry: Path, tmp_path: Path
 ) -> None:
@@ -415,6 +421,7 @@ def test_a_frozen_encoder_stays_and_its_features_are_normalised(
     assert {key.split(".")[0] for key in same} == {"embedding", "encoder", "mean", "deviation"}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_before_the_encoder_is_frozen_goes_on_the_same(
     entry: Path, tmp_path: Path
 ) -> None:

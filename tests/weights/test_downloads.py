@@ -321,6 +321,7 @@ def test_fetch_of_a_suite_brings_what_it_needs_and_nothing_else(
     assert "mini: nothing to fetch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_to_carry_is_found_on_the_other_machine(
     hub: HubServer,
     tmp_path: Path,

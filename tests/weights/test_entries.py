@@ -323,6 +323,7 @@ def test_files_that_lie_beside_are_needed_and_hashed(tmp_path: Path) -> None:
         check_hashes(entry, found)
 
 
+@pytest.mark.slow
 def test_finding_weights_imports_neither_torch_nor_a_network_client() -> None:
     program = (
         "import sys\n"
