@@ -146,7 +146,10 @@ def test_a_network_of_one_size_sees_tiles_if_asked(
     assert {(row["fit"], row["tokens"]) for row in resized} == {("resize", 8 * 8)}
     assert {(row["fit"], row["tokens"]) for row in tiled} == {("tile", 2 * 2 * 8 * 8)}
     assert all(row["bits"] == 256 * 4 * 16 for row in tiled)
+    assert all(row["seam_step"] is not None for row in tiled)
+    assert all(row["seam_step"] is None for row in resized)
     board = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert "Seam steps" in board
     assert "Cut into tiles of the network's size, each by itself: my-vae@tile." in board
     assert "Resized to the network's size and back: my-vae." in board
     capsys.readouterr()

@@ -17,7 +17,7 @@ from vtbench.results.rows import ROW_COLUMNS, Row
 
 MEASURED = {
     key: {"version": 1, "state": "measured", "reason": None}
-    for name in ("charts@1", "pictures@1")
+    for name in ("charts@1", "pictures@2")
     for key in METRIC_LISTS[name]
 }
 
@@ -73,7 +73,9 @@ def rows_of_a_blind_tokenizer() -> list[Row]:
             "grid_stride": [8.0, 16.0],
             "grid_pattern": [9.0, 1.0 + place],
             "grid_steps": [9.0, 0.5],
-            "psnr_db": 30.0,
+            "psnr_db": 30.0 - place,
+            "seam_step": 0.5 * place,
+            "seam_tone": None,
             "psnr_db_worst": 20.0,
             "psnr_db_patch05": 22.0,
         }
@@ -123,6 +125,8 @@ def test_every_number_by_hand(board: Board) -> None:
         "reconstruction.grid_pattern": 1.5,
         "reconstruction.grid_steps": 0.5,
         "reconstruction.psnr_db_worst": 20.0,
+        "reconstruction.psnr_db_images05": 29.0,
+        "reconstruction.seam_step": 0.25,
     }
     found = {key: cells[key].value for key in expected}
     assert found == pytest.approx(expected, abs=1e-9)
@@ -138,6 +142,8 @@ def test_what_does_not_apply_is_no_number(board: Board) -> None:
         assert without_stride[key].state == "not-applicable", key
     assert cells_of(board, "blind")["detail.elements_kept.dot-1px"].state == "not-applicable"
     assert cells_of(board, "blind")["reconstruction.ssim_worst"].state == "not-applicable"
+    assert cells_of(board, "blind")["reconstruction.seam_tone"].state == "not-applicable"
+    assert cells_of(board, "blind")["reconstruction.ssim_images05"].state == "not-applicable"
 
 
 @pytest.mark.slow
@@ -145,7 +151,7 @@ def test_the_tables_and_the_plot_stand_where_there_are_numbers(board: Board) -> 
     titles = [table.title for table in board.tables]
     assert "Detail: transfer of gratings" in titles
     assert "Reconstruction: energy lost and invented, by octave in cycles per pixel" in titles
-    assert "Detail: worst patches" not in titles
+    assert "Detail: worst patches and worst images" not in titles
     plot = next(plot for plot in plan_plots(board) if plot.kind == "transfer")
     drawn = draw_plots(board)[plot.file].decode()
     assert "transfer (1: kept)" in drawn and ">blind<" in drawn
@@ -157,7 +163,8 @@ def test_a_board_without_these_metrics_keeps_its_columns(
     folder = write_suite()
     write_run(folder, "plain")
     old = read_board(folder)
-    metrics = {number.metric for number in NUMBERS}
-    assert not metrics & {column.metric.key for column in old.columns}
+    suffixes = {number.key for number in NUMBERS}
+    keys = {column.key.partition(".")[2] for column in old.columns}
+    assert "psnr_db" in keys and not suffixes & keys
     assert choose_numbers(["psnr_db"]) == ()
     assert {number.metric for number in NUMBERS} <= set(METRICS)

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from drawn import add_noise, blur, jpeg, texture, to_levels
 
-from vtbench.images import RGB8
+from vtbench.images import RGB8, Fit
+from vtbench.metrics import pictures
 from vtbench.metrics.artefacts import (
     BORDER_PX,
     Grid,
@@ -70,6 +72,22 @@ def test_grids_that_do_not_apply() -> None:
     assert measure_grid(small, small, stride=1) is None
     with pytest.raises(ValueError, match="one size"):
         measure_grid(small, small[:-1], stride=2)
+
+
+def test_seams_are_read_from_how_a_batch_was_cut() -> None:
+    pixels = texture("coffee")[:200, :300]
+    darker = pixels.copy()
+    darker[128:] = np.clip(darker[128:].astype(int) - 6, 0, 255)
+    pair = [torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (pixels, darker)]
+    # 200×300 filled up to 2×3 tiles of 128: of the row of seams at 128 and the columns at 128 and 256
+    # the row alone has a step, of six levels where nothing was clipped.
+    fit = Fit((200, 300), (256, 384), "tile", (2, 3))
+    (found,) = pictures.measure_seams(*pair, fit)
+    assert 1.5 < found["seam_step"] < 6 and found["seam_tone"] > 1.5
+    (same,) = pictures.measure_seams(pair[0], pair[0], fit)
+    assert same == {"seam_step": 0.0, "seam_tone": 0.0}
+    (whole,) = pictures.measure_seams(*pair, Fit((200, 300), (256, 384), "tile", (1, 1)))
+    assert whole == {"seam_step": None, "seam_tone": None}
 
 
 def test_regions_are_where_the_errors_were_put() -> None:

@@ -24,7 +24,7 @@ def test_every_metric_states_its_facts() -> None:
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_what_a_metric_names_exists(metric: Metric) -> None:
-    if metric.takes in ("pair", "samples", "ocr"):
+    if metric.takes in ("pair", "samples", "tiles", "ocr"):
         assert callable(load_function(metric))
     else:
         assert not metric.function

@@ -110,12 +110,13 @@ class Sample:
     preprocess: Preprocess = Preprocess()
 
 
-Takes = Literal["pair", "samples", "ocr", "features", "quantized", "set", "run", "rows"]
+Takes = Literal["pair", "samples", "tiles", "ocr", "features", "quantized", "set", "run", "rows"]
 """What measures a metric, and what it is given:
 
 pair: a function of the batch, f(original, image), both uint8 N×3×H×W. It returns float64 (N,), None
     where the metric does not apply at this size, or a mapping of such values by row column.
 samples: f(samples, original, image) → a mapping of row columns an image; it knows the ground truth.
+tiles: f(original, image, fit) → a mapping of row columns an image; fit says where tiles meet.
 ocr: as samples, of an object that is opened with the suite's OCR engine.
 features: the cosine of two images' deep features.
 quantized: of what 8-bit latents decode to.

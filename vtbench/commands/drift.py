@@ -44,7 +44,7 @@ def measure_passes(tokenizer: Tokenizer, picture: RGB8) -> Passes:
     import torch
 
     from vtbench.images import to_float, to_rgb8, to_uint8
-    from vtbench.metrics import artefacts, roundtrip
+    from vtbench.metrics import artefacts, pictures, roundtrip
 
     seams: list[Seams | None] = []
 
@@ -52,11 +52,9 @@ def measure_passes(tokenizer: Tokenizer, picture: RGB8) -> Passes:
         code = tokenizer.encode(to_float(to_rgb8(images), tokenizer.device))
         decoded = to_uint8(tokenizer.decode(code)).cpu()
         if not seams and code.fit is not None:
-            tiles, (height, width) = code.fit.tiles, code.fit.fitted
-            rows = [height // tiles[0] * place for place in range(1, tiles[0])]
-            columns = [width // tiles[1] * place for place in range(1, tiles[1])]
-            (before,), (after,) = to_rgb8(images), to_rgb8(decoded)
-            seams.append(artefacts.measure_seams(before, after, rows=rows, columns=columns))
+            (found,) = pictures.measure_seams(images, decoded, code.fit)
+            step, tone = found["seam_step"], found["seam_tone"]
+            seams.append(None if step is None else artefacts.Seams(step, tone))
         if code.indices is None:
             return decoded, None
         return decoded, tuple(torch.cat(code.words(place)) for place in range(len(images)))

@@ -99,20 +99,23 @@ def collect_readings(suite: Suite, run: Run) -> dict[str, list[LineReading]]:
 
 
 def describe_run(suite: Suite, run: Run, scripts: Readings) -> Iterator[str]:
-    """Yield the lines of a run's three tables: by script, by glyph height, and what was mended."""
+    """Yield the lines of a run's tables: by script, by glyph height, by condition of the page, and what
+    was mended."""
     record, seed = run.record, seed_of(suite.sha256)
     engine = record.protocol.ocr
     version = engine.get(engine.get("engine", ""), "")
     yield f"{record.run} · read by {engine.get('engine', 'nothing')} {version}".rstrip()
-    plain = {page.id for page in suite.samples if page.meta.get("condition") == "plain"}
+    conditions = {page.id: str(page.meta.get("condition")) for page in suite.samples}
+    columns = tuple(dict.fromkeys(conditions.values()))
     rows: list[tuple[str, ...]] = [_HEAD]
     heights: list[tuple[str, ...]] = []
+    pages: list[tuple[str, ...]] = [("CER by condition", *columns)]
     repairs: list[tuple[str, ...]] = [("script", "lost, sentences", "lost, random", "mended")]
     for script, lines in scripts.items():
         if not lines:
             rows.append((script, "-", "not applicable", *[""] * (len(_HEAD) - 3)))
             continue
-        upright = [line for line in lines if line.page in plain]
+        upright = [line for line in lines if conditions[line.page] == "plain"]
         rows.append(_describe_script(script, lines, upright, record.tokenizer.downsample, seed))
         by_height = group_readings(sorted(upright, key=_height), _height)
         if by_height and not heights:
@@ -120,8 +123,11 @@ def describe_run(suite: Suite, run: Run, scripts: Readings) -> Iterator[str]:
         if by_height:
             rates = (_rate(own) for own in by_height.values())
             heights.append((script, *(f"{100 * rate:.1f}" for rate in rates)))
+        by_condition = group_readings(lines, lambda line: conditions[line.page])
+        cells = (by_condition.get(column) for column in columns)
+        pages.append((script, *(f"{100 * _rate(own):.1f}" if own else "-" for own in cells)))
         repairs.append((script, *_describe_repair(measure_repair(lines, seed=seed))))
-    for table in (rows, heights, repairs):
+    for table in (rows, heights, pages, repairs):
         if len(table) > 1:
             yield format_table(table)
             yield ""

@@ -15,6 +15,9 @@ from vtbench.leaderboard.selection import Selection
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results.rows import Row
 
+WORST_SHARE = 0.05
+"""The share of the images that a quantile leaves beyond it; as of patches (`metrics.patches`)."""
+
 OCTAVE_LABELS = ("1/32–1/16", "1/16–1/8", "1/8–1/4", "from 1/4")
 """Of `metrics.bands.OCTAVES`, cycles per pixel."""
 
@@ -162,6 +165,21 @@ def _grid(column: str) -> Callable[[int | None], Pool]:
     return of_stride
 
 
+def _worst_images(metric: str) -> Pool:
+    """Return the pool of the value of the image that 5 % of all are as bad as or worse, by rank."""
+    lower = METRICS[metric].better == "lower"
+
+    def pool(selection: Selection) -> Pooled | None:
+        values = selection.numbers(metric)
+        values = np.sort(values[~np.isnan(values)])
+        if not len(values):
+            return None
+        rank = max(1, round(WORST_SHARE * len(values)))
+        return Pooled(float(values[-rank] if lower else values[rank - 1]), len(values))
+
+    return pool
+
+
 def _list_chart_numbers() -> Iterator[Number]:
     title, waves = "transfer of gratings", "wave_transfer"
     for key, level, per_token in (
@@ -214,10 +232,15 @@ def _list_picture_numbers() -> Iterator[Number]:
         ("corner_error", _always(pool_ratio("mse_corners", "mse_middle"))),
         ("grid_pattern", _grid("grid_pattern")),
         ("grid_steps", _grid("grid_steps")),
+        ("seam_step", _always(pool_mean("seam_step"))),
+        ("seam_tone", _always(pool_mean("seam_tone"))),
     ):
         yield Number(key, METRICS[key].label, key, key, title, of)
-    title = "worst patches"
-    for metric in ("psnr_db", "ssim", "lpips_alex"):
+    title = "worst patches and worst images"
+    for metric in ("psnr_db", "ssim", "lpips_alex", "lpips_vgg"):
+        label = f"{METRICS[metric].label}, worst 5 % of images"
+        pool = _always(_worst_images(metric))
+        yield Number(f"{metric}_images05", label, metric, f"{metric}_worst", title, pool)
         for key in (f"{metric}_worst", f"{metric}_patch05"):
             yield Number(key, METRICS[key].label, key, key, title, _always(pool_mean(key)))
 

@@ -15,7 +15,7 @@ from typing import Literal
 from vtbench.base import plugins
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Metric
-from vtbench.metrics.catalogue_detail import CHARTS_1, DETAIL, PICTURES_1
+from vtbench.metrics.catalogue_detail import CHARTS_1, DETAIL, PICTURES_1, PICTURES_2
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
 
@@ -953,6 +953,7 @@ METRIC_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "text@1": ("cer", "wer", "ned"),
         "charts@1": CHARTS_1,
         "pictures@1": PICTURES_1,
+        "pictures@2": PICTURES_2,
         "text@2": ("cer", "wer", "ned", "t_acc", "exact_lines", "glyphs_lost"),
     }
 )

@@ -370,6 +370,38 @@ def _worst(metric: str, label: str, **facts: Any) -> Iterator[Metric]:
 
 _PATCHES = "vtbench.metrics.patches"
 
+_SEAMS = tuple(
+    Metric(
+        key=key,
+        label=label,
+        unit="level",
+        better="lower",
+        version=1,
+        pooled=_MEAN,
+        definition=(
+            f"{what}, in levels of luma. Of rows of `--size-policy tile`; not applicable to an image "
+            "that was not cut into tiles, or whose tiles are below 16 px."
+        ),
+        source="vtbench.metrics.artefacts.measure_seams",
+        takes="tiles",
+        function="vtbench.metrics.pictures:measure_seams",
+        columns={"seam_step": "float64", "seam_tone": "float64"},
+    )
+    for key, label, what in (
+        (
+            "seam_step",
+            "Seam steps",
+            "Mean absolute jump of the error across a seam less that between all other neighbours",
+        ),
+        (
+            "seam_tone",
+            "Seam tone",
+            "Mean absolute difference of the error's means 8 px wide on both sides of a seam, less "
+            "that at places half a tile away from every seam",
+        ),
+    )
+)
+
 DETAIL = (
     *_ON_CHARTS,
     *_ON_PICTURES,
@@ -388,9 +420,18 @@ DETAIL = (
         unit="",
         better="lower",
         decimals=4,
-        function=f"{_PATCHES}:open_worst_lpips",
+        function=f"{_PATCHES}:open_worst_alex",
         weights=("lpips-alex",),
     ),
+    *_worst(
+        *("lpips_vgg", "LPIPS (VGG)"),
+        unit="",
+        better="lower",
+        decimals=4,
+        function=f"{_PATCHES}:open_worst_vgg",
+        weights=("lpips-vgg",),
+    ),
+    *_SEAMS,
 )
 """Every record, in the order of the tables."""
 
@@ -402,3 +443,6 @@ PICTURES_1 = (
     *("lpips_alex_worst", "lpips_alex_patch05"),
 )
 """The members of the lists `charts@1` and `pictures@1`."""
+
+PICTURES_2 = (*PICTURES_1, "lpips_vgg_worst", "lpips_vgg_patch05", "seam_step", "seam_tone")
+"""The members of `pictures@2`."""

@@ -98,16 +98,24 @@ def worst_ssim(original: Tensor, image: Tensor) -> Mapping[str, Tensor | None]:
     return _columns("ssim", find_worst(ssim, original, image, better="higher"))
 
 
-def open_worst_lpips(
-    backbone: Path, *, device: torch.device | str
-) -> Callable[[Tensor, Tensor], Mapping[str, Tensor | None]]:
+Worsts = Callable[[Tensor, Tensor], Mapping[str, Tensor | None]]
+"""Two uint8 N×3×H×W batches to the row columns of the worst patch and of the 5 % quantile."""
+
+
+def open_worst_alex(backbone: Path, *, device: torch.device | str) -> Worsts:
     """Return the measure of the worst patch's LPIPS (Alex) with torchvision's checkpoint."""
-    network = Lpips("alex", backbone, device=device)
+    return _measure_worst("lpips_alex", Lpips("alex", backbone, device=device))
 
-    def measure(original: Tensor, image: Tensor) -> Mapping[str, Tensor | None]:
-        return _columns("lpips_alex", find_worst(network, original, image, better="lower"))
 
-    return measure
+def open_worst_vgg(backbone: Path, *, device: torch.device | str) -> Worsts:
+    """Return the measure of the worst patch's LPIPS (VGG) with torchvision's checkpoint."""
+    return _measure_worst("lpips_vgg", Lpips("vgg", backbone, device=device))
+
+
+def _measure_worst(name: str, network: Lpips) -> Worsts:
+    return lambda original, image: _columns(
+        name, find_worst(network, original, image, better="lower")
+    )
 
 
 def _columns(name: str, worst: list[Worst] | None) -> Mapping[str, Tensor | None]:

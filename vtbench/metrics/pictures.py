@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, to_rgb8
+from vtbench.images import RGB8, Fit, to_rgb8
 from vtbench.metrics import artefacts, bands, color, structure
 
 Columns = Mapping[str, Any]
@@ -76,6 +76,22 @@ def _find_artefacts(reference: RGB8, image: RGB8) -> Columns:
         "grid_pattern": [grid.pattern for grid in grids.values()],
         "grid_steps": [grid.steps for grid in grids.values()],
     }
+
+
+def measure_seams(original: Tensor, image: Tensor, fit: Fit) -> list[Columns]:
+    """Return how visible the seams of tiles are, of images that were cut as `fit` says
+    (`artefacts.measure_seams`); both None where there is no seam."""
+    rows, columns = (
+        [whole // count * place for place in range(1, count)]
+        for whole, count in zip(fit.fitted, fit.tiles, strict=True)
+    )
+    found = [
+        artefacts.measure_seams(before, after, rows=rows, columns=columns)
+        for before, after in zip(to_rgb8(original), to_rgb8(image), strict=True)
+    ]
+    return [
+        {"seam_step": seams and seams.step, "seam_tone": seams and seams.tone} for seams in found
+    ]
 
 
 def _each(

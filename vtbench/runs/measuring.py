@@ -83,7 +83,9 @@ class BatchMeter:
         original = to_uint8(batch.images).to(image8.device)
         task = batch.samples[0].task
         features = self.meter.sets.encode(task, batch.samples, original, image8)
-        measured = self.meter.measure(task, batch.samples, original, image8, features)
+        measured = self.meter.measure(
+            task, batch.samples, original, image8, features, fit=result.fit
+        )
         if result.quantized is not None:
             coarse, bits = result.quantized
             coarse8 = to_uint8(torch.nan_to_num(coarse))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vtbench.base.errors import RegistryError, WeightsError
 from vtbench.base.records import Metric, Sample
+from vtbench.images import Fit
 from vtbench.metrics import pixel
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results.rows import Row
@@ -99,14 +100,19 @@ class Meter:
         original: Tensor,
         image: Tensor,
         features: Mapping[str, Pair],
+        fit: Fit | None = None,
     ) -> list[Row]:
         """Return one mapping of columns an image. Both batches are uint8 N×3×H×W; features are what
-        `sets.encode` gave for them."""
+        `sets.encode` gave for them. fit: how the tokenizer was given the batch, None if unknown."""
         rows: list[Row] = [{} for _ in samples]
         for metric in self._choose(task):
             measure = self._opened[metric.function]
             if metric.takes == "pair":
                 _spread(rows, metric.key, measure(original, image))
+            elif metric.takes == "tiles":
+                parts = measure(original, image, fit) if fit and fit.policy == "tile" else ()
+                for row, values in zip(rows, parts, strict=False):
+                    row.update(values)
             else:
                 for row, values in zip(rows, measure(samples, original, image), strict=True):
                     row.update(values)

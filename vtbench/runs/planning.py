@@ -14,6 +14,9 @@ from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.image_folder import folder_suite, name_folder_suite
 from vtbench.suites.suites import Suite, attach_data, load_suite
 
+SEAMS = ("seam_step", "seam_tone")
+"""Measured beside any suite's metrics of rows that see tiles (`--size-policy tile`)."""
+
 
 def open_suite(
     suite: str | Path | Suite,
@@ -102,6 +105,7 @@ def plan_run(
     Raises:
         UnknownName, WeightsMissing, RegistryError, SuiteError: something named cannot be.
     """
+    tiled = variant is not None and variant.size_policy == "tile"
     known_tasks = choose_tasks(suite, tasks)
     chosen = choose_entries(registry, names, families, weights or {})
     chosen = deviate(chosen, names, variant or Variant(), weights)
@@ -125,6 +129,6 @@ def plan_run(
         weights=weights or {},
         skipped=chosen.skipped,
         selective=bool(names or families or (variant or Variant()).changes),
-        metrics=choose_metrics(metrics),
+        metrics=choose_metrics((*metrics, *(SEAMS if tiled else ()))),
         seed=seed,
     )

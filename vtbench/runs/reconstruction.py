@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import ImageError
-from vtbench.images import load_rgb8, to_float
+from vtbench.images import Fit, load_rgb8, to_float
 from vtbench.metrics import rate
 from vtbench.results.rows import Row
 from vtbench.suites.batches import Batch
@@ -23,13 +23,15 @@ from vtbench.tokenizers.base import Code, Tokenizer
 class Reconstruction:
     """A batch after the tokenizer.
 
-    images: float32 N×3×H×W, nominally in [0, 1]. facts: row columns an image (rate, fit, time).
-    code: None where there is none. quantized: the reconstructions of 8-bit latents, with their bits.
+    images: float32 N×3×H×W, nominally in [0, 1]. facts: row columns an image (rate, fit, time). fit:
+    how the batch was brought to the network's size, None where nobody knows.
+    quantized: the reconstructions of 8-bit latents, with their bits.
     """
 
     images: Tensor
     facts: tuple[Row, ...]
     quantized: tuple[Tensor, tuple[float, ...]] | None = None
+    fit: Fit | None = None
 
 
 class Reconstructor(Protocol):
@@ -81,7 +83,7 @@ class LiveReconstructor:
         if quantized and self.tokenizer.spec.kind == "continuous":
             rounded = code.quantize8()
             coarse = (self.tokenizer.decode(rounded), rounded.bits)
-        return Reconstruction(decoded, facts, coarse)
+        return Reconstruction(decoded, facts, coarse, code.fit)
 
 
 class StoredReconstructor:
