@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
     "score": "Measure reconstructions that were made elsewhere.",
     "reconstruct": "Write reconstructions and error maps of your own images.",
+    "strips": "Draw the same place of a picture after several tokenizers.",
     "drift": "Encode and decode your own images again and again, and shifted by a pixel.",
     "list": "List tokenizers, suites, metrics or tasks.",
     "show": "Show everything known of a tokenizer, suite or metric.",

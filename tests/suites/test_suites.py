@@ -84,7 +84,7 @@ DATA_SETS = {
 
 
 def test_shipped_protocols_say_what_the_field_left_open() -> None:
-    own = {"detail", "embedded", "text-multilingual", "text-scans"}
+    own = {"detail", "embedded", "embedded@3", "sizes", "text-multilingual", "text-scans"}
     assert set(suite_paths()) == {*own, *DATA_SETS}
     for name, (n, crop) in DATA_SETS.items():
         suite = load_suite(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,18 +33,26 @@ GRAY = "#808080"
 LABEL_PT = 7.5
 
 
+Kind = Literal["rate", "size", "frequency", "transfer"]
+"""What the horizontal axis is: bits per pixel, side of the image, or cycles per pixel."""
+
+SIZE_SUBSET = re.compile(r"px0*([1-9][0-9]*)")
+"""Subsets that hold the same content at one size each; the number is the side in pixels."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """A plot that a board has numbers for. column: on the vertical axis."""
 
     file: str
     title: str
-    kind: Literal["rate", "frequency", "transfer"]
+    kind: Kind
     column: Column
 
 
-_PLOTS: tuple[tuple[str, str, str, Literal["rate", "frequency", "transfer"]], ...] = (
+_PLOTS: tuple[tuple[str, str, str, Kind], ...] = (
     ("psnr_db", "leaderboard-rate-psnr.svg", "PSNR against rate", "rate"),
+    ("psnr_db", "leaderboard-size-psnr.svg", "PSNR against the size of the same content", "size"),
     ("cer", "leaderboard-rate-cer.svg", "character error rate against rate", "rate"),
     (
         "contrast_transfer",
@@ -71,6 +80,7 @@ def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]
             if (
                 column.whole
                 and column.metric.key == metric
+                and (kind != "size" or len(list_sizes(board, column)) > 1)
                 and any(cell.value is not None for cell in cells)
             ):
                 plots.append(Plot(file, f"{column.group.capitalize()}: {title}", kind, column))
@@ -107,6 +117,8 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
             axes.grid(True, which="major", color=GRAY, alpha=0.25, linewidth=0.6)
             if plot.kind == "rate":
                 _draw_rate(axes, board, beside, plot)
+            elif plot.kind == "size":
+                _draw_sizes(axes, board, plot)
             elif plot.kind == "frequency":
                 _draw_frequency(axes, board, plot)
             else:
@@ -163,6 +175,36 @@ def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> 
     axes.margins(x=0.08, y=0.08)
     axes.xaxis.set_major_formatter("{x:g}")
     label_points(axes, named)
+
+
+def list_sizes(board: Board, column: Column) -> list[tuple[int, Column]]:
+    """Return the columns of a task's number by size of the same content, smallest first."""
+    sizes = []
+    for other in board.columns:
+        subset = other.part.subset if other.part else None
+        size = SIZE_SUBSET.fullmatch(subset) if subset else None
+        if size and (other.task, other.metric.key) == (column.task, column.metric.key):
+            sizes.append((int(size[1]), other))
+    return sorted(sizes, key=lambda pair: pair[0])
+
+
+def _draw_sizes(axes: Axes, board: Board, plot: Plot) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    sizes = list_sizes(board, plot.column)
+    for index, line in enumerate(board.complete):
+        cells = ((side, line.cells[column.key].value) for side, column in sizes)
+        points = [(side, value) for side, value in cells if value is not None]
+        if not points or (plot.column.metric.key == "psnr_db" and points[0][1] >= PSNR_CAP_DB):
+            continue
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, marker=".", linewidth=1.2, label=line.name, **_line_style(line, index))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([side for side, _ in sizes]))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("side of the image (pixels)")
+    axes.set_ylabel(_axis(plot.column))
 
 
 def _draw_frequency(axes: Axes, board: Board, plot: Plot) -> None:

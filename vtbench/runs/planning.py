@@ -117,7 +117,7 @@ def plan_run(
     return Request(
         suite=suite,
         entries=chosen.entries,
-        out=out or default(suite.name),
+        out=out or default(suite.folder),
         tasks=known_tasks,
         device=device,
         dtype=dtype,

@@ -47,7 +47,8 @@ class Suite:
 
     samples: of a suite with a `source`, what its manifest says of them, until `attach_data` has
     found them; then fingerprint identifies the copy (`copies.DataSet`). left_out: what of a folder is
-    no picture of the suite, in words."""
+    no picture of the suite, in words. beside: whether its file is of a version that stands beside the
+    current one (`embedded@3.yaml` beside `embedded.yaml`)."""
 
     name: str
     protocol: SuiteFile
@@ -55,6 +56,13 @@ class Suite:
     published: bool
     fingerprint: str | None = None
     left_out: str | None = None
+    beside: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder of results: NAME, or NAME@VERSION of a version beside the current
+        one, so that results of two versions never meet."""
+        return f"{self.name}@{self.protocol.version}" if self.beside else self.name
 
     @property
     def pinned(self) -> bool:
@@ -127,14 +135,18 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     """Return a suite by name, or by name@version. Raises UnknownName, or SuiteError naming the file
     and line; for another version than the file's, with the file's.
 
+    The current version is in NAME.yaml; another one may be in NAME@VERSION.yaml beside it.
+
     The manifest must be the one that the suite pins; images are checked when they are loaded. The
     images of a suite with a `source` are attached by `attach_data`.
     """
     paths = suite_paths(folders)
+    path = paths.get(name)  # the file of one version, beside that of the current one
     name, _, version = name.partition("@")
-    if name not in paths:
+    path = path or paths.get(name)
+    if path is None:
         raise UnknownName("suite", name, sorted(paths))
-    path = paths[name]
+    beside = "@" in path.stem
     data, lines = load_yaml(path, SuiteError)
     try:
         protocol = SuiteFile.model_validate(data)
@@ -156,14 +168,14 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
                 )
     root = path.parent.parent
     if protocol.manifest is None:
-        return Suite(name, protocol, (), published=False)
+        return Suite(name, protocol, (), published=False, beside=beside)
     samples = _read_manifest(root, protocol.manifest, protocol, path)
     known = {sample.id: sample for sample in samples}
     for pick in protocol.panel:
         if pick.id not in known:
             raise SuiteError(f"{path}: panel: no image {pick.id!r} in {protocol.manifest}")
         _check_panel_crop(path, pick, known[pick.id])
-    return Suite(name, protocol, samples, published=True)
+    return Suite(name, protocol, samples, published=True, beside=beside)
 
 
 def _check_panel_crop(path: Path, pick: PanelPick, sample: Sample) -> None:
