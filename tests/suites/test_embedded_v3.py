@@ -38,7 +38,11 @@ def test_its_rows_are_those_of_the_suites_it_is_made_of(monkeypatch: pytest.Monk
     others = ("embedded", "detail", "text-multilingual")
     known = {sample.id: sample for name in others for sample in load_suite(name).samples}
     assert all(known[s.id].sha256 == s.sha256 and known[s.id].path == s.path for s in samples)
-    assert {s.meta["script"] for s in samples if s.task == "text"} == {"latin", "chinese", "japanese"}
+    assert {s.meta["script"] for s in samples if s.task == "text"} == {
+        "latin",
+        "chinese",
+        "japanese",
+    }
 
 
 def test_its_gratings_give_a_limit_and_the_blindness_of_strides_8_and_16() -> None:
