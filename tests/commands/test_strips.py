@@ -10,7 +10,8 @@ import pytest
 from vtbench.cli import main
 from vtbench.commands.strips import GAP_PX, TEXT_PX, parse_place
 from vtbench.images import load_rgb8
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 
 PLACE = "text-latin-12:8,8,96,24"
 

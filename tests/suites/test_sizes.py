@@ -18,7 +18,8 @@ from vtbench.images import RGB8
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.plots import draw_plots, list_sizes, plan_plots
 from vtbench.results.rows import ROW_COLUMNS
-from vtbench.suites.suites import load_pixels, load_suite
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import load_suite
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from vtbench.commands.options import (
 )
 from vtbench.images import RGB8, crop_rgb8, encode_png
 from vtbench.runs.request import Variant
-from vtbench.suites.suites import Suite, load_pixels
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.suites import Suite
 
 if TYPE_CHECKING:
     from vtbench.tokenizers.base import Tokenizer
