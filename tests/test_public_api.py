@@ -17,6 +17,7 @@ from vtbench.cli import COMMANDS
 
 ROOT = package_dir().parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.parametrize("name", vtbench.__all__)

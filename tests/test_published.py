@@ -32,11 +32,12 @@ README_COLUMNS = (
     "reconstruction.bpp",
     "reconstruction.psnr_db",
     "reconstruction.ssim",
-    "detail.psnr_db",
     "detail.mtf50_cpp",
-    "text.bpp",
     "text.cer",
 )
+
+README_ROWS = ("ref-titok-64", "ref-vq-f16", "ref-dcae-f32", "ref-kl-f8", "ref-rae-f16", "jpeg-q50")
+"""One of each kind that people know; all rows are on the site."""
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,13 @@ def test_jpeg_is_monotone_in_quality(board: Board) -> None:
     assert edits[-1] < edits[0] / 10
 
 
-def test_the_table_of_readme_is_the_published_one(board: Board) -> None:
+def test_the_table_of_readme_is_of_the_published_one(board: Board) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     shown = [[c.strip() for c in row.strip("|").split("|")] for row in readme.splitlines()]
     shown = [row for row in shown if len(row) == len(README_COLUMNS) + 1]
     columns = {column.key: column for column in board.columns}
     expected = []
-    for line in board.lines:
+    for line in (line for line in board.lines if line.name in README_ROWS):
         cells = [
             format_cell(line.cells[k], columns[k], usual_n(columns[k], board.complete))
             for k in README_COLUMNS

@@ -40,7 +40,10 @@ def load(
         weights: a file or folder in place of the entry's source.
 
     Raises:
-        UnknownName, WeightsMissing, WeightsMismatch, RegistryError.
+        UnknownName: there is no such tokenizer.
+        WeightsMissing: its weights are not here; the message says what brings them.
+        WeightsMismatch: its weights are not what the entry declares.
+        RegistryError: an entry is malformed.
     """
     from vtbench.tokenizers import build_tokenizer
 
@@ -111,7 +114,9 @@ def load_suite(
         sources: where data sets are, by name; else VTBENCH_DATA/NAME.
 
     Raises:
-        UnknownName, SuiteError, DataMissing.
+        UnknownName: there is no such suite.
+        SuiteError: it is malformed, or an image is not the pinned one.
+        DataMissing: its data set is not here; the message says where to get it.
     """
     suite = load_suite_file(name, [Path(folder) for folder in data])
     return attach_data(suite, {key: Path(path) for key, path in (sources or {}).items()})

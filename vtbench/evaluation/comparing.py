@@ -16,7 +16,9 @@ def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) 
     """Return the paired differences of results of one suite, with intervals and adjusted p-values.
 
     Args:
-        a, b, others: results of the same suite and images.
+        a: a result.
+        b: a result of the same suite and images.
+        others: further ones.
         metrics: columns ("text.cer") or metrics of every task ("psnr_db"); by default the quality and
             rate of every task.
 

@@ -64,8 +64,14 @@ def evaluate(
         tokenizer: a name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
         suite: a suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
             of tensors, arrays, pictures of Pillow or paths. Float images are RGB in [0, 1].
-        encode, decode, bits, input_range, codebook_size, downsample, size: of a model, as `wrap`.
+        encode: of a model, as `wrap`: its method or a function.
+        decode: the same, of what `encode` returned.
+        bits: of a model, as `wrap`: bits of an image's code, a number or a function.
         name: of the row.
+        input_range: of a model: the range of images that it takes.
+        codebook_size: of a model with discrete codes.
+        downsample: of a model: the factor between image and code grid.
+        size: of a model: the only (height, width) that it takes.
         metrics: keys or lists measured beside the suite's own.
         tasks: a part of the suite's tasks; all by default.
         limit: at most so many images a task. The result is partial then.
@@ -74,7 +80,8 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps, for a registry's tokenizer; a model stays where it is.
         batch_size: images of 256² at a time; the suite's by default.
         weights: a file or folder in place of the entry's own source.
-        registry, data: folders of your own entries and suites.
+        registry: folders of your own entries.
+        data: folders of your own suites.
         sources: where data sets are, by name.
         out: a folder of results, as `vtbench run --out`; what it has complete and current is reused.
             By default nothing is kept.

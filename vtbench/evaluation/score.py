@@ -53,7 +53,15 @@ def score(
             image id.
         name: of the row.
         metrics: keys or lists measured beside the suite's own.
-        tasks, limit, ocr, device, batch_size, data, sources, out, callback: as of `evaluate`.
+        tasks: as of `evaluate`.
+        limit: as of `evaluate`.
+        ocr: the engine that reads text, in place of the suite's.
+        device: of metrics' networks.
+        batch_size: as of `evaluate`.
+        data: folders of your own suites.
+        sources: where data sets are, by name.
+        out: as of `evaluate`.
+        callback: as of `evaluate`.
 
     Raises:
         VtbenchError: a reconstruction is missing or belongs to no original, or what was asked for
