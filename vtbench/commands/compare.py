@@ -23,12 +23,27 @@ from vtbench.commands.published import find_results
 @click.option(
     "--bd", "codec", metavar="CODEC", help="Rates beside a codec's curve (jpeg) at equal quality."
 )
+@click.option(
+    "--worst",
+    "n_worst",
+    type=click.IntRange(min=1, max=1000),
+    metavar="N",
+    help="The N images on which two runs differ most, by --metric (psnr_db).",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="With --worst: strips of these images, reconstructed again.",
+)
 @json_option
 def compare_command(
     names: tuple[str, ...],
     results: Path | None,
     keys: tuple[str, ...],
     codec: str | None,
+    n_worst: int | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Test whether runs differ on the same images, and say who is better on what.
@@ -36,6 +51,21 @@ def compare_command(
     Without --metric: the quality and rate of every task. With --bd one run is enough; several are a
     curve of their own, whose BD-rate is printed too.
     """
+    if out is not None and n_worst is None:
+        raise click.UsageError("--out is where the strips of --worst go")
+    if n_worst is not None:
+        from vtbench.commands.worst import describe_deciding, draw_deciding, find_deciding
+
+        folder, key = find_results(results), (*keys, "psnr_db")[0]
+        found = find_deciding(folder, names, key, n_worst)
+        if out is not None:
+            draw_deciding(found, folder, names, out)
+        if as_json:
+            print_json([asdict(one) for one in found])
+            return
+        for line in describe_deciding(found, names, key):
+            click.echo(line)
+        return
     if codec is not None:
         from vtbench.leaderboard.rate_difference import compare_with_codec, describe_rates
 

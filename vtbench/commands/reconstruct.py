@@ -114,7 +114,7 @@ def reconstruct_pictures(
             continue
         for name, picture in pictures.items():
             try:
-                image, caption = _reconstruct(tokenizer, picture)
+                image, caption = reconstruct_picture(tokenizer, picture)
             except Exception as error:  # a codec or network of strangers may raise anything
                 why = " ".join(str(error).split())
                 told = why if isinstance(error, CellFailed) else f"{type(error).__name__}: {why}"
@@ -127,7 +127,7 @@ def reconstruct_pictures(
             report(f"{name}  {row}  {caption}")
     _mark_made(out, sorted(shown))
     sheet = out / "sheet.png"
-    write_atomic(sheet, encode_png(_draw(pictures, list(shown), cells)))
+    write_atomic(sheet, encode_png(draw_sheet(pictures, list(shown), cells)))
     return Sheet(sheet, tuple(failures))
 
 
@@ -137,7 +137,7 @@ def _mark_made(out: Path, tokenizers: Sequence[str]) -> None:
     write_atomic(out / "sheet.json", (json.dumps(made, indent=1) + "\n").encode())
 
 
-def _reconstruct(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, str]:
+def reconstruct_picture(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, str]:
     """Return what a tokenizer makes of a picture, and its bits per pixel and PSNR in words.
 
     Raises ContractError for NaN and for another size, which are no picture; whatever the tokenizer
@@ -156,11 +156,12 @@ def _reconstruct(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, str]:
     return to_rgb8(image8)[0], f"{bpp:.3f} bpp · {psnr:.2f} dB"
 
 
-def _draw(
+def draw_sheet(
     pictures: Mapping[str, RGB8],
     names: Sequence[str],
     cells: Mapping[tuple[str, str], Drawn],
 ) -> RGB8:
+    """Return a row a picture: the original, then what each name made of it over its error map."""
     import numpy as np
 
     font = ImageFont.load_default(14)

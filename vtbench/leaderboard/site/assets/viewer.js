@@ -148,6 +148,7 @@
     timer = 0;
     const old = stage.querySelector(".window"), at = old ? [old.scrollLeft, old.scrollTop] : [0, 0];
     stage.replaceChildren();
+    stage.style.setProperty("--panes", state.view === "side" ? names().length : 1);
     if (state.view === "slider") showSlider();
     else if (state.view === "flicker") showFlicker();
     else for (const name of names()) stage.append(pane(name, layers(name)));
