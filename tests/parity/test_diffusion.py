@@ -108,7 +108,7 @@ MUTANTS = {
         "d-ar",
         vit,
         "rotate",
-        lambda x, rotations: x,
+        lambda x, rotations, **how: x,
         ["latents", "pixels", "indices"],
     ),
     "tokens see later ones": (
