@@ -168,9 +168,11 @@ def test_edited_rows_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 5}, "schema version 5, this vtbench reads 3 to 4: update vtbench"),
-        ({"schema_version": 2}, "schema version 2, this vtbench reads 3 to 4: measure it again"),
+        ({"schema_version": 6}, "schema version 6, this vtbench reads 3 to 5: update vtbench"),
+        ({"schema_version": 2}, "schema version 2, this vtbench reads 3 to 5: measure it again"),
         ({"schema_version": True}, "states no schema_version"),
+        ({"upgraded_from": 3}, "upgraded_from: no key of schema version 5"),
+        ({"schema_version": 4}, "inputs: no key of schema version 4"),
         ({"schema_version": "4"}, "states no schema_version"),
         ({"n_done": 1}, "run.json says 1 of 2 done"),
         ({"colour": "red"}, "colour: Extra inputs"),

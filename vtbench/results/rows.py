@@ -25,6 +25,7 @@ IMAGE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "width": "int64",
         "height": "int64",
         "sha256": "string",  # of the original's pixels
+        "reconstruction_sha256": "string",  # of its pixels as 8 bit; unknown before schema version 5
         "error": "string",  # null, or why this image has no numbers
         "fit": "string",  # none, pad, resize or tile: how the network was given this size
         "tokens": "int64",
@@ -36,7 +37,10 @@ IMAGE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "peak_memory_mib": "float64",  # of encode and decode of the batch
     }
 )
-"""What the pass itself knows of an image: column → Arrow type. Every file of rows has these."""
+"""What the pass itself knows of an image: column → Arrow type."""
+
+NEEDED_COLUMNS = tuple(key for key in IMAGE_COLUMNS if key != "reconstruction_sha256")
+"""Every file of rows has these."""
 
 
 def _all_columns() -> dict[str, str]:
@@ -80,7 +84,7 @@ def read_table(path: Path, sha256: str) -> pa.Table:
     import pyarrow.compute as pc
 
     content = read_pinned(path, sha256)
-    table = read_parquet(path, content, ROW_COLUMNS, needed=IMAGE_COLUMNS)
+    table = read_parquet(path, content, ROW_COLUMNS, needed=NEEDED_COLUMNS)
     columns = {}
     for name, kind in ROW_COLUMNS.items():
         arrow = arrow_type(kind)

@@ -13,9 +13,17 @@ from vtbench.base.schema import Strict
 from vtbench.base.text import Stripped, strip_hidden
 from vtbench.metrics.rate import Unit
 
-Version = Literal[4]
-SCHEMA_VERSION: Version = 4
+Version = Literal[5]
+SCHEMA_VERSION: Version = 5
 """Of run.json, suite.json and images.parquet together."""
+
+
+class ResultFile(Strict):
+    """What run.json and suite.json have in common."""
+
+    schema_version: Version = SCHEMA_VERSION
+    upgraded_from: Annotated[int | None, Field(exclude=True)] = None
+    """The schema version that the file was written with, where it is older; never in a file."""
 
 
 class TokenizerRecord(Strict):
@@ -130,12 +138,29 @@ class CodesRecord(Strict):
     codebooks: tuple[CodebookRecord, ...]
 
 
-class RunRecord(Strict):
-    """run.json. key: digest of everything that changes a number, for reuse of own results."""
+class Inputs(Strict):
+    """What a run's key is made of and no other part of run.json says.
 
-    schema_version: Version = SCHEMA_VERSION
+    Args:
+        data: which copy of a data set that no manifest pins.
+        batch_size: as asked for; None for the suite's own.
+        measures: digest of what the catalogue says of each metric that can change its number.
+        given: another each time for a model that was handed over; None for the registry's.
+    """
+
+    data: str | None
+    batch_size: int | None
+    measures: str
+    given: str | None
+
+
+class RunRecord(ResultFile):
+    """run.json. key: digest of everything that changes a number, for reuse of own results
+    (`results.run_key`). inputs: None where it was written before schema version 5."""
+
     run: RunName
     key: str
+    inputs: Inputs | None = None
     suite: SuiteRecord
     tokenizer: TokenizerRecord
     protocol: Protocol
@@ -173,10 +198,9 @@ class PanelItem(Strict):
     height: int
 
 
-class SuiteFolder(Strict):
+class SuiteFolder(ResultFile):
     """suite.json: what a folder of runs has in common. The board is made from it and the runs."""
 
-    schema_version: Version = SCHEMA_VERSION
     name: Name
     version: int
     title: Stripped

@@ -15,6 +15,9 @@ from vtbench.results.schema import SCHEMA_VERSION
 
 OLDEST = 3
 
+INPUTS = 5
+"""The first version whose run.json says all that its key is made of."""
+
 
 def _upgrade_3(data: dict[str, Any]) -> dict[str, Any]:
     """Version 4: a file of rows has the columns of what was measured, and no longer all; run.json
@@ -22,7 +25,13 @@ def _upgrade_3(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {3: _upgrade_3}
+def _upgrade_4(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 5: a row has the digest of its reconstruction's pixels, run.json all that its key is made
+    of (`inputs`). Neither can be had afterwards: both stay unknown."""
+    return data
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {3: _upgrade_3, 4: _upgrade_4}
 """By the version that it starts from."""
 
 
@@ -40,6 +49,10 @@ def upgrade(data: object, path: Path) -> dict[str, Any]:
             f"{path}: schema version {version}, this vtbench reads {OLDEST} to {SCHEMA_VERSION}: "
             f"{advice}"
         )
+    for key in {"upgraded_from"} | ({"inputs"} if version < INPUTS else set()):
+        if key in data:
+            raise ResultsError(f"{path}: {key}: no key of schema version {version}")
     for step in range(version, SCHEMA_VERSION):
         data = UPGRADES[step](data)
-    return data | {"schema_version": SCHEMA_VERSION}
+    older = {"upgraded_from": version} if version < SCHEMA_VERSION else {}
+    return data | {"schema_version": SCHEMA_VERSION} | older

@@ -101,9 +101,11 @@ class BatchMeter:
                 row["error"] = "the reconstruction has NaN or infinite values"
                 pictures.append(None)
                 continue
+            picture = to_rgb8(image8[index : index + 1])[0]
+            row["reconstruction_sha256"] = pixel_sha256(picture)
             row.update(facts, batch_size=batch.size, peak_memory_mib=peak, **values)
             _refuse_non_finite(row)
-            pictures.append(to_rgb8(image8[index : index + 1])[0])
+            pictures.append(picture)
         if features:
             self.sets.append(
                 task, batch.samples, features, rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import uuid
@@ -10,10 +9,19 @@ from collections.abc import Sequence
 
 import torch
 
+from vtbench.base.files import sha256_bytes
 from vtbench.base.version import __version__
 from vtbench.metrics import catalogue
 from vtbench.registry.entries import Entry
-from vtbench.results.schema import Environment, Protocol, RunRecord, SuiteRecord, TokenizerRecord
+from vtbench.results.run_key import digest_key
+from vtbench.results.schema import (
+    Environment,
+    Inputs,
+    Protocol,
+    RunRecord,
+    SuiteRecord,
+    TokenizerRecord,
+)
 from vtbench.runs import environment
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.meter import Meter
@@ -82,24 +90,15 @@ def draft_record(
         manifest_sha256=protocol.manifest_sha256,
         published=suite.published,
     )
-    key = {
-        "suite": suite_record.sha256,
-        "data": suite.fingerprint,
-        "entry": tokenizer.entry_sha256,
-        "weights": tokenizer.weights,
-        "libraries": tokenizer.libraries,
-        "metrics": _list_measures(meter),
-        "protocol": choices.model_dump(mode="json"),
-        "batch_size": request.batch_size,
-        "device": here.device,
-        "threads": here.threads,
-        "versions": here.versions,
-        "code": here.code_sha256,
-        "given": None if given is None else uuid.uuid4().hex,
-    }
-    return RunRecord(
+    record = RunRecord(
         run=request.run_name(entry, seed),
-        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        key="",
+        inputs=Inputs(
+            data=suite.fingerprint,
+            batch_size=request.batch_size,
+            measures=_digest_measures(meter),
+            given=None if given is None else uuid.uuid4().hex,
+        ),
         suite=suite_record,
         tokenizer=tokenizer,
         protocol=choices,
@@ -111,16 +110,18 @@ def draft_record(
         seconds=0.0,
         rows_sha256="",
     )
+    return record.model_copy(update={"key": digest_key(record)})
 
 
-def _list_measures(meter: Meter) -> list[tuple[str, int, str, tuple[str, ...]]]:
-    """Return what the catalogue says of each metric that can change its number. The catalogue is not
-    among the code: a new metric is nothing to those that were measured."""
-    return [
+def _digest_measures(meter: Meter) -> str:
+    """Return the digest of what the catalogue says of each metric that can change its number. The
+    catalogue is not among the code: a new metric is nothing to those that were measured."""
+    measures = [
         (key, metric.version, metric.function, metric.weights)
         for key, metric in sorted(catalogue.METRICS.items())
         if key in meter.states
     ]
+    return sha256_bytes(json.dumps(measures).encode())
 
 
 def _describe_environment(request: Request, roots: Sequence[str]) -> Environment:

@@ -52,7 +52,7 @@ def audit_runs(cases: Sequence[Case]) -> Iterator[str]:
         for case in cases
     }
     for a, b in combinations(cases, 2):
-        if not _may_agree(a, b):
+        if not may_agree(a, b):
             of_a, of_b = numbers[a.record.run], numbers[b.record.run]
             shared = of_a.keys() & of_b.keys()
             equal = sum(of_a[name] == of_b[name] for name in shared)
@@ -65,7 +65,9 @@ def audit_runs(cases: Sequence[Case]) -> Iterator[str]:
     yield from _readings(cases)
 
 
-def _may_agree(a: Case, b: Case) -> bool:
+def may_agree(a: Case, b: Case) -> bool:
+    """Return whether two runs may make the same pixels: those of one tokenizer or of the same weights,
+    or those of which an entry says so."""
     one, other = a.record.tokenizer, b.record.tokenizer
     if one.name == other.name:  # of other seeds, dtypes or policies
         return not (one.stochastic and a.record.protocol.seed != b.record.protocol.seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vtbench.base.errors import RegistryError, ResultsError, SuiteError, UnknownName, VtbenchError
 from vtbench.base.schema import MAX_PROBLEMS
-from vtbench.commands.audit import distinct, plots
+from vtbench.commands.audit import distinct, pixel_hashes, plots
 from vtbench.commands.audit.case import Case
 from vtbench.commands.audit.manifest import audit_images
 from vtbench.commands.audit.pictures import audit_panel, load_originals
@@ -33,7 +33,7 @@ LOCAL = ("local", "scratch")
 
 OF_A_RUN = (
     *(audit_images, audit_states, audit_pixel_metrics, audit_rates, audit_text, audit_provenance),
-    *(distinct.audit_images, distinct.audit_exactness),
+    *(distinct.audit_images, distinct.audit_exactness, pixel_hashes.audit_hashes),
 )
 """The questions that are asked of each run."""
 
@@ -100,6 +100,7 @@ def _audit(
             for what in ask(case):
                 yield f"{case.record.run}: {what}"
     yield from distinct.audit_runs(cases)
+    yield from pixel_hashes.audit_hashes_of_runs(cases)
     yield from _audit_pictures(path, folder, suite, cases)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from vtbench.commands.audit.case import Case, tell_first
 from vtbench.registry.entries import Entry, Registry
 from vtbench.registry.sources import HubWeights, PackageWeights, PageWeights
+from vtbench.results.run_key import has_own_key
 from vtbench.results.schema import RunRecord, SuiteFolder
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import is_pinned
@@ -21,10 +22,14 @@ FACTS = (
 )
 FIRST_YEAR = 2024
 
+LAST_DAY_OF_OLDER = "2026-11-30"
+"""A result of an older schema version lacks what the newer one is checked by, and cannot be new."""
+
 
 def audit_provenance(case: Case) -> Iterator[str]:
     """Yield what run.json says of the tokenizer, the protocol and the machine that cannot be."""
     yield from _clock(case.record)
+    yield from _key(case.record)
     yield from tell_first(_times(case))
     if case.entry is not None:
         yield from _entry(case.record, case.entry)
@@ -53,6 +58,16 @@ def _clock(record: RunRecord) -> Iterator[str]:
         yield f"took {record.seconds:g} seconds"
     if record.environment.threads < 1:
         yield f"{record.environment.threads} threads"
+
+
+def _key(record: RunRecord) -> Iterator[str]:
+    if has_own_key(record) is False:
+        yield "its key is not that of what run.json says: it was edited"
+    if record.upgraded_from is None:
+        if record.inputs is None:
+            yield "inputs: missing, without which nobody can compute its key"
+    elif record.started[:10] > LAST_DAY_OF_OLDER:
+        yield f"of schema version {record.upgraded_from}, and newer than {LAST_DAY_OF_OLDER}"
 
 
 def _times(case: Case) -> Iterator[tuple[str, str]]:
