@@ -37,7 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Return a data folder with the suite `mini`: 4 + 1 + 1 images."""
-    root = tmp_path / "data"
+    return _write_data(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def data_of_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one such data folder for all tests of a module."""
+    return _write_data(tmp_path_factory.mktemp("mini") / "data")
+
+
+def _write_data(root: Path) -> Path:
     chart, patches = grating()
     text, lines = page()
     meta_text = {"script": "latin", "glyph_px": 14, "lines": lines}

@@ -91,7 +91,7 @@ def _audit(
     for run in runs:
         # A run of another version has no numbers on the board.
         of_suite = run.record.suite.sha256 == folder.sha256
-        entry, fault = _find_entry(run.record, registry)
+        entry, fault = find_entry(run.record, registry)
         if fault is not None:
             yield f"{run.record.run}: {fault}"
         cases.append(Case(run, folder, suite if of_suite else None, entry, published))
@@ -123,7 +123,7 @@ def _find_suite(folder: SuiteFolder, data_folders: Sequence[Path]) -> Suite | No
     return suite if suite.protocol.version == folder.version else None
 
 
-def _find_entry(record: RunRecord, registry: Registry) -> tuple[Entry | None, str | None]:
+def find_entry(record: RunRecord, registry: Registry) -> tuple[Entry | None, str | None]:
     """Return the entry as the run's name says it was changed, or why that cannot be."""
     if record.tokenizer.name not in registry or not record.tokenizer.registered:
         return None, None

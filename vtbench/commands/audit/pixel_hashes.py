@@ -26,11 +26,11 @@ def audit_hashes(case: Case) -> Iterator[str]:
         if row[HASH] is None:
             continue
         other = seen.setdefault(row[HASH], row)
-        if other["sha256"] != row["sha256"] and row["mse"] and other["mse"]:
-            # Two originals may become one picture where little is left of them: a blank page does.
-            if (row["mse"], row["mae"]) == (other["mse"], other["mae"]):
-                yield f"{row['id']} has the pixels and the numbers of {other['id']}"
-                return
+        # Two originals may become one picture where little is left of them, with another error each.
+        numbers = [(one["mse"], one["mae"]) for one in (row, other)]
+        if other["sha256"] != row["sha256"] and row["mse"] and numbers[0] == numbers[1]:
+            yield f"{row['id']} has the pixels and the numbers of {other['id']}"
+            return
 
 
 def _compare(case: Case) -> Iterator[tuple[str, str]]:
@@ -40,10 +40,11 @@ def _compare(case: Case) -> Iterator[tuple[str, str]]:
             continue
         if not HEX.fullmatch(digest):
             yield row["id"], f"{HASH} is no sha256: {digest[:20]!r}"
-        elif row["error"] is None and row["mse"] is not None:
-            if (digest == row["sha256"]) != (row["mse"] == 0):
-                how = "the original's" if row["mse"] else "not the original's"
-                yield row["id"], f"{HASH} is {how}, and mse is {row['mse']:g}"
+        elif row["error"] is not None or row["mse"] is None:
+            continue
+        elif (digest == row["sha256"]) != (row["mse"] == 0):
+            how = "the original's" if row["mse"] else "not the original's"
+            yield row["id"], f"{HASH} is {how}, and mse is {row['mse']:g}"
 
 
 def audit_hashes_of_runs(cases: Sequence[Case]) -> Iterator[str]:

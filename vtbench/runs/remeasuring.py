@@ -1,0 +1,137 @@
+"""A few images of a run, measured once more in the batches that made their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.base.errors import CellFailed, VtbenchError, describe_foreign
+from vtbench.images import to_float
+from vtbench.metrics.catalogue import METRICS, SET_METRICS
+from vtbench.registry.entries import Entry
+from vtbench.results.folder import Run
+from vtbench.results.rows import Row
+from vtbench.results.schema import Environment, MetricRecord
+from vtbench.runs import environment
+from vtbench.runs.measuring import BatchMeter
+from vtbench.runs.memory import PeakMemory
+from vtbench.runs.meter import Meter
+from vtbench.runs.reconstruction import LiveReconstructor
+from vtbench.runs.runner import exact_arithmetic
+from vtbench.runs.set_features import SetRun
+from vtbench.suites.batches import Batch
+from vtbench.suites.suites import Suite, load_pixels
+from vtbench.tokenizers import build_tokenizer
+from vtbench.weights.entries import WeightFiles
+
+
+@dataclass(frozen=True)
+class Again:
+    """What was measured again.
+
+    rows: by image; `codes` holds the packed counts of its tokens. in_batch: images whose batch was the
+    row's. states, ocr: of the metrics on this machine.
+    """
+
+    rows: Mapping[str, Row]
+    in_batch: frozenset[str]
+    states: Mapping[str, MetricRecord]
+    ocr: Mapping[str, str]
+
+
+def measure_again(
+    run: Run,
+    suite: Suite,
+    entry: Entry,
+    images: Collection[str],
+    *,
+    found: WeightFiles | None,
+    device: str,
+    folder: Path,
+) -> Again:
+    """Return the rows of some images of a run, measured on this machine.
+
+    Args:
+        run: whose protocol is followed.
+        suite: with its images attached, cropped as the run says.
+        entry: the tokenizer, as the run's name says that it was changed.
+        images: the ids to measure; the others of their batches go through the tokenizer with them.
+        found: the entry's weights.
+        device: where.
+        folder: an empty one, for what is written on the way.
+
+    Raises:
+        CellFailed: the tokenizer cannot be built.
+    """
+    protocol = run.record.protocol
+    asked = {key for task in protocol.tasks for key in suite.protocol.tasks[task].metrics}
+    extra = [
+        k for k in protocol.metrics if k in METRICS and k not in asked and k not in SET_METRICS
+    ]
+    ocr = protocol.ocr.get("engine") or suite.protocol.ocr
+    meter = Meter(suite, protocol.tasks, device=device, ocr=ocr, limit=protocol.limit, extra=extra)
+    try:
+        tokenizer = build_tokenizer(
+            entry, device=device, dtype=protocol.dtype, seed=protocol.seed, weights=found
+        )
+    except VtbenchError:
+        raise
+    except Exception as error:  # a stranger's constructor
+        raise CellFailed(describe_foreign(error)) from error
+    sets = SetRun(meter.sets, folder / "features")
+    measuring = BatchMeter(LiveReconstructor(tokenizer), meter, PeakMemory(device), sets)
+    samples = {sample.id: sample for sample in suite.samples}
+    rows: dict[str, Row] = {}
+    in_batch: set[str] = set()
+    with exact_arithmetic():
+        for ids, size in _find_batches(run.rows, images):
+            own = tuple(samples[image] for image in ids)
+            batch = Batch(own, to_float([load_pixels(sample) for sample in own]), len(own))
+            for row in measuring.measure(batch)[0]:
+                if row["id"] in images:
+                    rows[row["id"]] = row
+                    in_batch |= {row["id"]} if len(ids) == size else set()
+    return Again(rows, frozenset(in_batch), meter.states, meter.ocr)
+
+
+def _find_batches(rows: Sequence[Row], images: Collection[str]) -> list[tuple[list[str], int]]:
+    """Return the batches that hold the images, each with the size that their rows state: rows stand
+    in the order of the pass, in which one batch has one task, subset and shape."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        if row["error"] is None:
+            key = (row["task"], row["subset"], row["width"], row["height"])
+            groups.setdefault(key, []).append(row)
+    batches = []
+    for group in groups.values():
+        size = max(1, *(row["batch_size"] or 1 for row in group))
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            if any(row["id"] in images for row in part):
+                batches.append(([row["id"] for row in part], part[0]["batch_size"] or 1))
+    return batches
+
+
+def name_differences(then: Environment, device: str) -> tuple[str, ...]:
+    """Return what of this machine can change a number and is not as in a run: libraries, processor,
+    device, threads."""
+    import torch
+
+    here = {
+        "device": environment.device_name(device),
+        "processor": environment.processor(),
+        "threads": str(torch.get_num_threads()),
+        **environment.library_versions(),
+    }
+    told = {
+        "device": then.device,
+        "processor": then.processor,
+        "threads": str(then.threads),
+        **then.versions,
+    }
+    return tuple(
+        f"{key} {here[key]}, then {told.get(key, 'unknown')}"
+        for key in here
+        if here[key] != told.get(key)
+    )
