@@ -96,7 +96,7 @@ def _agree(key: str, one: Any, other: Any, *, same_machine: bool, same_pixels: b
     else:
         relative, absolute = OTHER_PIXELS
         if key in ("psnr_db", "psnr_q8_db"):
-            return abs(one - other) <= PSNR_DB
+            return bool(abs(one - other) <= PSNR_DB)
     return math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
 
 
