@@ -20,8 +20,8 @@ from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import LiveReconstructor
 from vtbench.runs.runner import exact_arithmetic
 from vtbench.runs.set_features import SetRun
-from vtbench.suites.batches import Batch
-from vtbench.suites.suites import Suite, load_pixels
+from vtbench.suites.batches import Batch, load_pixels
+from vtbench.suites.suites import Suite
 from vtbench.tokenizers import build_tokenizer
 from vtbench.weights.entries import WeightFiles
 
