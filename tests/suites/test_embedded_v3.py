@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from vtbench.base.errors import SuiteError
-from vtbench.base.locations import data_dir, local_dir
+from vtbench.base.locations import data_dir, local_dir, published_dir
 from vtbench.cli import main
+from vtbench.commands.audit import folder as audit_folder
+from vtbench.commands.publish import find_target
 from vtbench.leaderboard.detail_pools import find_blindness, find_transfer_limit
 from vtbench.registry.entries import load_registry
-from vtbench.results.folder import read_run
+from vtbench.results.folder import read_run, read_suite_folder
 from vtbench.runs.planning import plan_run
 from vtbench.suites.suites import load_suite
 
@@ -68,6 +70,18 @@ def test_its_gratings_give_a_limit_and_the_blindness_of_strides_8_and_16() -> No
 def test_its_results_have_a_folder_of_their_own() -> None:
     request = plan_run(load_suite("embedded@3"), load_registry(), names=("identity",))
     assert request.out == local_dir("embedded@3") != local_dir("embedded")
+
+
+def test_it_is_published_beside_the_current_version_and_never_into_it() -> None:
+    second = read_suite_folder(published_dir("embedded"))
+    third = second.model_copy(update={"version": 3})
+    assert find_target(second) == published_dir("embedded")
+    assert find_target(third) == published_dir("embedded@3")
+    # And what is there is compared with its own protocol, or with none.
+    for folder, name in ((second, "embedded"), (third, "embedded@3")):
+        suite = audit_folder._find_suite(folder, ())
+        assert suite is not None and suite.sha256 == load_suite(name).sha256
+    assert audit_folder._find_suite(second.model_copy(update={"version": 9}), ()) is None
 
 
 @pytest.mark.slow

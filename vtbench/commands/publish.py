@@ -18,6 +18,7 @@ from vtbench.leaderboard.tables import render_folder, write_board
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
+from vtbench.results.schema import SuiteFolder
 from vtbench.suites.suites import suite_paths
 
 
@@ -57,7 +58,10 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
         for run in runs
     }
     originals = read_known_files(folder, list_suite_files(suite))
-    target = target or published_dir(suite.name)
+    beside = (
+        f"{suite.name}@{suite.version}"  # a version beside the current one, as in suites.suites
+    )
+    target = target or published_dir(beside if beside in suite_paths() else suite.name)
     for run in runs:
         for name, content in files[run.record.run].items():
             write_atomic(resolve_below(target, f"{run.record.run}/{name}"), content)
@@ -66,6 +70,13 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
         write_atomic(resolve_below(target, name), content)
     write_board(target, render_folder(target))
     yield f"published {len(runs)} runs in {target}"
+
+
+def find_target(suite: SuiteFolder) -> Path:
+    """Return where a suite's published results are: NAME@VERSION of a version that stands beside the
+    current one."""
+    beside = f"{suite.name}@{suite.version}"
+    return published_dir(beside if beside in suite_paths() else suite.name)
 
 
 @click.command("publish")

@@ -117,10 +117,9 @@ def is_shipped(path: Path, folder: SuiteFolder) -> bool:
 def _find_suite(folder: SuiteFolder, data_folders: Sequence[Path]) -> Suite | None:
     """Return the suite of this name and version, if it is here."""
     try:
-        suite = load_suite(folder.name, data_folders)
+        return load_suite(f"{folder.name}@{folder.version}", data_folders)
     except (UnknownName, SuiteError):
         return None
-    return suite if suite.protocol.version == folder.version else None
 
 
 def find_entry(record: RunRecord, registry: Registry) -> tuple[Entry | None, str | None]:
