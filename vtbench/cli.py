@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, str] = {
     "leaderboard": "Write the tables and the page of a folder of results.",
     "validate": "Check entries, suites, data and results without running anything.",
     "verify": "Measure a few images of a run again and compare every column.",
+    "submit": "Check an entry and its results, and pack them for a pull request.",
     "publish": "Copy complete, clean, pinned runs to the published folder.",
     "manifest": "Write names, sizes and pixel hashes of a suite's images.",
     "train-reference": "Train a reference tokenizer by the recipe in its entry.",

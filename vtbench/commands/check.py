@@ -78,7 +78,7 @@ def check_command(
 
     silence_libraries()
     pictures = load_check_pictures(2 if random_weights else 4)
-    complaints = [
+    faults = [
         _check(
             entry,
             pictures,
@@ -89,7 +89,7 @@ def check_command(
         )
         for entry in chosen.entries
     ]
-    if any(complaints):
+    if any(faults):
         raise click.exceptions.Exit(1)
 
 
@@ -103,26 +103,56 @@ def _check(
     random_weights: bool,
 ) -> bool:
     """Say whether an entry's tokenizer keeps the contract; return whether it does not."""
+    from vtbench.tokenizers.contract import OF_TRAINED
+
+    passed, fault = try_entry(
+        entry,
+        pictures,
+        device=device,
+        dtype=dtype,
+        weights=weights,
+        random_weights=random_weights,
+    )
+    if fault is not None:
+        complain(f"{entry.row}: {fault}")
+        return True
+    note = f"; random weights: {' and '.join(OF_TRAINED)} not tried" if random_weights else ""
+    click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
+    return False
+
+
+def try_entry(
+    entry: Entry,
+    pictures: Sequence[RGB8],
+    *,
+    device: str = "auto",
+    dtype: str = "fp32",
+    weights: Path | None = None,
+    random_weights: bool = False,
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the clauses of the contract that an entry's tokenizer keeps, and its fault or None.
+
+    Args:
+        entry: the tokenizer.
+        pictures: what it is tried on (`evaluation.checking.load_check_pictures`).
+        device: of the network.
+        dtype: of the network.
+        weights: a file or folder in place of the entry's source.
+        random_weights: the architecture alone, without its weights.
+    """
     from vtbench.evaluation.checking import try_contract
     from vtbench.tokenizers import build_tokenizer
-    from vtbench.tokenizers.contract import OF_TRAINED
 
     try:
         tokenizer = build_tokenizer(
             entry, device=device, dtype=dtype, weights=weights, random_weights=random_weights
         )
-        passed = try_contract(tokenizer, pictures, trained=not random_weights)
+        return try_contract(tokenizer, pictures, trained=not random_weights), None
     except ContractError as error:
-        complain(f"{entry.row}: broken clause {error}")
-        return True
+        return (), f"broken clause {error}"
     except (CellFailed, RegistryError, WeightsError) as error:
-        complain(f"{entry.row}: {error}")
-        return True
+        return (), str(error)
     except VtbenchError:
         raise
     except Exception as error:  # a stranger's network may raise anything
-        complain(f"{entry.row}: {describe_foreign(error)}")
-        return True
-    note = f"; random weights: {' and '.join(OF_TRAINED)} not tried" if random_weights else ""
-    click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
-    return False
+        return (), describe_foreign(error)

@@ -1,0 +1,86 @@
+"""What keeps runs from a published folder, every problem at once; and the copy of what may pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtbench.base.errors import ResultsError
+from vtbench.base.files import resolve_below, write_atomic
+from vtbench.base.locations import published_dir
+from vtbench.commands.audit.fitness import find_unfit
+from vtbench.commands.audit.folder import audit_results
+from vtbench.leaderboard.tables import render_folder, write_board
+from vtbench.registry.entries import Registry
+from vtbench.results.folder import Run
+from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
+from vtbench.results.schema import SuiteFolder
+from vtbench.suites.suites import suite_paths
+
+
+def find_unpublishable(
+    folder: Path,
+    suite: SuiteFolder,
+    runs: Sequence[Run],
+    registry: Registry,
+    *,
+    data_folders: Sequence[Path] = (),
+) -> list[str]:
+    """Return why runs of a folder may not be published, a line a problem; empty where they may.
+
+    A suite must be whole, pinned and no ad-hoc one; a run complete, without failures, of the suite's own
+    protocol, with pinned weights, and made by committed code. Where the suite is here, the runs' numbers
+    are compared with it and with each other.
+    """
+    found = []
+    if not suite.pinned:
+        found.append(
+            f"{folder}: no manifest pins the images of {suite.name}; write one with `vtbench manifest "
+            f"{suite.name}` and name it in the suite"
+        )
+    if suite.partial is not None:
+        found.append(f"{folder}: {suite.partial}; only a whole suite is published")
+    if not suite.published:
+        found.append(f"{folder}: {suite.name} is an ad-hoc suite and is never published")
+    if found:  # of such a folder, nothing more can be said
+        return found
+    for run in runs:
+        if reason := find_unfit(run.record):
+            found.append(f"{run.folder}: not published: {reason}")
+        if run.record.suite.sha256 != suite.sha256:
+            found.append(f"{run.folder}: of another version of {suite.name}; measure it again")
+    if suite.name in suite_paths(data_folders):  # another's manifest is not here to compare with
+        try:
+            audit_results(folder, suite, runs, registry, data_folders=data_folders, published=False)
+        except ResultsError as error:
+            found += map(str, error.args)
+    return found
+
+
+def find_target(suite: SuiteFolder) -> Path:
+    """Return where a suite's published results are: NAME@VERSION of a version that stands beside the
+    current one."""
+    beside = f"{suite.name}@{suite.version}"
+    return published_dir(beside if beside in suite_paths() else suite.name)
+
+
+def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: Path) -> None:
+    """Copy runs, the suite's record and originals to another folder, and render its board.
+
+    Only the files that a run has are copied: regular files of bounded size, pictures that decode. Every
+    file is read and checked before the first is written: all of it is copied or nothing.
+
+    Raises:
+        ResultsError: a file is none that a run may have.
+    """
+    files = {
+        run.record.run: read_known_files(run.folder, list_run_files(run.record, suite))
+        for run in runs
+    }
+    originals = read_known_files(folder, list_suite_files(suite))
+    for name, contents in files.items():
+        for file, content in contents.items():
+            write_atomic(resolve_below(target, f"{name}/{file}"), content)
+    for file, content in originals.items():
+        write_atomic(resolve_below(target, file), content)
+    write_board(target, render_folder(target))
