@@ -207,14 +207,30 @@ def _disk(examined: Sequence[Examined]) -> str:
 @click.command("doctor")
 @click.option("--suite", "suite_name", metavar="NAME", help="Only what this suite needs.")
 @click.option("--verify", is_flag=True, help="Read the weight files through and compare digests.")
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Measure four images and compare with published rows, no more.",
+)
 @registry_option
 @data_option
 def doctor_command(
     suite_name: str | None,
     verify: bool,
+    self_test: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Say what is here, what is missing, what each missing file switches off and what brings it."""
+    """Say what is here, what is missing, what each missing file switches off and what brings it.
 
+    --self-test measures instead. Exit 1: this machine computes something else than was published.
+    """
+    if self_test:
+        from vtbench.commands.self_test import measure_again, report
+
+        compared = measure_again()
+        click.echo(report(compared))
+        if not all(each.agrees for each in compared):
+            raise click.exceptions.Exit(1)
+        return
     click.echo(diagnose(suite_name, registries, data_folders, verify=verify))

@@ -251,8 +251,8 @@ def submit(
     for each in measured:
         if each.suite.name not in here:
             found.problems.append(
-                f"{each.folder}: the suite {each.suite.name} is not here, so nothing can be compared with "
-                "it: --data DIR says where it is"
+                f"{each.folder}: the suite {each.suite.name} is not here to be compared with: "
+                "--data DIR says where it is"
             )
         found.problems += find_unpublishable(
             each.folder, each.suite, each.runs, registry, data_folders=data_folders
