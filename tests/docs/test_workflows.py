@@ -68,6 +68,12 @@ def test_the_commands_of_a_workflow_exist(path: Path) -> None:
         command.make_context(arguments[0], arguments[1:]).close()
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_command_that_fails_before_a_pipe_fails_its_step(path: Path) -> None:
+    if any(" | tee " in step.get("run", "") for step in steps_of(path)):
+        assert read(path)["defaults"]["run"]["shell"] == "bash"  # GitHub gives it -eo pipefail
+
+
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
 def test_an_issue_form_asks_for_something_and_names_commands_that_exist(path: Path) -> None:
     form = read(path)

@@ -13,7 +13,7 @@ from vtbench.base.errors import SuiteError
 from vtbench.base.locations import data_dir, local_dir, published_dir
 from vtbench.cli import main
 from vtbench.commands.audit import folder as audit_folder
-from vtbench.commands.publish import find_target
+from vtbench.commands.audit.publishing import find_target
 from vtbench.leaderboard.detail_pools import find_blindness, find_transfer_limit
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run, read_suite_folder
