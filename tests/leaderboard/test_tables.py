@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from vtbench.base.errors import ResultsError
+from vtbench.base.locations import published_dir
 from vtbench.leaderboard import tables
 from vtbench.leaderboard.aggregate import aggregate, read_board
 from vtbench.leaderboard.csv_file import render_csv
@@ -326,6 +327,21 @@ def test_a_narrow_terminal_loses_columns_and_never_names_or_digits(folder, write
         assert f"│ {line.name} " in text
     assert ("Not shown at this width" in text) == (width < 200)
     assert "0.1375" in text  # kl's bpp, the most wanted column
+
+
+@pytest.mark.slow
+def test_the_main_job_at_80_columns_shows_every_name_and_number_whole():
+    board = read_board(published_dir("embedded"))
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal_table(board, width=80))
+    lines = console.file.getvalue().splitlines()
+    shown = [line for line in lines if line.startswith("│")]
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(shown)
+    for line in board.lines:
+        (row,) = [x for x in shown if x.split("│")[1].strip() == line.name]
+        assert row.count("│") >= 4, row  # a name and two numbers at least
+        bpp = line.cells["reconstruction.bpp"].value
+        assert f" {bpp:.4f} " in row
 
 
 def test_the_terminal_says_what_is_missing(folder):
