@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from vtbench.base.locations import registry_dir
-from vtbench.cli import main
+from vtbench.cli import cli, main
+from vtbench.commands.options import JSON_HELP
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> object:
@@ -52,3 +54,36 @@ def test_validation_says_what_is_wrong_with_each_path(
     good, wrong = said(capsys, "validate", str(registry_dir() / "jpeg-q50.yaml"), str(bad), code=2)
     assert good["ok"] and not wrong["ok"]
     assert any("colour" in problem for problem in wrong["problems"])
+
+
+def test_doctor_says_what_is_here_as_a_mapping(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    facts = said(capsys, "doctor", "--suite", "embedded")
+    (suite,) = facts["suites"]
+    assert suite["off"]["lpips_alex"] == ["lpips-alex"]
+    (lpips,) = [w for w in facts["metric_weights"] if w["name"] == "lpips-alex"]
+    assert lpips["state"] == "missing" and "lpips-alex" in lpips["command"]
+    assert {"torch", "lpips"} <= {package["name"] for package in facts["packages"]}
+    assert all(room["free_bytes"] > 0 for room in facts["disk"])
+
+
+def test_published_numbers_stand_beside_the_choices_of_their_protocol(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = said(capsys, "reproduce", "sd-vae-ft-mse")
+    assert facts["name"] == "sd-vae-ft-mse"
+    for published in facts["published"]:
+        assert {"source", "data", "n"} <= published["protocol"].keys()
+        assert published["reported"] and published["measured"] == []
+
+
+def test_every_command_that_answers_a_question_has_json_and_says_it_in_the_same_words() -> None:
+    for verb in ("list", "show", "doctor", "compare", "reproduce", "validate"):
+        command = cli.get_command(click.Context(cli), verb)
+        assert command is not None
+        (option,) = [option for option in command.params if "--json" in option.opts]
+        assert isinstance(option, click.Option)
+        assert (option.help, option.is_flag) == (JSON_HELP, True)

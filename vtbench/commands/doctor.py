@@ -7,9 +7,9 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -17,7 +17,8 @@ from vtbench.base.errors import WeightsError, WeightsMissing
 from vtbench.base.text_table import format_table
 from vtbench.base.version import __version__
 from vtbench.commands.fetch import suite_weights
-from vtbench.commands.options import data_option, registry_option
+from vtbench.commands.json_text import print_json
+from vtbench.commands.options import data_option, json_option, registry_option
 from vtbench.registry.entries import load_registry
 from vtbench.registry.sources import HubWeights
 from vtbench.runs.environment import cpu_count, library_versions, platform_name
@@ -94,8 +95,8 @@ def diagnose(
     data_folders: Sequence[Path],
     *,
     verify: bool = False,
-) -> str:
-    """Return the report: of one suite, or of every suite, tokenizer and weights file.
+) -> Diagnosis:
+    """Return what is here: of one suite, or of every suite, tokenizer and weights file.
 
     Raises UnknownName, SuiteError, RegistryError.
     """
@@ -105,12 +106,106 @@ def diagnose(
     catalogue = metric_weights()
     shown = [e for e in catalogue.values() if suite_name is None or e.key in wanted]
     examined = examine_weights(shown, verify=verify)
-    parts = [_machine(), _packages(), _weights(examined)]
-    parts += [_suite(suite, examined) for suite in suites]
-    if suite_name is None:
-        parts.append(_tokenizers(registries))
-    parts.append(_disk(examined))
-    return "\n\n".join(parts)
+    return Diagnosis(
+        examined,
+        suites,
+        _examine_tokenizers(registries) if suite_name is None else None,
+        _examine_disk(),
+    )
+
+
+@dataclass(frozen=True)
+class Room:
+    """A folder where files will go, and how many bytes its disk has free."""
+
+    name: str
+    folder: Path
+    free: int
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """Which tokenizers can run here.
+
+    Attributes:
+        total: How many entries there are.
+        fetched: Those whose weights `vtbench fetch` brings; "(gated)" behind a name.
+        local: Those whose own files are not here.
+    """
+
+    total: int
+    fetched: tuple[str, ...]
+    local: tuple[str, ...]
+
+    @property
+    def here(self) -> int:
+        """How many can run."""
+        return self.total - len(self.fetched) - len(self.local)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a machine has and lacks. tokenizers: None where only a suite was asked for."""
+
+    examined: Sequence[Examined]
+    suites: Sequence[Suite]
+    tokenizers: Runnable | None
+    disk: Sequence[Room]
+
+    def describe(self) -> str:
+        """Return it as text."""
+        parts = [_machine(), _packages(), _weights(self.examined)]
+        parts += [_suite(suite, self.examined) for suite in self.suites]
+        if self.tokenizers is not None:
+            parts.append(_tokenizers(self.tokenizers))
+        parts.append(_disk(self.disk, self.examined))
+        return "\n\n".join(parts)
+
+    def list_facts(self) -> dict[str, Any]:
+        """Return it as a mapping, for programs."""
+        versions = library_versions(PACKAGES)
+        facts: dict[str, Any] = {
+            "vtbench": __version__,
+            "python": platform.python_version(),
+            "platform": platform_name(),
+            "cpus": cpu_count(),
+            "accelerator": _accelerator(),
+            "packages": [
+                {"name": name, "version": versions[name], "needed_for": purpose}
+                for name, purpose in PACKAGES.items()
+            ],
+            "metric_weights": [
+                {
+                    "name": one.entry.key,
+                    "state": one.state,
+                    "bytes": one.entry.bytes,
+                    "metrics": list(one.entry.metrics),
+                    "ocr": one.entry.ocr,
+                    "place": one.place if one.state == "here" else None,
+                    "problem": one.place if one.state == "damaged" else None,
+                    "command": one.entry.command if one.state != "here" else None,
+                }
+                for one in self.examined
+            ],
+            "suites": [
+                {
+                    "name": suite.name,
+                    "version": suite.protocol.version,
+                    "off": {
+                        metric: [one.entry.key for one in lacks]
+                        for metric, lacks in switched_off(suite, self.examined).items()
+                    },
+                }
+                for suite in self.suites
+            ],
+            "disk": [
+                {"name": room.name, "folder": str(room.folder), "free_bytes": room.free}
+                for room in self.disk
+            ],
+        }
+        if self.tokenizers is not None:
+            facts["tokenizers"] = asdict(self.tokenizers) | {"here": self.tokenizers.here}
+        return facts
 
 
 def _machine() -> str:
@@ -167,39 +262,47 @@ def _suite(suite: Suite, examined: Sequence[Examined]) -> str:
     return "\n".join(lines)
 
 
-def _tokenizers(registries: Sequence[Path]) -> str:
-    """Return how many entries can run here and the names of those whose weights are missing."""
+def _examine_tokenizers(registries: Sequence[Path]) -> Runnable:
     entries = load_registry(registries).values()
-    lacking: dict[bool, list[str]] = {True: [], False: []}
+    fetched, local = [], []
     for entry in entries:
         try:
             find_weights(entry)
         except WeightsError:
-            weights = entry.weights
-            gated = isinstance(weights, HubWeights) and weights.gated
-            name = f"{entry.name} (gated)" if gated else entry.name
-            lacking[isinstance(weights, HubWeights)].append(name)
-    here = len(entries) - sum(map(len, lacking.values()))
-    lines = [f"tokenizers: {here} of {len(entries)} can run here"]
-    if lacking[True]:
-        lines.append(f"  `vtbench fetch NAME` brings: {', '.join(lacking[True])}")
-    if lacking[False]:
-        lines.append(f"  their local files are not here: {', '.join(lacking[False])}")
+            if isinstance(entry.weights, HubWeights):
+                fetched.append(f"{entry.name} (gated)" if entry.weights.gated else entry.name)
+            else:
+                local.append(entry.name)
+    return Runnable(len(entries), tuple(fetched), tuple(local))
+
+
+def _tokenizers(found: Runnable) -> str:
+    """Return how many entries can run here and the names of those whose weights are missing."""
+    lines = [f"tokenizers: {found.here} of {found.total} can run here"]
+    if found.fetched:
+        lines.append(f"  `vtbench fetch NAME` brings: {', '.join(found.fetched)}")
+    if found.local:
+        lines.append(f"  their local files are not here: {', '.join(found.local)}")
     return "\n".join(lines)
 
 
-def _disk(examined: Sequence[Examined]) -> str:
+def _examine_disk() -> list[Room]:
     """Return the room where weights and results go."""
-    rows = [("disk", "GB free", "folder")]
     hub = next(e for e in metric_weights().values() if isinstance(e.weights, HubWeights))
     torch = next(e for e in metric_weights().values() if not isinstance(e.weights, HubWeights))
     folders = {"hub cache": default_folder(hub), "torch cache": default_folder(torch)}
+    rooms = []
     for name, folder in {**folders, "results": Path("results")}.items():
         existing = next(
             path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
         )
-        free = shutil.disk_usage(existing).free / 1e9
-        rows.append((name, f"{free:.1f}", str(folder)))
+        rooms.append(Room(name, folder, shutil.disk_usage(existing).free))
+    return rooms
+
+
+def _disk(rooms: Iterable[Room], examined: Sequence[Examined]) -> str:
+    rows = [("disk", "GB free", "folder")]
+    rows += [(room.name, f"{room.free / 1e9:.1f}", str(room.folder)) for room in rooms]
     missing = sum(one.entry.bytes or 0 for one in examined if one.state != "here") / 1e9
     return format_table(rows) + (f"\nmissing metric weights: {missing:.2f} GB" if missing else "")
 
@@ -212,16 +315,18 @@ def _disk(examined: Sequence[Examined]) -> str:
     is_flag=True,
     help="Measure four images and compare with published rows, no more.",
 )
+@json_option
 @registry_option
 @data_option
 def doctor_command(
     suite_name: str | None,
     verify: bool,
     self_test: bool,
+    as_json: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Say what is here, what is missing, what each missing file switches off and what brings it.
+    """Say what is here, what is missing, which metrics that disables, and how to get it.
 
     --self-test measures instead. Exit 1: this machine computes something else than was published.
     """
@@ -229,8 +334,15 @@ def doctor_command(
         from vtbench.commands.self_test import measure_again, report
 
         compared = measure_again()
-        click.echo(report(compared))
+        if as_json:
+            print_json([asdict(each) | {"agrees": each.agrees} for each in compared])
+        else:
+            click.echo(report(compared))
         if not all(each.agrees for each in compared):
             raise click.exceptions.Exit(1)
         return
-    click.echo(diagnose(suite_name, registries, data_folders, verify=verify))
+    diagnosis = diagnose(suite_name, registries, data_folders, verify=verify)
+    if as_json:
+        print_json(diagnosis.list_facts())
+    else:
+        click.echo(diagnosis.describe())

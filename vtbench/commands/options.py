@@ -53,9 +53,9 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, for programs, in place of text."
-)
+JSON_HELP = "Print JSON, for programs, in place of text."
+
+json_option = click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 VARIANT_OPTIONS = (
     click.option(
         "--posterior",

@@ -7,7 +7,7 @@ Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ import click
 from vtbench.base.errors import SuiteError, UnknownName
 from vtbench.base.locations import local_dir, published_dir
 from vtbench.base.text_table import format_table
-from vtbench.commands.options import FOLDER, data_option, registry_option
+from vtbench.commands.json_text import print_json
+from vtbench.commands.options import FOLDER, data_option, json_option, registry_option
 from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.board import Cell, Line
 from vtbench.metrics import catalogue
@@ -201,16 +202,35 @@ def find_results(results: Path | None) -> list[Path]:
     return [*own, *(path for path in published if (path / "suite.json").is_file())]
 
 
-def reproduce(
-    name: str, results: Path | None, registries: Sequence[Path], data_folders: Sequence[Path]
-) -> str:
-    """Return the comparison as text. Raises UnknownName, ResultsError."""
-    entry = load_registry(registries)[name]
-    runs = [
+def find_measured(name: str, results: Path | None, data_folders: Sequence[Path]) -> list[Measured]:
+    """Return what was measured of an entry, in one folder of results or wherever there are some."""
+    return [
         measured
         for folder in find_results(results)
         for measured in read_measured(folder, name, data_folders)
     ]
+
+
+def list_comparisons(entry: Entry, runs: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return a mapping a published protocol: its choices, its values, and every run beside them."""
+    return [
+        {
+            "protocol": resolve_protocol(reported).model_dump(mode="json"),
+            "reported": dict(reported.values),
+            "measured": [
+                asdict(comparison)
+                | {"difference": comparison.difference, "verdict": comparison.protocol}
+                | {"run": measured.run, "suite": measured.suite}
+                for measured in runs
+                for comparison in compare(entry, reported, measured)
+            ],
+        }
+        for reported in entry.reported
+    ]
+
+
+def describe_reproduction(entry: Entry, runs: Sequence[Measured]) -> str:
+    """Return the comparison as text."""
     head = f"{entry.name}: {entry.title}"
     if entry.trained_on:
         head += f"\ntrained on: {entry.trained_on}"
@@ -218,7 +238,7 @@ def reproduce(
         return f"{head}\nno published numbers are known of it"
     blocks = [_block(entry, reported, runs) for reported in entry.reported]
     if not runs:
-        blocks.append(f"nothing measured: `vtbench run --tokenizer {name} --suite NAME`")
+        blocks.append(f"nothing measured: `vtbench run --tokenizer {entry.name} --suite NAME`")
     return "\n\n".join([head, *blocks])
 
 
@@ -281,13 +301,27 @@ def _row(comparison: Comparison, label: str) -> tuple[str, str, str, str, str, s
 @click.command("reproduce")
 @click.argument("name")
 @click.option("--results", type=FOLDER, metavar="DIR", help="Default: every suite measured here.")
+@json_option
 @registry_option
 @data_option
 def reproduce_command(
     name: str,
     results: Path | None,
+    as_json: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
     """Print what was published of a tokenizer beside what was measured, and how the two differ."""
-    click.echo(reproduce(name, results, registries, data_folders))
+    entry = load_registry(registries)[name]
+    runs = find_measured(name, results, data_folders)
+    if as_json:
+        print_json(
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "trained_on": entry.trained_on,
+                "published": list_comparisons(entry, runs),
+            }
+        )
+    else:
+        click.echo(describe_reproduction(entry, runs))
