@@ -107,6 +107,34 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     order.prepare()  # raises CycleError with the files of the circle
 
 
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
+TABLES_OF_DATA = {"metrics/catalogue.py", "metrics/catalogue_detail.py"}
+
+
+def _count_code(node: ast.AST, lines: list[str]) -> int:
+    """Return the lines of a function without docstrings, comments and empty lines; its signature, where
+    an option has a line of its own, is a list and no logic."""
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    said: set[int] = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant):
+            said |= set(range(inner.lineno, (inner.end_lineno or 0) + 1))
+    numbers = range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+    code = (lines[number - 1].strip() for number in numbers if number not in said)
+    return sum(bool(line) and not line.startswith("#") for line in code)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_of_logic_and_no_function_is_long(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    if path.relative_to(PACKAGE).as_posix() not in TABLES_OF_DATA:
+        assert len(lines) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert _count_code(node, lines) <= MOST_LINES_OF_A_FUNCTION, node.name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",

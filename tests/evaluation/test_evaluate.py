@@ -117,6 +117,19 @@ def test_a_result_shows_itself_and_is_kept(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_damaged_run_is_named_and_takes_no_other_with_it(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("resize-2x", "identity"):
+        vtbench.evaluate(name, suite="mini", data=[data], tasks=["detail"]).save(tmp_path)
+    (tmp_path / "identity" / "images.parquet").write_bytes(b"edited")
+    results = vtbench.read_results(tmp_path)
+    assert list(results) == ["resize-2x"]
+    (complaint,) = results.damaged
+    assert "identity" in complaint and complaint in caplog.text
+
+
+@pytest.mark.slow
 def test_scores_have_intervals_and_states(data: Path) -> None:
     scores = {s.key: s for s in vtbench.evaluate("jpeg-q50", "mini", data=[data]).summary()}
     psnr = scores["reconstruction.psnr_db"]
@@ -209,6 +222,26 @@ def test_posteriors_tuples_and_mappings_are_codes(data: Path) -> None:
             None, "mini", encode=encode, decode=decode, codebook_size=size, data=[data], limit=1
         )
         assert result.scores["reconstruction.psnr_db"] == 100
+
+
+def test_a_mapping_comes_back_to_the_decoder_with_the_latents_that_are_decoded() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def encode(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"latents": images[:, :, ::2, ::2], "side": images.mean()}
+
+    def decode(code: dict[str, torch.Tensor]) -> torch.Tensor:
+        seen.append(code)
+        return code["latents"].repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    tokenizer = vtbench.wrap(encode=encode, decode=decode, downsample=2)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    first, second = tokenizer.encode(images), tokenizer.encode(1 - images)
+    before = tokenizer.decode(first)  # of the batch before the last
+    assert torch.equal(before, tokenizer.decode(first))
+    assert not torch.equal(before, tokenizer.decode(second))
+    tokenizer.decode(first.quantize8())
+    assert "side" in seen[-1] and not torch.equal(seen[-1]["latents"], seen[0]["latents"])
 
 
 def test_what_a_model_raises_names_its_line(data: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_failed_image_takes_every_number(write_suite, write_run, rows):
     assert line.block == "incomplete"
     assert line.problem == "1 of 7 images failed"
     assert all(cell.value is None for cell in line.cells.values())
-    assert line.cells["reconstruction.psnr_db"] == Cell(None, 2, "failed", "1 of 3")
+    assert line.cells["reconstruction.psnr_db"] == Cell(None, 2, "failed", "1 of 3", failures=1)
     assert line.cells["text.cer"] == Cell(None, 0, "missing", "incomplete run")
 
 

@@ -15,6 +15,7 @@ from vtbench.base.locations import data_dir
 from vtbench.base.names import check_run_name
 from vtbench.registry.entries import load_registry
 from vtbench.runs.request import Chosen, Variant, deviate, name_own_weights
+from vtbench.weights import entries
 from vtbench.weights.entries import CONVERTED, check_hashes, find_weights, is_pinned
 
 ENTRY = load_registry()["patch-pca-f8c4"]
@@ -44,6 +45,23 @@ def test_two_checkpoints_of_ones_own_are_two_rows(tmp_path: Path, pinned: bool) 
         assert check_hashes(own, find_weights(own, path)) == {path.name: sha256_file(path)}
         rows.add(own.row)
     assert len(rows) == 2
+
+
+def test_weights_given_by_hand_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(entries, "_SETTLED_NS", 0)
+    monkeypatch.setattr(entries, "sha256_file", lambda path: read.append(path) or sha256_file(path))
+    path = tmp_path / "own.safetensors"
+    save_file({"x": torch.zeros(2)}, path)
+    own = name_own_weights(ENTRY, path)
+    for _seed in range(3):
+        check_hashes(own, find_weights(own, path))
+    assert read == [path]
+    save_file({"x": torch.ones(3)}, path)
+    assert name_own_weights(ENTRY, path).deviations != own.deviations
+    assert read == [path, path]
 
 
 def test_a_folder_is_named_by_all_of_its_files(tmp_path: Path) -> None:

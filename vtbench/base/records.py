@@ -140,7 +140,9 @@ class Metric:
     function: "module:name" of what measures it. columns: the row columns that it fills, with their
     Arrow types; by default one float64 of its own key. weights: what it is opened with, by name in
     `data/metric_weights.yaml`; a function with weights is called once with their paths and `device`,
-    and what it returns measures. minimum_n: images below which it is refused.
+    and what it returns measures. minimum_n: images below which it is refused. nonnegative: those of its
+    columns that are never below 0, beside integers, which all count. heading: what stands above its
+    column in place of label and unit.
     """
 
     key: str
@@ -158,6 +160,8 @@ class Metric:
     weights: tuple[str, ...] = ()
     shown: Shown = "own"
     minimum_n: int = 1
+    nonnegative: tuple[str, ...] = ()
+    heading: str = ""
 
     @property
     def row_columns(self) -> Mapping[str, str]:

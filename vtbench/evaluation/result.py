@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from vtbench.base.errors import ResultsError
 from vtbench.base.records import State
 from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.leaderboard.aggregate import aggregate
-from vtbench.leaderboard.board import Board, Cell
+from vtbench.leaderboard.board import Board, Cell, Column
 from vtbench.leaderboard.words import describe_column
 from vtbench.results.folder import Run, read_run, read_runs, read_suite_folder
 from vtbench.results.rows import ROW_COLUMNS
@@ -26,16 +27,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LOG = logging.getLogger("vtbench")
+
+
 @dataclass(frozen=True)
 class Score:
     """One number of a result.
 
-    key: TASK.METRIC, as "reconstruction.psnr_db". low, high: its 95 % interval over images, None
-    where it has none. n: the images behind it. state: measured, missing, failed or not-applicable;
-    reason: why, where it is not measured.
+    Attributes:
+        key: TASK.METRIC, as "reconstruction.psnr_db".
+        group: Its task, "rate" or "cost".
+        label: What stands above its column, with direction and unit.
+        unit: Empty where it has none.
+        value: The number; None where it was not measured.
+        low: The lower end of its 95 % interval over images; None where it has none.
+        high: The upper end.
+        n: The images behind it.
+        state: measured, missing, failed or not-applicable.
+        reason: Why it was not measured; None where it was.
     """
 
     key: str
+    group: str
     label: str
     unit: str
     value: float | None
@@ -82,10 +95,7 @@ class Result:
         """Return every number of the overview, with its interval, n and state."""
         board = self._aggregate()
         (line,) = board.lines
-        return [
-            _score(column.key, describe_column(column), column.metric.unit, line.cells[column.key])
-            for column in board.tables[0].columns
-        ]
+        return [_score(column, line.cells[column.key]) for column in board.overview.columns]
 
     def _aggregate(self) -> Board:
         if self._board is None:
@@ -99,7 +109,7 @@ class Result:
         return table.select(used)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return `to_arrow` as a data frame; needs pandas (`pip install vtbench[pandas]`)."""
+        """Return `to_arrow` as a data frame; needs pandas (`pip install "vtbench[notebook]"`)."""
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
@@ -158,7 +168,7 @@ class Result:
     def _repr_html_(self) -> str:
         """Return the numbers and the panel, for a notebook."""
         rows = "".join(
-            f"<tr><td>{html.escape(s.key.partition('.')[0])}</td><td>{html.escape(s.label)}</td>"
+            f"<tr><td>{html.escape(s.group)}</td><td>{html.escape(s.label)}</td>"
             f"<td style='text-align:right'>{html.escape(_format(s))}</td><td>{s.n}</td></tr>"
             for s in self.summary()
             if s.value is not None
@@ -177,8 +187,19 @@ class Result:
         )
 
 
-def _score(key: str, label: str, unit: str, cell: Cell) -> Score:
-    return Score(key, label, unit, cell.value, cell.low, cell.high, cell.n, cell.state, cell.reason)
+def _score(column: Column, cell: Cell) -> Score:
+    return Score(
+        key=column.key,
+        group=column.group,
+        label=describe_column(column),
+        unit=column.metric.unit,
+        value=cell.value,
+        low=cell.low,
+        high=cell.high,
+        n=cell.n,
+        state=cell.state,
+        reason=cell.reason,
+    )
 
 
 def _format(score: Score) -> str:
@@ -198,11 +219,33 @@ def read_result(folder: Path, name: str, scratch: ScratchFolder | None = None) -
     return Result(run, read_suite_folder(folder), folder / name, scratch=scratch)
 
 
-def read_results(folder: str | Path) -> Mapping[str, Result]:
+class Results(dict[str, Result]):
+    """The results of a folder by the names of their rows.
+
+    Attributes:
+        damaged: What is wrong with each run that is not among them.
+    """
+
+    def __init__(self, results: Mapping[str, Result], damaged: Sequence[str]) -> None:
+        super().__init__(results)
+        self.damaged = tuple(damaged)
+
+
+def read_results(folder: str | Path) -> Results:
     """Return the results in a suite's folder (as results/local/embedded) by the names of their rows.
 
-    Raises ResultsError for a folder that is none, or a malformed or edited run.
+    A malformed or edited run is left out, named in `damaged` and in a warning of the log.
+
+    Args:
+        folder: The folder with suite.json.
+
+    Raises:
+        ResultsError: The folder is none of a suite's results.
     """
     root = Path(folder)
     suite = read_suite_folder(root)
-    return {run.record.run: Result(run, suite, run.folder) for run in read_runs(root)}
+    damaged: list[str] = []
+    runs = read_runs(root, damaged=damaged)
+    for complaint in damaged:
+        _LOG.warning("%s: left out", complaint)
+    return Results({run.record.run: Result(run, suite, run.folder) for run in runs}, damaged)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,27 @@ from vtbench.tokenizers.base import DTYPES, Code, Tokenizer
 
 Bits = float | Callable[[Any], Sequence[float]]
 """Bits of an image's code: the same for all, or a function of what `encode` returned."""
+
+
+@dataclass(frozen=True)
+class MappingCode(Code):
+    """A code with the mapping that the model's `encode` returned, which its `decode` gets back.
+
+    Attributes:
+        returned: The mapping.
+        carried: The indices or latents that the code was made of.
+    """
+
+    returned: Mapping[str, Any] = field(default_factory=dict)
+    carried: Any = None
+
+    def put_back(self, carried: Any) -> Mapping[str, Any]:
+        """Return the mapping with these indices or latents, which may be others than it had (latents
+        that were quantized)."""
+        if carried is self.carried:
+            return self.returned
+        key = next(key for key in _MAPPED if key in self.returned)
+        return {**self.returned, key: carried}
 
 
 class WrappedModel(Tokenizer):
@@ -39,14 +61,14 @@ class WrappedModel(Tokenizer):
         self.model = model
         self._encode_images, self._decode_code = encode, decode
         self._bits = bits
-        self._raw: dict[int, Any] = {}
 
     def _encode(self, images: Tensor) -> Code:
         raw = self._encode_images(images.to(self.dtype))
         code = self._rate(_payload(raw), len(images), raw)
-        if isinstance(raw, dict):
-            self._raw = {id(_carried(code)): raw}
-        return code
+        if not isinstance(raw, dict):
+            return code
+        own = {f.name: getattr(code, f.name) for f in fields(code)}
+        return MappingCode(**own, returned=raw, carried=_carried(code))
 
     def _rate(self, carried: Any, n: int, raw: Any) -> Code:
         kind = self.spec.kind
@@ -82,7 +104,9 @@ class WrappedModel(Tokenizer):
 
     def _decode(self, code: Code) -> Tensor:
         carried = _carried(code)
-        images = self._decode_code(self._raw.get(id(carried), carried))
+        if isinstance(code, MappingCode):
+            carried = code.put_back(carried)
+        images = self._decode_code(carried)
         images = getattr(images, "sample", images)
         if not isinstance(images, Tensor):
             raise ContractError("decode", f"expected a tensor of images, got {_name(images)}")
@@ -93,15 +117,19 @@ def _carried(code: Code) -> Any:
     return code.latents if code.latents is not None else code.indices
 
 
+_MAPPED = ("indices", "latents", "latent")
+"""What a mapping's code is called, in the order in which it is looked for."""
+
+
 def _payload(raw: Any) -> Any:
     """Return the tensors of what `encode` returned: a posterior's mode, a field of an output."""
-    for field in ("latent_dist", "latents", "latent", "indices"):
-        if hasattr(raw, field) and not isinstance(raw, Tensor):
-            return _payload(getattr(raw, field))
+    for name in ("latent_dist", "latents", "latent", "indices"):
+        if hasattr(raw, name) and not isinstance(raw, Tensor):
+            return _payload(getattr(raw, name))
     if isinstance(raw, dict):
-        for field in ("indices", "latents", "latent"):
-            if field in raw:
-                return _payload(raw[field])
+        for key in _MAPPED:
+            if key in raw:
+                return _payload(raw[key])
     if hasattr(raw, "mode") and callable(raw.mode) and not isinstance(raw, Tensor):
         return raw.mode()
     if isinstance(raw, list):

@@ -231,7 +231,9 @@ class _RunNumbers:
 
     def _row_cell(self, column: Column, rows: Selection, originals: bool) -> Cell:
         if failed := rows.count_errors():
-            return Cell(None, len(rows) - failed, "failed", f"{failed} of {len(rows)}")
+            return Cell(
+                None, len(rows) - failed, "failed", f"{failed} of {len(rows)}", failures=failed
+            )
         if self.problem is not None:
             return Cell(None, 0, "missing", INCOMPLETE)
         metric_key = column.metric.key

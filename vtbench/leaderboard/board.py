@@ -72,6 +72,7 @@ class Cell:
         standard_error: Of a set metric.
         spread: Standard deviation between the seeds of a random tokenizer.
         warning: What must be said beside the number.
+        failures: The images that failed, beside the `n` that did not.
     """
 
     value: float | None
@@ -85,6 +86,7 @@ class Cell:
     standard_error: float | None = None
     spread: float | None = None
     warning: str | None = None
+    failures: int = 0
 
 
 class Cells(dict[str, Cell]):

@@ -16,8 +16,8 @@ def merge_seeds(lines: Iterable[Line], columns: Iterable[Column]) -> list[Line]:
     """Return the lines with those of one tokenizer's seeds as one, where the first of them stood.
 
     Each number is the mean over the seeds, `spread` the standard deviation between them (n − 1);
-    what takes time or memory has none. A line without numbers stays by itself, and so does one of
-    another entry, weights, protocol or measuring code than the others have.
+    what takes time or memory has none. Runs are merged only if entry, weights, protocol and code agree;
+    runs without results are never merged.
     """
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
@@ -28,28 +28,20 @@ def merge_seeds(lines: Iterable[Line], columns: Iterable[Column]) -> list[Line]:
 
 
 def _facts(line: Line) -> tuple[str, ...]:
+    """Return what runs must share to be seeds of one tokenizer."""
     record = line.record
     return (
-        name_without_seed(line),
+        record.tokenizer.name,
         record.tokenizer.model_dump_json(include={"entry_sha256", "weights", "libraries"}),
         record.protocol.model_dump_json(exclude={"seed"}),
         record.environment.code_sha256,
     )
 
 
-def name_without_seed(line: Line) -> str:
-    """Return a run's name without the part that says its seed."""
-    name, _, deviations = line.name.partition("@")
-    seed = f"seed{line.record.protocol.seed}"
-    others = [part for part in deviations.split("+") if part not in ("", seed)]
-    return "@".join([name, "+".join(others)] if others else [name])
-
-
 def _merge(lines: Sequence[Line], varying: Mapping[str, bool]) -> Line:
     lines = sorted(lines, key=lambda line: line.record.protocol.seed)
-    first, name = lines[0], name_without_seed(lines[0])
-    if name not in {line.name for line in lines}:
-        name = first.name  # the seed that has the plain name is another run, by itself
+    # The run of the suite's own seed has the name that says no seed: the shortest.
+    first, name = lines[0], min((line.name for line in lines), key=len)
     cells = {
         key: _mean([line.cells[key] for line in lines], varies=varying[key]) for key in first.cells
     }

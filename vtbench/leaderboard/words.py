@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vtbench.base.records import Kind
@@ -44,11 +43,8 @@ def format_cell(cell: Cell, column: Column, usual: int) -> str:
         spread = "" if error is None else f" ± {error:.{column.metric.decimals}f}"
         return f"{bound}{cell.value:.{column.metric.decimals}f}{spread}{n}"
     if cell.state == "failed":
-        return (
-            f"failed ({cell.reason})"
-            if re.fullmatch(r"\d+ of \d+", cell.reason or "")
-            else "failed"
-        )
+        all_images = cell.n + cell.failures
+        return f"failed ({cell.failures} of {all_images})" if cell.failures else "failed"
     if cell.reason == INCOMPLETE:
         return "–"
     return "n/a" if cell.state == "not-applicable" else "missing"
@@ -78,12 +74,11 @@ def interval_columns(board: Board) -> tuple[Column, ...]:
 
 def describe_column(column: Column) -> str:
     """Return a column's label with its direction and unit."""
-    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.metric.better]
-    label, unit = column.label, column.metric.unit
-    counted, _, per = unit.partition("/")
-    if f"{counted}s" == label.lower():  # "Tokens" of unit "token/image"
-        return f"{label}/{per}{arrow}"
-    return f"{label}{arrow}" + (f" ({unit})" if unit and label != "bpp" else "")
+    metric = column.metric
+    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[metric.better]
+    if metric.heading and column.label == metric.label:
+        return f"{metric.heading}{arrow}"
+    return f"{column.label}{arrow}" + (f" ({metric.unit})" if metric.unit else "")
 
 
 def describe_line(line: Line) -> str:

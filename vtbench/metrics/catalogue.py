@@ -94,6 +94,7 @@ _ALL = (
         function="vtbench.metrics.pixel:measure_psnr",
         columns={"mse": "float64", "psnr_db": "float64"},
         shown="overview",
+        nonnegative=("mse", "psnr_db"),
     ),
     Metric(
         key="psnr_pooled_db",
@@ -146,6 +147,7 @@ _ALL = (
         takes="pair",
         function="vtbench.metrics.pixel:mae",
         shown="breakdown",
+        nonnegative=("mae",),
     ),
     Metric(
         key="ssim",
@@ -201,6 +203,7 @@ _ALL = (
         function="vtbench.metrics.perceptual:open_alex",
         weights=("lpips-alex",),
         shown="overview",
+        nonnegative=("lpips_alex",),
     ),
     Metric(
         key="lpips_vgg",
@@ -219,6 +222,7 @@ _ALL = (
         function="vtbench.metrics.perceptual:open_vgg",
         weights=("lpips-vgg",),
         shown="overview",
+        nonnegative=("lpips_vgg",),
     ),
     Metric(
         key="haarpsi",
@@ -264,6 +268,7 @@ _ALL = (
             "dists",
         ),
         shown="breakdown",
+        nonnegative=("dists",),
     ),
     Metric(
         key="rfid",
@@ -465,6 +470,7 @@ _ALL = (
         takes="samples",
         function="vtbench.metrics.detail:measure_gratings",
         columns={"contrast_transfer": "list<float64>", "patch_cpp": "list<float64>"},
+        nonnegative=("patch_cpp",),
     ),
     Metric(
         key="mtf50_cpp",
@@ -534,6 +540,7 @@ _ALL = (
         function="vtbench.metrics.text_pages:PageMeter",
         columns=_TEXT_COLUMNS,
         shown="overview",
+        nonnegative=("glyph_px", "ned", "original_ned"),
     ),
     Metric(
         key="t_acc",
@@ -652,6 +659,7 @@ _ALL = (
         source="vtbench.tokenizers.base.Code",
         decimals=4,
         takes="run",
+        heading="bpp",
     ),
     Metric(
         key="entropy_bpp",
@@ -697,6 +705,7 @@ _ALL = (
         decimals=2,
         takes="quantized",
         columns={"q8_bits": "float64", "psnr_q8_db": "float64"},
+        nonnegative=("q8_bits",),
     ),
     Metric(
         key="psnr_q8_loss_db",
@@ -815,6 +824,7 @@ _ALL = (
         source="vtbench.tokenizers.base.Code",
         decimals=0,
         takes="run",
+        heading="Bits/image",
     ),
     Metric(
         key="tokens",
@@ -831,6 +841,7 @@ _ALL = (
         source="vtbench.tokenizers.base.Code",
         decimals=0,
         takes="run",
+        heading="Tokens/image",
     ),
     Metric(
         key="encode_images_per_s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,7 +140,7 @@ def check_table(path: Path, table: pa.Table) -> None:
         if place >= 0:
             size = "×".join(str(done[name][place].as_py()) for name in ("width", "height"))
             raise ResultsError(f"{path}: {done['id'][place].as_py()!r}: {size} pixels")
-    for key in NEVER_NEGATIVE:
+    for key in _list_nonnegative():
         if (image := _find_row(table, key, lambda x: pc.greater_equal(x, 0))) is not None:
             raise ResultsError(f"{path}: {image!r}: {key} is negative")
 
@@ -147,13 +148,15 @@ def check_table(path: Path, table: pa.Table) -> None:
 MAX_SIDE = 2**20
 
 
-NEVER_NEGATIVE = (
-    *("tokens", "bits", "entropy_bits", "q8_bits", "encode_s", "decode_s", "peak_memory_mib"),
-    *("psnr_db", "mse", "mae", "lpips_alex", "lpips_vgg", "dists"),
-    *("patch_cpp", "glyph_px", "chars", "char_edits", "words", "word_edits", "ned", "lines"),
-    *("original_char_edits", "original_word_edits", "original_ned"),
-)
-"""Columns of counts, of sizes, times and errors."""
+@functools.cache
+def _list_nonnegative() -> tuple[str, ...]:
+    """Return the columns of counts, sizes, times and errors: the pass's numbers, all integers, and what
+    the catalogue says of each metric."""
+    own = [name for name, kind in IMAGE_COLUMNS.items() if kind != "string"]
+    for metric in METRICS.values():
+        own += [c for c, kind in metric.row_columns.items() if kind == "int64"]
+        own += metric.nonnegative
+    return tuple(dict.fromkeys(own))
 
 
 def is_unreadable(row: Row) -> bool:

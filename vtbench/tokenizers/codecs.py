@@ -29,6 +29,59 @@ QUALITIES = {"jpeg": range(1, 101), "webp": range(101), "avif": range(101)}
 SUBSAMPLINGS = ("4:2:0", "4:2:2", "4:4:4")
 
 
+_JPEG2000: Mapping[str, Any] = {
+    "quality_mode": "rates",
+    "irreversible": True,
+    "mct": 1,
+    "comment": " ",  # without one OpenJPEG writes 32 bytes about itself
+}
+_AVIF: Mapping[str, Any] = {
+    "codec": "aom",
+    "speed": 6,
+    "range": "full",
+    "autotiling": False,
+    "max_threads": 1,
+}
+
+
+def _find_problem(
+    format: str,
+    quality: object,
+    rate: float | None,
+    subsampling: str | None,
+    *,
+    jpeg_only: bool,
+    abbreviated: bool,
+) -> str | None:
+    """Return why there is no such codec, or None. jpeg_only: an option of jpeg alone is used.
+    abbreviated: tables of its own, and none in the file, were asked for together."""
+    if format not in MAX_SIDE:
+        return f"format {format!r} is none of {', '.join(MAX_SIDE)}"
+    if jpeg_only and format != "jpeg":
+        return "optimize, progressive, restart and abbreviated are options of jpeg only"
+    if abbreviated:
+        return "abbreviated needs tables that every image has"
+    if subsampling is not None and format not in ("jpeg", "avif"):
+        return "subsampling is an option of jpeg and avif only"
+    if subsampling not in (None, *SUBSAMPLINGS):
+        return f"subsampling {subsampling!r} is none of {', '.join(SUBSAMPLINGS)}"
+    if format == "jpeg2000":
+        if quality is not None or rate is None or not rate >= 1:
+            return (
+                "jpeg2000 takes rate (a compression ratio ≥ 1), not quality; "
+                f"got rate {rate}, quality {quality}"
+            )
+    elif rate is not None or type(quality) is not int or quality not in QUALITIES[format]:
+        allowed = QUALITIES[format]
+        return (
+            f"{format} takes quality {allowed[0]}…{allowed[-1]}, not rate; "
+            f"got quality {quality!r}, rate {rate}"
+        )
+    if not features.check({"jpeg": "jpg", "jpeg2000": "jpg_2000"}.get(format, format)):
+        return f"this Pillow was built without {format}; install a Pillow wheel"
+    return None
+
+
 class PillowCodec(Tokenizer):
     """Encode each image to the bytes of a file in memory, decode the bytes again.
 
@@ -71,36 +124,15 @@ class PillowCodec(Tokenizer):
         seed: int = 0,
     ) -> None:
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
-        if format not in MAX_SIDE:
-            raise RegistryError(f"{spec.name}: format {format!r} is none of {', '.join(MAX_SIDE)}")
-        if (optimize or progressive or restart or abbreviated) and format != "jpeg":
-            raise RegistryError(
-                f"{spec.name}: optimize, progressive, restart and abbreviated are options of jpeg only"
-            )
-        if abbreviated and (optimize or progressive):
-            raise RegistryError(f"{spec.name}: abbreviated needs tables that every image has")
-        if subsampling is not None and format not in ("jpeg", "avif"):
-            raise RegistryError(f"{spec.name}: subsampling is an option of jpeg and avif only")
-        if subsampling not in (None, *SUBSAMPLINGS):
-            raise RegistryError(
-                f"{spec.name}: subsampling {subsampling!r} is none of {', '.join(SUBSAMPLINGS)}"
-            )
-        if format == "jpeg2000":
-            if quality is not None or rate is None or not rate >= 1:
-                raise RegistryError(
-                    f"{spec.name}: jpeg2000 takes rate (a compression ratio ≥ 1), not quality; "
-                    f"got rate {rate}, quality {quality}"
-                )
-        elif rate is not None or type(quality) is not int or quality not in QUALITIES[format]:
-            allowed = QUALITIES[format]
-            raise RegistryError(
-                f"{spec.name}: {format} takes quality {allowed[0]}…{allowed[-1]}, not rate; "
-                f"got quality {quality!r}, rate {rate}"
-            )
-        if not features.check({"jpeg": "jpg", "jpeg2000": "jpg_2000"}.get(format, format)):
-            raise RegistryError(
-                f"{spec.name}: this Pillow was built without {format}; install a Pillow wheel"
-            )
+        if problem := _find_problem(
+            format,
+            quality,
+            rate,
+            subsampling,
+            jpeg_only=optimize or progressive or bool(restart) or abbreviated,
+            abbreviated=abbreviated and (optimize or progressive),
+        ):
+            raise RegistryError(f"{spec.name}: {problem}")
         settings: dict[str, dict[str, Any]] = {
             "jpeg": {
                 "quality": quality,
@@ -111,22 +143,8 @@ class PillowCodec(Tokenizer):
                 "streamtype": 2 if abbreviated else 0,
             },
             "webp": {"quality": quality, "lossless": False, "method": 4},
-            "jpeg2000": {
-                "quality_mode": "rates",
-                "quality_layers": [rate],
-                "irreversible": True,
-                "mct": 1,
-                "comment": " ",  # without one OpenJPEG writes 32 bytes about itself
-            },
-            "avif": {
-                "quality": quality,
-                "subsampling": subsampling or "4:2:0",
-                "codec": "aom",
-                "speed": 6,
-                "range": "full",
-                "autotiling": False,
-                "max_threads": 1,
-            },
+            "jpeg2000": {"quality_layers": [rate], **_JPEG2000},
+            "avif": {"quality": quality, "subsampling": subsampling or "4:2:0", **_AVIF},
         }
         self.format = format
         self.settings = settings[format]

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import struct
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,26 @@ class WeightFiles:
     def digests(self) -> dict[str, str]:
         """Each file's name (below `path`) and sha256; reads them all, once."""
         folder = self.path.parent if self.path in self.files else self.path
-        return {file.relative_to(folder).as_posix(): sha256_file(file) for file in self.files}
+        return {file.relative_to(folder).as_posix(): _hash_once(file) for file in self.files}
+
+
+_SETTLED_NS = 2_000_000_000
+"""Age from which a file's times tell a change: file systems count in steps of up to two seconds."""
+
+
+def _hash_once(file: Path) -> str:
+    """Return a file's sha256. A process reads a file again only where it has changed: a checkpoint is
+    many gigabytes, and planning, provenance and every seed ask for it. A file that was written just now
+    is read each time: its next change may carry the same time."""
+    facts = file.stat()
+    if time.time_ns() - facts.st_ctime_ns < _SETTLED_NS:
+        return sha256_file(file)
+    return _hash_state(file, facts.st_dev, facts.st_ino, facts.st_size, facts.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash_state(file: Path, *_state: int) -> str:
+    return sha256_file(file)
 
 
 def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | None:
@@ -232,7 +252,7 @@ def hash_beside(found: WeightFiles | None, names: Collection[str]) -> dict[str, 
     if found is None or found.path.is_dir():
         return {}
     files = (found.path.with_name(name) for name in names)
-    return {f.name: sha256_file(f) for f in files if f != found.path and f.is_file()}
+    return {f.name: _hash_once(f) for f in files if f != found.path and f.is_file()}
 
 
 def _is_pickled(weights: Weights | None) -> bool:
