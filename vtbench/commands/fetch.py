@@ -153,7 +153,6 @@ def fetch_command(
     What broke off goes on where it stopped. On a machine without a network, VTBENCH_WEIGHTS=DIR
     finds what --to DIR has put together here.
     """
-
     chosen = choose_weights(names, suite_name, registries, data_folders)
     if not chosen and suite_name is None:
         raise click.UsageError("name a tokenizer, a metric's weights, or --suite NAME")

@@ -24,9 +24,10 @@ def plan_module(
 
     Args:
         named: "MODULE:FUNCTION"; the folder that vtbench is run in is searched first.
-        suite: with its images attached.
-        names, families: must be empty.
-        options: of `plan_run`.
+        suite: The suite with its images attached.
+        names: Must be empty: nothing else is measured beside it.
+        families: Must be empty.
+        options: Of `plan_run`.
 
     Raises:
         VtbenchError: the module or function does not exist, or other tokenizers were named too.

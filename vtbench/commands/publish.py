@@ -40,7 +40,6 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
 @click.option("--to", "target", type=FOLDER, metavar="DIR", help="Default: results/<suite>.")
 def publish_command(results: Path | None, target: Path | None) -> None:
     """Copy complete, clean, pinned runs to the published folder and render its board."""
-
     folder = results or locations.local_dir(EMBEDDED)
     for line in publish_results(folder, target):
         click.echo(line)

@@ -16,10 +16,10 @@ def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) 
     """Return the paired differences of results of one suite, with intervals and adjusted p-values.
 
     Args:
-        a: a result.
-        b: a result of the same suite and images.
-        others: further ones.
-        metrics: columns ("text.cer") or metrics of every task ("psnr_db"); by default the quality and
+        a: The first result.
+        b: A result of the same suite and images.
+        *others: Further ones; every pair is compared.
+        metrics: Columns ("text.cer") or metrics of every task ("psnr_db"); by default the quality and
             rate of every task.
 
     Raises:

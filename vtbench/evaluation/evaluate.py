@@ -54,42 +54,42 @@ def evaluate(
     out: str | Path | None = None,
     callback: Callback | None = None,
 ) -> Result:
-    """Return what a tokenizer keeps of a suite's images, at what rate.
+    """Measure a tokenizer on a suite and return its numbers, rows and pictures.
 
     A model is evaluated where it is, without gradients and in evaluation mode; its training mode,
     gradients, device, and all random states are afterwards as they were. Results of a model that is
     no registry entry are marked as such and cannot be published.
 
     Args:
-        tokenizer: a name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
-        suite: a suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
+        tokenizer: A name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
+        suite: A suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
             of tensors, arrays, pictures of Pillow or paths. Float images are RGB in [0, 1].
-        encode: of a model, as `wrap`: its method or a function.
-        decode: the same, of what `encode` returned.
-        bits: of a model, as `wrap`: bits of an image's code, a number or a function.
-        name: of the row.
-        input_range: of a model: the range of images that it takes.
-        codebook_size: of a model with discrete codes.
-        downsample: of a model: the factor between image and code grid.
-        size: of a model: the only (height, width) that it takes.
-        metrics: keys or lists measured beside the suite's own.
-        tasks: a part of the suite's tasks; all by default.
-        limit: at most so many images a task. The result is partial then.
-        seed: of stochastic decoders, in place of the suite's.
+        encode: A model's own function in place of its method `encode`, as of `wrap`.
+        decode: A model's own function in place of its method `decode`, as of `wrap`.
+        bits: The bits of an image's code, as of `wrap`.
+        name: The name of the row.
+        input_range: The range of images that a model takes and returns.
+        codebook_size: The size of a discrete model's codebook.
+        downsample: The factor between a model's image and code.
+        size: The only (height, width) that a model takes.
+        metrics: Keys or lists measured beside the suite's own.
+        tasks: A part of the suite's tasks; all by default.
+        limit: The most images of each task. The result is partial then.
+        seed: The seed of a stochastic decoder, in place of the suite's.
         dtype: fp32, bf16 or fp16, of a registry's tokenizer, in place of the suite's.
         device: auto, cpu, cuda, cuda:N or mps, for a registry's tokenizer; a model stays where it is.
-        batch_size: images of 256² at a time; the suite's by default.
-        weights: a file or folder in place of the entry's own source.
-        registry: folders of your own entries.
-        data: folders of your own suites.
-        sources: where data sets are, by name.
-        out: a folder of results, as `vtbench run --out`; what it has complete and current is reused.
+        batch_size: Images of 256² at a time; the suite's number by default.
+        weights: A file or folder in place of the entry's own source.
+        registry: Folders of your own entries.
+        data: Folders of your own suites.
+        sources: Where data sets are, by name.
+        out: A folder of results, as `vtbench run --out`; complete and current runs in it are reused.
             By default nothing is kept.
-        callback: hears how many images are done.
+        callback: A function that is called with how many images are done, and of how many.
 
     Raises:
-        VtbenchError: what was asked for cannot be (unknown names, missing weights, bad ranges).
-        CellFailed: the tokenizer failed; the message says on what and where.
+        VtbenchError: The request cannot be met (unknown names, missing weights, bad ranges).
+        CellFailed: The tokenizer failed; the message says on what and where.
     """
     scratch = ScratchFolder()
     folder = scratch.path

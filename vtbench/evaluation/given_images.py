@@ -16,7 +16,7 @@ from vtbench.images import RGB8, encode_png, load_rgb8, require_unit_range, to_r
 
 
 def write_images(images: object, folder: Path) -> None:
-    """Write images as lossless 8-bit PNG files into a folder: 000000.png, 000001.png, …
+    """Write images as lossless 8-bit PNG files into a folder, named 000000.png, 000001.png and so on.
 
     Args:
         images: a batch N×3×H×W, or an iterable of images 3×H×W, N×3×H×W, arrays H×W×3, pictures of

@@ -46,22 +46,22 @@ def score(
     are paired by place. The rate is what `bits_per_image` says, and not applicable without it.
 
     Args:
-        originals: a folder, a list of images, a batch N×3×H×W, or a suite by name: then the
+        originals: A folder, a list of images, a batch N×3×H×W, or a suite by name: then the
             reconstructions are of its images, and the result is a row of that suite.
-        reconstructions: a folder, a list of images, or a batch.
-        bits_per_image: of each image's code: one for all, one each in the originals' order, or by
-            image id.
-        name: of the row.
-        metrics: keys or lists measured beside the suite's own.
-        tasks: as of `evaluate`.
-        limit: as of `evaluate`.
-        ocr: the engine that reads text, in place of the suite's.
-        device: of metrics' networks.
-        batch_size: as of `evaluate`.
-        data: folders of your own suites.
-        sources: where data sets are, by name.
-        out: as of `evaluate`.
-        callback: as of `evaluate`.
+        reconstructions: A folder, a list of images, or a batch.
+        bits_per_image: The bits of each image's code: one number for all, one each in the originals'
+            order, or a mapping by image id.
+        name: The name of the row.
+        metrics: Keys or lists measured beside the suite's own.
+        tasks: A part of the suite's tasks; all by default.
+        limit: The most images of each task. The result is partial then.
+        ocr: The engine that reads text, in place of the suite's.
+        device: auto, cpu, cuda, cuda:N or mps, for the metrics' networks.
+        batch_size: Images of 256² at a time; the suite's number by default.
+        data: Folders of your own suites.
+        sources: Where data sets are, by name.
+        out: A folder of results, as `vtbench run --out`. By default nothing is kept.
+        callback: A function that is called with how many images are done, and of how many.
 
     Raises:
         VtbenchError: a reconstruction is missing or belongs to no original, or what was asked for

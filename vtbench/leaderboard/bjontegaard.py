@@ -19,8 +19,10 @@ def find_bd_rate(
     """Return the mean difference in rate at equal quality, in percent of the other curve's rate.
 
     Args:
-        rates, quality: Of a curve, …×P points in any order, P ≥ 2; rates above 0.
-        other_rates, other_quality: Of the curve that it is measured against, …×Q points.
+        rates: Of a curve, …×P points in any order, P ≥ 2; above 0.
+        quality: Of the same points.
+        other_rates: Of the curve that it is measured against, …×Q points.
+        other_quality: Of the same points.
 
     Returns:
         A number a curve (…); below 0 where less rate is needed. NaN where the curves share no

@@ -45,6 +45,7 @@ class PoolLimit:
     per_token: bool = False
 
     def __call__(self, selection: Selection) -> Pooled | None:
+        """Return the limit of the rows, None where they have none."""
         rows = selection.rows
         limit = pools.find_transfer_limit(rows, level=self.level)
         scale = self._scale(rows)

@@ -22,7 +22,8 @@ def draw_figure(lines: Sequence[Line], x: Column, y: Column, *, kind: str) -> by
 
     Args:
         lines: The runs; one without either number is left out.
-        x, y: The columns on the axes. A rate has a logarithmic axis.
+        x: The column on the horizontal axis. A rate has a logarithmic axis.
+        y: The column on the vertical axis.
         kind: Of `FORMATS`. Type is embedded (TrueType in a PDF, outlines in an SVG).
 
     Raises VtbenchError for another kind, or where no run has both numbers.

@@ -44,6 +44,7 @@ class RatioPool:
     share: Callable[[Selection], tuple[Floats, Floats]]
 
     def __call__(self, rows: Selection) -> Pooled | None:
+        """Return the number of these rows, None where none has a share."""
         numerators, denominators = self.share(rows)
         known = ~np.isnan(numerators) & ~np.isnan(denominators)
         if not known.all():

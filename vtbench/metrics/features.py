@@ -38,15 +38,29 @@ class Encoder(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What its features are stored under."""
+        ...
+
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """How many of a row's values are features."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """How many values a row has."""
+        ...
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """In what its features are stored."""
+        ...
+
     @property
-    def identity(self) -> Mapping[str, str]: ...
+    def identity(self) -> Mapping[str, str]:
+        """The sha256 of each weights file, by name."""
+        ...
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return N×width of `dtype`, on the CPU, of uint8 N×3×H×W."""
@@ -64,22 +78,27 @@ class InceptionFeatures:
 
     @property
     def name(self) -> str:
+        """The network's name and its resizing."""
         suffix = ".float64" if self.dtype == torch.float64 else ""
         return f"{self.net.name}.{self.resizing}{suffix}"
 
     @property
     def dtype(self) -> torch.dtype:
+        """The network's own."""
         return self.net.dtype
 
     @property
     def width(self) -> int:
+        """The features, and the logits where they are asked for."""
         return FEATURES + (CLASSES if self.with_logits else 0)
 
     @property
     def identity(self) -> Mapping[str, str]:
+        """The network's sha256, by name."""
         return self.net.identity
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Return N×width features of uint8 N×3×H×W."""
         features, logits = self.net(images, resizing=self.resizing)
         return torch.cat([features, logits], dim=1) if self.with_logits else features
 

@@ -320,6 +320,7 @@ class FidInceptionV3(nn.Module):
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled features of prepared images, N×3×299×299."""
         x = _halve(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
         x = _halve(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         for name, block in self.named_children():

@@ -46,7 +46,8 @@ def find_worst(
 
     Args:
         measure: the metric; it sees PATCH×PATCH images.
-        reference, image: uint8 N×3×H×W.
+        reference: The originals, uint8 N×3×H×W.
+        image: The reconstructions, likewise.
         better: which values of the metric are good.
 
     Returns:

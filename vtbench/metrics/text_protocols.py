@@ -83,7 +83,8 @@ def pool_words(
     """Return TokBench's numbers of the words of all its sets together.
 
     Args:
-        exact, similar: what `score_words` gave.
+        exact: Which words are read exactly, of `score_words`.
+        similar: How similar each reading is, of `score_words`.
         ratios: the annotations' ratios of the same words.
         side: of the square.
 

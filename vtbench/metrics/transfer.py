@@ -81,7 +81,8 @@ def measure_grating(
     or broken number of cycles). The error's residual from the same fit is aliasing and invention.
 
     Args:
-        reference, image: uint8 H×W×3 of one size.
+        reference: The original, uint8 H×W×3.
+        image: The reconstruction, of the same size.
         box: left, top, width, height of the scored part, px.
         wave: cycles per pixel along x and y.
         direction: a key of DIRECTIONS.

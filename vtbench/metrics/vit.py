@@ -152,6 +152,7 @@ class VisionTransformer(nn.Module):
             self.head = nn.Linear(shape.width, shape.projection, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the features of normalized images, N×3×H×W."""
         patches = self.patch_embed(x)
         if self.shape.siglip:
             pooled: Tensor = self.head(self.norm(self.blocks(patches + self.pos_embed)))

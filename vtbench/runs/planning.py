@@ -87,19 +87,23 @@ def plan_run(
     """Return the request that runs these tokenizers on a suite.
 
     Args:
-        suite: with its images attached.
-        registry: where the names are looked up.
-        names, families: which tokenizers; with neither, every one whose weights are here.
-        tasks: a part of the suite's; all by default.
-        metrics: keys or lists measured beside the suite's own.
-        variant: changes of the entries that make other rows.
-        weights: files or folders in place of the entries' own sources, by name.
-        crop: in place of the suite's, as `--crop`.
-        dtype, ocr, seed: in place of the suite's.
-        device, batch_size: where, and how many images at a time; None is the suite's number.
-        limit: at most so many images a task.
-        fresh: measure again what is complete and current.
-        out: folder of results; results/local/SUITE by default, results/scratch/SUITE where the
+        suite: The suite with its images attached.
+        registry: Where the names are looked up.
+        names: The tokenizers to run; with neither names nor families, every one whose weights are here.
+        families: The families whose tokenizers are run.
+        tasks: A part of the suite's tasks; all by default.
+        metrics: Keys or lists measured beside the suite's own.
+        variant: Changes of the entries that make other rows.
+        weights: Files or folders in place of the entries' own sources, by name.
+        crop: The crop in place of the suite's, as `--crop`.
+        dtype: The dtype in place of the suite's.
+        ocr: The OCR engine in place of the suite's.
+        device: Where networks and tensors are.
+        batch_size: Images of 256² at a time; None is the suite's number.
+        limit: The most images of each task.
+        seed: The seed in place of the suite's.
+        fresh: Measure again what is complete and current.
+        out: The folder of results; results/local/SUITE by default, results/scratch/SUITE where the
             request is partial.
 
     Raises:

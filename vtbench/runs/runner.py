@@ -69,9 +69,14 @@ class Outcome:
 class Listener(Protocol):
     """Hears how a run goes on."""
 
-    def started(self, run: str, index: int, total: int, images: int) -> None: ...
-    def advanced(self, images: int) -> None: ...
-    def finished(self, outcome: Outcome) -> None: ...
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        """Hear that a run begins, which of how many, and of how many images."""
+
+    def advanced(self, images: int) -> None:
+        """Hear that so many more images are done."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Hear how a run ended."""
 
 
 def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:

@@ -62,12 +62,14 @@ class Placeholder(dict[Any, Any]):
     """Stands for an object of any class: its items, and its attributes as items. Never more."""
 
     def __new__(cls, *_arguments: object, **_named: object) -> Placeholder:
+        """Take any arguments, and keep none."""
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object, **_named: object) -> None:
         super().__init__()
 
     def take_state(self, state: object) -> None:
+        """Keep what the pickle sets as the object's state: its attributes, as items."""
         """Keep what an object of the class would be given as its attributes."""
         if type(state) is tuple and len(state) == 2:  # attributes, and those of slots
             state = state[0] if isinstance(state[0], dict) else state[1]
