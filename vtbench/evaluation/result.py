@@ -148,7 +148,8 @@ class Result:
         ):
             raise ResultsError(f"{target} holds results of another suite than {self.suite.name}")
         shutil.copytree(self.folder, target / self.name, dirs_exist_ok=True)
-        shutil.copytree(self.folder.parent / "originals", target / "originals", dirs_exist_ok=True)
+        if (originals := self.folder.parent / "originals").is_dir():  # a part may show no picture
+            shutil.copytree(originals, target / "originals", dirs_exist_ok=True)
         shutil.copy(self.folder.parent / "suite.json", target / "suite.json")
         return target / self.name
 

@@ -239,7 +239,7 @@ class Level(nn.Module):
 
 
 def make_middle(width: int, plan: ConvPlan) -> nn.Sequential:
-    """Return the blocks and attentions at the lowest resolution: block0, attention0, block1 and so on."""
+    """Return the blocks and attentions at the lowest resolution: block0, attention0, block1, ..."""
     middle = nn.Sequential()
     for index, kind in enumerate(plan.middle):
         number = plan.middle[:index].count(kind)
