@@ -39,6 +39,7 @@ def test_every_command_takes_the_common_options_and_fits_eighty_columns(verb: st
     assert [line for line in command.get_help(own).splitlines() if len(line) > 80] == []
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_beside_the_result(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +51,7 @@ def test_quiet_says_nothing_beside_the_result(
     assert "[1/1]" not in said.out and "leaderboard.md" in said.out and said.err == ""
 
 
+@pytest.mark.slow
 def test_verbose_says_why_something_is_measured_again(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
