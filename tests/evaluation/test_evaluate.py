@@ -240,7 +240,7 @@ def test_a_mapping_comes_back_to_the_decoder_with_the_latents_that_are_decoded()
     before = tokenizer.decode(first)  # of the batch before the last
     assert torch.equal(before, tokenizer.decode(first))
     assert not torch.equal(before, tokenizer.decode(second))
-    tokenizer.decode(first.quantize8())
+    tokenizer.decode(first.quantize_8bit())
     assert "side" in seen[-1] and not torch.equal(seen[-1]["latents"], seen[0]["latents"])
 
 

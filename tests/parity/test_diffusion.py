@@ -20,9 +20,9 @@ from vtbench.base.records import SizePolicy
 from vtbench.cli import main
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
-from vtbench.runs.request import Chosen, Variant, deviate
+from vtbench.runs.request import EntrySelection, Variant, apply_variant
 from vtbench.tokenizers import d_ar, flowmo
-from vtbench.tokenizers.contract import OF_TRAINED, check_contract
+from vtbench.tokenizers.contract import TRAINED_ONLY_CLAUSES, check_contract
 from vtbench.tokenizers.nn import vit
 from vtbench.tokenizers.nn.diffusion import draw_noise, integrate
 
@@ -187,7 +187,7 @@ def test_noise_is_what_the_seed_gives_first():
 def test_the_contract_holds_in_full_and_half_precision(name, dtype, load, monkeypatch):
     tokenizer = load(name, dtype=dtype, steps=2)
     pictures = [photo(seed, 340, 520) for seed in range(2)]
-    check_contract(tokenizer, pictures, skip=OF_TRAINED)
+    check_contract(tokenizer, pictures, skip=TRAINED_ONLY_CLAUSES)
     slopes = []
 
     def watch(velocity, start, times, **options):
@@ -262,19 +262,19 @@ def test_bits_that_make_no_words_are_refused():
 def test_other_steps_are_another_name_and_another_key():
     registry = load_registry()
     names = ("jpeg-q50", *NAMES)
-    chosen = Chosen(tuple(registry[name] for name in names), ())
-    changed = deviate(chosen, (), Variant(decoder_steps=10))
+    chosen = EntrySelection(tuple(registry[name] for name in names), ())
+    changed = apply_variant(chosen, (), Variant(decoder_steps=10))
     assert [entry.deviations for entry in changed.entries] == [("steps-10",)] * 3
     assert [skipped.name for skipped in changed.skipped] == ["jpeg-q50@steps-10"]
     assert changed.entries[0].sha256 != registry["flowmo-lo"].sha256
     assert changed.entries[2].options["config"] == {"steps": 10}
-    changed = deviate(chosen, NAMES[:2], Variant(decoder_steps=10, guidance=2.0))
+    changed = apply_variant(chosen, NAMES[:2], Variant(decoder_steps=10, guidance=2.0))
     assert changed.entries[1].deviations == ("steps-10", "guidance-2.0")
     assert [skipped.name for skipped in changed.skipped][1:] == ["d-ar@guidance-2.0"]
     # What an entry has anyway is no deviation.
-    assert deviate(chosen, (), Variant(decoder_steps=25)).entries[0] == registry["flowmo-lo"]
+    assert apply_variant(chosen, (), Variant(decoder_steps=25)).entries[0] == registry["flowmo-lo"]
     with pytest.raises(RegistryError, match=r"d-ar: guidance 2.0: its options.config has none"):
-        deviate(chosen, ["d-ar"], Variant(guidance=2.0))
+        apply_variant(chosen, ["d-ar"], Variant(guidance=2.0))
 
 
 def test_a_run_with_other_steps_is_another_row(

@@ -14,7 +14,7 @@ from vtbench.base.files import sha256_file
 from vtbench.base.locations import data_dir
 from vtbench.base.names import check_run_name
 from vtbench.registry.entries import load_registry
-from vtbench.runs.request import Chosen, Variant, deviate, name_own_weights
+from vtbench.runs.request import EntrySelection, Variant, apply_variant, name_own_weights
 from vtbench.weights import entries
 from vtbench.weights.entries import CONVERTED, check_hashes, find_weights, is_pinned
 
@@ -39,11 +39,11 @@ def test_two_checkpoints_of_ones_own_are_two_rows(tmp_path: Path, pinned: bool) 
         path = tmp_path / f"epoch{epoch}.safetensors"
         save_file({"x": torch.full((2,), float(epoch))}, path)
         own = name_own_weights(entry, path)
-        assert own.row == f"patch-pca-f8c4@weights-{sha256_file(path)[:8]}"
-        assert check_run_name(own.row) == own.row
+        assert own.row_name == f"patch-pca-f8c4@weights-{sha256_file(path)[:8]}"
+        assert check_run_name(own.row_name) == own.row_name
         assert not is_pinned(own)
         assert check_hashes(own, find_weights(own, path)) == {path.name: sha256_file(path)}
-        rows.add(own.row)
+        rows.add(own.row_name)
     assert len(rows) == 2
 
 
@@ -72,7 +72,7 @@ def test_a_folder_is_named_by_all_of_its_files(tmp_path: Path) -> None:
         (folder / "config.json").write_bytes(content)
         (folder / "model.safetensors").write_bytes(SHIPPED.read_bytes())
         (folder / ".DS_Store").write_bytes(content)  # touched by a file manager, no weight
-        names.add(name_own_weights(ENTRY, folder).row)
+        names.add(name_own_weights(ENTRY, folder).row_name)
     assert len(names) == 2
 
 
@@ -80,15 +80,15 @@ def test_a_file_that_says_what_it_was_converted_from_is_a_row_of_its_own(tmp_pat
     path = tmp_path / "claims.safetensors"
     said = json.dumps({"sha256": ENTRY.weights.sha256})  # three words that anybody can write
     save_file({"x": torch.zeros(1)}, path, metadata={CONVERTED: said})
-    assert name_own_weights(ENTRY, path).row.startswith("patch-pca-f8c4@weights-")
+    assert name_own_weights(ENTRY, path).row_name.startswith("patch-pca-f8c4@weights-")
 
 
 def test_own_weights_come_before_other_deviations(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    chosen = Chosen((ENTRY,), ())
-    assert deviate(chosen, (), Variant(), {}).entries == (ENTRY,)
-    (own,) = deviate(chosen, (), Variant(), {ENTRY.name: path}).entries
+    chosen = EntrySelection((ENTRY,), ())
+    assert apply_variant(chosen, (), Variant(), {}).entries == (ENTRY,)
+    (own,) = apply_variant(chosen, (), Variant(), {ENTRY.name: path}).entries
     assert own.deviations == (f"weights-{sha256_file(path)[:8]}",)
     with pytest.raises(WeightsMismatch):
         check_hashes(ENTRY, find_weights(ENTRY, path))  # without a name of its own it is refused

@@ -27,11 +27,11 @@ from vtbench.results.folder import read_run, read_suite_folder
 from vtbench.results.rows import Row
 from vtbench.runs import runner
 from vtbench.runs.request import (
-    Chosen,
+    EntrySelection,
     Request,
-    change_entries,
     change_size_policy,
     sample_posterior,
+    vary_entries,
 )
 from vtbench.runs.runner import Outcome, run_suite
 from vtbench.suites.image_folder import folder_suite
@@ -267,7 +267,7 @@ def test_latents_in_8_bits_are_decoded_where_the_task_asks(data: Path, tmp_path:
         pixels = np.asarray(Image.open(data / "mini" / f"{name}.png"))
         original = torch.tensor(pixels.copy()).permute(2, 0, 1)[None]
         code = tokenizer.encode(original / 255.0)
-        image = to_uint8(tokenizer.decode(code.quantize8()))
+        image = to_uint8(tokenizer.decode(code.quantize_8bit()))
         mse = float((image.double() - original.double()).square().mean())
         # float32 sums in another order may move a pixel over a rounding edge: one level, rarely
         expected = pytest.approx(10 * math.log10(255**2 / mse), abs=1e-3)
@@ -518,17 +518,19 @@ def test_the_other_size_policy_is_another_row(data: Path, tmp_path: Path) -> Non
 
 def test_what_has_no_posterior_is_skipped_unless_it_was_named() -> None:
     registry = load_registry()
-    chosen = Chosen((registry["jpeg-q50"], registry["sd-vae-ft-mse"], registry["identity"]), ())
-    changed = change_entries(chosen, ("sd-vae-ft-mse",), "posterior-sample", sample_posterior)
-    assert [entry.row for entry in changed.entries] == ["sd-vae-ft-mse@posterior-sample"]
+    chosen = EntrySelection(
+        (registry["jpeg-q50"], registry["sd-vae-ft-mse"], registry["identity"]), ()
+    )
+    changed = vary_entries(chosen, ("sd-vae-ft-mse",), "posterior-sample", sample_posterior)
+    assert [entry.row_name for entry in changed.entries] == ["sd-vae-ft-mse@posterior-sample"]
     assert [(s.name, s.reason) for s in changed.skipped] == [
         ("jpeg-q50@posterior-sample", "--posterior sample: it has no posterior"),
         ("identity@posterior-sample", "--posterior sample: it has no posterior"),
     ]
     with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
-        change_entries(chosen, ("jpeg-q50",), "x", sample_posterior)
+        vary_entries(chosen, ("jpeg-q50",), "x", sample_posterior)
     with pytest.raises(RegistryError, match="jpeg-q50: --posterior sample: it has no"):
-        change_entries(Chosen((chosen.entries[0],), ()), (), "x", sample_posterior)
+        vary_entries(EntrySelection((chosen.entries[0],), ()), (), "x", sample_posterior)
 
 
 def test_a_folder_of_ones_own_with_every_kind_of_picture(tmp_path: Path) -> None:

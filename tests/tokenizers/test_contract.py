@@ -230,7 +230,7 @@ def test_latents_in_8_bits() -> None:
         * torch.tensor([1.0, 10, 0.1, 0])[:, None, None]
     )
     code = Code.continuous(latents)
-    coarse = code.quantize8()
+    coarse = code.quantize_8bit()
     assert coarse.latents is not None and coarse.bits == (4 * 63 * 8.0 + 4 * 64,) * 2
     assert coarse.tokens == code.tokens
     low, high = latents.amin((2, 3), keepdim=True), latents.amax((2, 3), keepdim=True)
@@ -242,15 +242,15 @@ def test_latents_in_8_bits() -> None:
     assert coarse.latents[0, 1].unique().numel() <= 256
     # An image does not depend on its batch. The mutant: one range for all, of which a quiet channel
     # gets few levels.
-    alone = Code.continuous(latents[1:]).quantize8().latents
+    alone = Code.continuous(latents[1:]).quantize_8bit().latents
     assert alone is not None and torch.equal(alone[0], coarse.latents[1])
     whole = (latents.amax() - latents.amin()) / 255
     mutant = (latents / whole).round() * whole
     assert (mutant - latents)[:, 2].abs().max() > 20 * (coarse.latents - latents)[:, 2].abs().max()
-    half = Code.continuous(latents.bfloat16()).quantize8().latents
+    half = Code.continuous(latents.bfloat16()).quantize_8bit().latents
     assert half is not None and half.dtype == torch.bfloat16  # what the decoder takes
     with pytest.raises(ValueError, match="only latents"):
-        Code.of_bytes((b"a",)).quantize8()
+        Code.of_bytes((b"a",)).quantize_8bit()
 
 
 def test_only_float_rgb_batches_are_taken() -> None:
@@ -335,8 +335,8 @@ def test_tiles_keep_the_contract_and_add_up(make: Callable[[Spec], Halved]) -> N
             assert torch.equal(ours.sort().values, theirs.sort().values)
             assert not torch.equal(ours, theirs)
     else:
-        assert code.quantize8().bits == alone.quantize8().bits
-        assert torch.isfinite(tiled.decode(code.quantize8())).all()
+        assert code.quantize_8bit().bits == alone.quantize_8bit().bits
+        assert torch.isfinite(tiled.decode(code.quantize_8bit())).all()
     assert torch.equal(tiled.decode(code), whole.decode(alone)), "this one sees no edges of tiles"
 
 

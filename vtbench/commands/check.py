@@ -57,10 +57,10 @@ def check_command(
     """
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import (
-        Chosen,
+        EntrySelection,
         choose_architectures,
         choose_entries,
-        deviate,
+        apply_variant,
         parse_weights,
     )
 
@@ -68,10 +68,10 @@ def check_command(
     local = parse_weights(weights, registry)
     wanted = () if names == ("all",) else names
     if random_weights:
-        chosen = Chosen(choose_architectures(registry, wanted), ())
+        chosen = EntrySelection(choose_architectures(registry, wanted), ())
     else:
         chosen = choose_entries(registry, wanted, (), local)
-    chosen = deviate(chosen, wanted, variant, local)
+    chosen = apply_variant(chosen, wanted, variant, local)
 
     from vtbench.commands.progress import silence_libraries
     from vtbench.evaluation.checking import load_check_pictures
@@ -103,7 +103,7 @@ def _check(
     random_weights: bool,
 ) -> bool:
     """Say whether an entry's tokenizer keeps the contract; return whether it does not."""
-    from vtbench.tokenizers.contract import OF_TRAINED
+    from vtbench.tokenizers.contract import TRAINED_ONLY_CLAUSES
 
     passed, fault = try_entry(
         entry,
@@ -114,10 +114,10 @@ def _check(
         random_weights=random_weights,
     )
     if fault is not None:
-        complain(f"{entry.row}: {fault}")
+        complain(f"{entry.row_name}: {fault}")
         return True
-    note = f"; random weights: {' and '.join(OF_TRAINED)} not tried" if random_weights else ""
-    click.echo(f"{entry.row}: ok ({', '.join(passed)}{note})")
+    note = f"; random weights: {' and '.join(TRAINED_ONLY_CLAUSES)} not tried" if random_weights else ""
+    click.echo(f"{entry.row_name}: ok ({', '.join(passed)}{note})")
     return False
 
 

@@ -113,13 +113,13 @@ def drift_command(
     from vtbench.commands.progress import silence_libraries
     from vtbench.images import load_rgb8
     from vtbench.registry.entries import load_registry
-    from vtbench.runs.request import choose_entries, deviate, parse_weights
+    from vtbench.runs.request import apply_variant, choose_entries, parse_weights
     from vtbench.tokenizers import build_tokenizer
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
-    chosen = deviate(choose_entries(registry, split, (), local), split, variant)
+    chosen = apply_variant(choose_entries(registry, split, (), local), split, variant)
     loaded = [(path.name, load_rgb8(path)) for path in pictures]
     silence_libraries()
     table = [["tokenizer", "image", "rounds", "PSNR", "ΔE", "tokens changed", "shift", "seams"]]
@@ -128,5 +128,5 @@ def drift_command(
             entry, device=device, dtype=dtype, weights=local.get(entry.name)
         )
         for name, picture in loaded:
-            table += _describe(entry.row, name, measure_passes(tokenizer, picture))
+            table += _describe(entry.row_name, name, measure_passes(tokenizer, picture))
     click.echo(format_table(table))

@@ -62,18 +62,22 @@ VARIANT_OPTIONS = (
         type=click.Choice(["mode", "sample"]),
         default="mode",
         show_default=True,
-        help="What of a Gaussian posterior is decoded; a seeded sample is another row.",
+        help="Decode a Gaussian posterior's mode or a seeded sample (a separate row).",
     ),
     click.option(
         "--size-policy",
         type=click.Choice(["resize", "tile"]),
-        help="How a network of one size sees others. Default: the entry's; the other is another row.",
+        help="How a fixed-size network gets other sizes. Another than the entry's: a separate row.",
     ),
     click.option(
-        "--decoder-steps", type=click.IntRange(min=1), help="Of diffusion decoders: another row."
+        "--decoder-steps",
+        type=click.IntRange(min=1),
+        help="Sampling steps of a diffusion decoder (a separate row).",
     ),
     click.option(
-        "--guidance", type=click.FloatRange(1, 100), help="Of diffusion decoders: another row."
+        "--guidance",
+        type=click.FloatRange(1, 100),
+        help="Guidance scale of a diffusion decoder (a separate row).",
     ),
 )
 

@@ -24,7 +24,7 @@ from vtbench.weights.metrics import catalogue_path, metric_weights
 
 
 @dataclass(frozen=True)
-class Subject:
+class PinTarget:
     """What is to be pinned. within: the keys that lead to its weights in the YAML file `path`. entry:
     the tokenizer whose weights they are, if they are one's."""
 
@@ -35,18 +35,18 @@ class Subject:
     entry: Entry | None = None
 
 
-def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[Subject]:
+def choose_pins(names: Sequence[str], registries: Sequence[Path]) -> list[PinTarget]:
     """Return the named tokenizers and entries of the metrics' catalogue. Raises UnknownName."""
     registry, catalogue = load_registry(registries), metric_weights()
     subjects = []
     for name in dict.fromkeys(names):
         if name in catalogue:
             weights, path, within = catalogue[name].weights, catalogue_path(), (name, "weights")
-            subjects.append(Subject(name, _of_hub(weights), path, within))
+            subjects.append(PinTarget(name, _of_hub(weights), path, within))
         elif name in registry or name in registry.unreleased:
             entry = registry[name]
             published = _of_hub(entry.weights)
-            subjects.append(Subject(name, published, entry.path, ("weights",), entry))
+            subjects.append(PinTarget(name, published, entry.path, ("weights",), entry))
         else:
             raise UnknownName("tokenizer", name, [*registry, *catalogue])
     return subjects
@@ -56,7 +56,7 @@ def _of_hub(weights: object) -> HubWeights | None:
     return weights if isinstance(weights, HubWeights) else None
 
 
-def pin_entry(subject: Subject, *, update: bool) -> str:
+def pin_entry(subject: PinTarget, *, update: bool) -> str:
     """Pin one subject in its file and return what was done, in a line. update: take the commit of the
     main branch even where one is pinned. Raises WeightsMissing, RegistryError, OutputError."""
     weights = subject.weights
@@ -71,7 +71,7 @@ def pin_entry(subject: Subject, *, update: bool) -> str:
     return f"{subject.name}: {revision[:12]}, {len(hashes)} files, in {subject.path}"
 
 
-def pin_local(subject: Subject, folder: Path) -> str:
+def pin_local(subject: PinTarget, folder: Path) -> str:
     """Pin the digests of files on this machine and return what was done, in a line.
 
     The files must be all that the entry names: those of the hub, those of a page, or the authors'

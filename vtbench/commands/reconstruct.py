@@ -57,7 +57,7 @@ Drawn = tuple[RGB8, RGB8, str]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReconstructionSheet:
     """Where the sheet is, and what could not be done."""
 
     sheet: Path
@@ -73,7 +73,7 @@ def reconstruct_pictures(
     dtype: str,
     weights: Mapping[str, Path],
     report: Callable[[str], None],
-) -> Sheet:
+) -> ReconstructionSheet:
     """Write OUT/<picture>.<tokenizer>.png and .error.png for each pair, OUT/sheet.png, and
     OUT/sheet.json, by which the folder is known to hold no originals.
 
@@ -103,7 +103,7 @@ def reconstruct_pictures(
             complain(failure)
         raise ImageError(failures[-1])
     cells: dict[tuple[str, str], Drawn] = {}
-    shown = {entry.row: entry for entry in entries}
+    shown = {entry.row_name: entry for entry in entries}
     for row, entry in shown.items():
         try:
             tokenizer = build_tokenizer(
@@ -128,7 +128,7 @@ def reconstruct_pictures(
     _mark_made(out, sorted(shown))
     sheet = out / "sheet.png"
     write_atomic(sheet, encode_png(draw_sheet(pictures, list(shown), cells)))
-    return Sheet(sheet, tuple(failures))
+    return ReconstructionSheet(sheet, tuple(failures))
 
 
 def _mark_made(out: Path, tokenizers: Sequence[str]) -> None:
@@ -231,13 +231,13 @@ def reconstruct_command(
     `vtbench score --suite NAME DIR/<tokenizer>` measures such a folder.
     """
     from vtbench.registry.entries import load_registry
-    from vtbench.runs.request import choose_entries, deviate, parse_weights
+    from vtbench.runs.request import apply_variant, choose_entries, parse_weights
 
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = choose_entries(registry, split, (), local)
-    chosen = deviate(chosen, split, variant, local)
+    chosen = apply_variant(chosen, split, variant, local)
 
     from vtbench.commands.progress import silence_libraries
 
@@ -267,9 +267,9 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
     from vtbench.commands.progress import Steps
 
     failed = 0
-    _mark_made(request.out, [entry.row for entry in request.entries])
+    _mark_made(request.out, [entry.row_name for entry in request.entries])
     for entry in request.entries:
-        folder = request.out / entry.row
+        folder = request.out / entry.row_name
         try:
             tokenizer = build_tokenizer(
                 entry,
@@ -278,7 +278,7 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
                 seed=request.suite.protocol.seed,
                 weights=weights.get(entry.name),
             )
-            with Steps(entry.row) as steps, exact_arithmetic():
+            with Steps(entry.row_name) as steps, exact_arithmetic():
                 failures = export_reconstructions(
                     LiveReconstructor(tokenizer),
                     request.samples(),
@@ -289,7 +289,7 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
         except CellFailed as error:
             failures = [str(error)]
         for failure in failures:
-            complain(f"{entry.row}: {failure}")
+            complain(f"{entry.row_name}: {failure}")
         failed += len(failures)
         click.echo(f"{folder}: {len(request.samples()) - len(failures)} images")
     return failed

@@ -188,7 +188,7 @@ def strips_command(
     from vtbench.commands.progress import silence_libraries
     from vtbench.registry.entries import load_registry
     from vtbench.runs.planning import open_suite
-    from vtbench.runs.request import choose_entries, deviate, parse_weights
+    from vtbench.runs.request import apply_variant, choose_entries, parse_weights
     from vtbench.suites.copies import parse_sources
     from vtbench.tokenizers import build_tokenizer
 
@@ -197,7 +197,7 @@ def strips_command(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
-    chosen = deviate(choose_entries(registry, split, (), local), split, variant, local)
+    chosen = apply_variant(choose_entries(registry, split, (), local), split, variant, local)
     suite = open_suite(suite_name, data_folders=data_folders, sources=parse_sources(sources))
     parsed = [parse_place(place) for place in places]
     pictures = load_places(suite, parsed)
@@ -210,7 +210,7 @@ def strips_command(
         tokenizer = build_tokenizer(
             entry, device=device, dtype=suite.protocol.dtype, weights=local.get(entry.name)
         )
-        strips.append(make_strip(entry.row, tokenizer, pictures, parsed))
+        strips.append(make_strip(entry.row_name, tokenizer, pictures, parsed))
         click.echo(strips[-1].title)
     write_atomic(out, encode_png(draw_strips(strips, scale=scale)))
     click.echo(str(out))

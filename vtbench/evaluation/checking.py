@@ -15,9 +15,9 @@ from vtbench.tokenizers.contract import (
     CHECK_PICTURES,
     ODD_SIZE,
     ODD_SIZES,
-    OF_TRAINED,
     SIDE,
     SMALL_SIDE,
+    TRAINED_ONLY_CLAUSES,
     check_contract,
 )
 
@@ -59,6 +59,6 @@ def try_contract(
         pictures,
         side=SMALL_SIDE if small else SIDE,
         sizes=(ODD_SIZE,) if trained else ODD_SIZES,
-        skip=() if trained else OF_TRAINED,
+        skip=() if trained else TRAINED_ONLY_CLAUSES,
     )
     return tuple(passed)

@@ -689,7 +689,7 @@ _ALL = (
             "Bits per pixel of continuous latents quantized to 8 bits a value, evenly between the "
             "minimum and maximum of each image and channel, with these as float32. No entropy coding."
         ),
-        source="vtbench.tokenizers.base.Code.quantize8",
+        source="vtbench.tokenizers.base.Code.quantize_8bit",
         decimals=4,
         takes="rows",
     ),
@@ -701,7 +701,7 @@ _ALL = (
         version=1,
         pooled=_MEAN,
         definition="PSNR of what the latents quantized as for bpp_q8 decode to. Continuous codes only.",
-        source="vtbench.tokenizers.base.Code.quantize8; PSNR as psnr_db",
+        source="vtbench.tokenizers.base.Code.quantize_8bit; PSNR as psnr_db",
         decimals=2,
         takes="quantized",
         columns={"q8_bits": "float64", "psnr_q8_db": "float64"},

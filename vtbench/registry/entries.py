@@ -126,7 +126,7 @@ class Entry(Strict):
         return self
 
     @property
-    def row(self) -> str:
+    def row_name(self) -> str:
         """The name, with what the command line changed after an @."""
         return self.name + ("@" + "+".join(self.deviations) if self.deviations else "")
 

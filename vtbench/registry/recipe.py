@@ -14,17 +14,31 @@ Weight = Annotated[float, Field(ge=0)]
 class Training(Strict):
     """How a reference tokenizer is trained: `vtbench train-reference NAME` does it.
 
-    batch: crops of crop×crop pixels a step. rate: AdamW's, at its peak after `warmup` steps; a cosine
-    takes it to a hundredth at the end. average: decay of the moving average of the weights, which is
-    what is exported. drawn: pictures drawn, drawn_share: of the crops that are of them.
-
     The loss is mse + l1 · mean |error| + edges · mean |error of gradients| over three scales, in the
-    network's range, plus kl · divergence a value, commitment · distance of vectors from codewords,
-    entropy · the share of their entropy that bits lack. unquantized: steps before the quantizer comes
-    in. masked: share of the steps, the first, in which an encoder learns to fill in masked patches;
-    after them it is frozen, and the decoder alone learns. noise: τ of what is added to the frozen
-    encoder's normalised features then, for each image of a deviation |N(0, τ²)|. precision: of the
-    network's matrix products and convolutions; weights, quantizers and losses are float32 in either.
+    network's range, plus the weighted terms below. The optimizer is AdamW.
+
+    Attributes:
+        seed: Of the initial weights, the crops and the noise.
+        steps: How many updates are made.
+        batch: Crops in a step.
+        crop: The side of a crop in pixels.
+        rate: The learning rate at its peak; a cosine takes it to a hundredth of that at the end.
+        warmup: Steps until the peak.
+        average: The decay of the moving average of the weights, which is what is exported.
+        drawn: How many pictures are drawn.
+        drawn_share: The share of the crops that are of drawn pictures.
+        l1: The weight of the mean absolute error.
+        edges: The weight of the error of gradients.
+        kl: The weight of the divergence of a value.
+        commitment: The weight of the distance of vectors from their codewords.
+        entropy: The weight of the share of their entropy that bits lack.
+        unquantized: Steps before the quantizer comes in.
+        masked: The share of the steps, the first, in which an encoder learns to fill in masked patches.
+            After them it is frozen, and the decoder alone learns.
+        noise: τ of the noise on the frozen encoder's normalised features. Each image's noise has the
+            deviation |N(0, τ²)|.
+        precision: Of the network's matrix products and convolutions. Weights, quantizers and losses are
+            float32 in either.
     """
 
     seed: int

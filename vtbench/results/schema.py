@@ -58,7 +58,7 @@ class SuiteRecord(Strict):
     published: bool
 
 
-Told = Annotated[str, AfterValidator(without_paths), AfterValidator(strip_hidden)]
+PathlessText = Annotated[str, AfterValidator(without_paths), AfterValidator(strip_hidden)]
 """What a result file says of a failure: no path of the machine that it failed on."""
 
 
@@ -67,7 +67,7 @@ class MetricRecord(Strict):
 
     version: int
     state: State
-    reason: Told | None = None
+    reason: PathlessText | None = None
 
 
 class Protocol(Strict):
@@ -94,7 +94,7 @@ class SetRecord(Strict):
     standard_error: float | None = None
     n: int = 0
     state: State
-    reason: Told | None = None
+    reason: PathlessText | None = None
     warning: str | None = None
     version: int
     weights: dict[str, str] = Field(default_factory=dict)
@@ -119,7 +119,7 @@ class Failure(Strict):
     """One image that has no numbers."""
 
     id: str
-    error: Told
+    error: PathlessText
 
 
 class CodebookRecord(Strict):
@@ -185,7 +185,7 @@ class Skipped(Strict):
     """A registry entry that was not run, and why."""
 
     name: RunName
-    reason: Told
+    reason: PathlessText
 
 
 class PanelItem(Strict):

@@ -9,7 +9,7 @@ from vtbench.base import locations
 from vtbench.base.errors import UnknownName
 from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
 from vtbench.registry.entries import Registry
-from vtbench.runs.request import Request, Variant, choose_entries, deviate
+from vtbench.runs.request import Request, Variant, apply_variant, choose_entries
 from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.image_folder import folder_suite, name_folder_suite
 from vtbench.suites.suites import Suite, attach_data, load_suite
@@ -112,7 +112,7 @@ def plan_run(
     tiled = variant is not None and variant.size_policy == "tile"
     known_tasks = choose_tasks(suite, tasks)
     chosen = choose_entries(registry, names, families, weights or {})
-    chosen = deviate(chosen, names, variant or Variant(), weights)
+    chosen = apply_variant(chosen, names, variant or Variant(), weights)
     own = suite
     if crop is not None:
         suite = change_crop(own, parse_crop(crop))

@@ -81,7 +81,7 @@ class LiveReconstructor:
                 row["codes"] = counts
         coarse = None
         if quantized and self.tokenizer.spec.kind == "continuous":
-            rounded = code.quantize8()
+            rounded = code.quantize_8bit()
             coarse = (self.tokenizer.decode(rounded), rounded.bits)
         return Reconstruction(decoded, facts, coarse, code.fit)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class EntrySelection:
     """The entries to run, and those that were left out for want of weights."""
 
     entries: tuple[Entry, ...]
@@ -36,7 +36,7 @@ def choose_entries(
     names: Sequence[str],
     families: Sequence[str],
     weights: Mapping[str, Path],
-) -> Chosen:
+) -> EntrySelection:
     """Return the entries of these names and families; with neither, every one that can run here.
 
     A named entry without weights raises WeightsMissing, whose message has the command that fetches
@@ -50,7 +50,7 @@ def choose_entries(
     for entry in named:
         find_weights(entry, weights.get(entry.name))
     if named and not families:
-        return Chosen(tuple(named), ())
+        return EntrySelection(tuple(named), ())
     entries, skipped = list(named), []
     for entry in registry.values():
         if entry in named or (families and entry.family not in families):
@@ -63,7 +63,7 @@ def choose_entries(
             entries.append(entry)
     if not entries:
         raise WeightsMissing(skipped[0].reason if skipped else "the registry has no such entry")
-    return Chosen(tuple(entries), tuple(skipped))
+    return EntrySelection(tuple(entries), tuple(skipped))
 
 
 def sample_posterior(entry: Entry) -> Entry:
@@ -108,12 +108,14 @@ def change_decoder(entry: Entry, key: str, value: float) -> Entry:
     return entry.model_copy(update=changes)
 
 
-def change_entries(
-    chosen: Chosen, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
-) -> Chosen:
-    """Return what was chosen with each entry changed. Of an entry that cannot be, raises the reason if
-    it was asked for by name, or if there is no other; else the row of that deviation is skipped with
-    the reason."""
+def vary_entries(
+    chosen: EntrySelection, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
+) -> EntrySelection:
+    """Return the selection with each entry changed.
+
+    If an entry does not support the change: raise if it was named or is the only one; otherwise skip it
+    and record the reason.
+    """
     entries, skipped = [], []
     for entry in chosen.entries:
         try:
@@ -130,7 +132,7 @@ def change_entries(
         for entry, error in skipped
         if entry.name not in names
     ]
-    return Chosen(tuple(entries), (*chosen.skipped, *others))
+    return EntrySelection(tuple(entries), (*chosen.skipped, *others))
 
 
 @dataclass(frozen=True)
@@ -180,29 +182,29 @@ def name_own_weights(entry: Entry, path: Path) -> Entry:
     return entry.model_copy(update=changes)
 
 
-def deviate(
-    chosen: Chosen,
+def apply_variant(
+    chosen: EntrySelection,
     named: Collection[str],
     variant: Variant,
     weights: Mapping[str, Path] | None = None,
-) -> Chosen:
-    """Return what was chosen as the variant changes it (see `change_entries`), and with the weights
+) -> EntrySelection:
+    """Return what was chosen as the variant changes it (see `vary_entries`), and with the weights
     that were given by hand (see `name_own_weights`)."""
     own = weights or {}
     entries = (
         name_own_weights(entry, own[entry.name]) if entry.name in own else entry
         for entry in chosen.entries
     )
-    chosen = Chosen(tuple(entries), chosen.skipped)
+    chosen = EntrySelection(tuple(entries), chosen.skipped)
     if variant.posterior == "sample":
-        chosen = change_entries(chosen, named, "posterior-sample", sample_posterior)
+        chosen = vary_entries(chosen, named, "posterior-sample", sample_posterior)
     if variant.size_policy is not None:
         change = functools.partial(change_size_policy, policy=variant.size_policy)
-        chosen = change_entries(chosen, named, variant.size_policy, change)
+        chosen = vary_entries(chosen, named, variant.size_policy, change)
     for key, value in (("steps", variant.decoder_steps), ("guidance", variant.guidance)):
         if value is not None:
             change = functools.partial(change_decoder, key=key, value=value)
-            chosen = change_entries(chosen, named, f"{key}-{value}", change)
+            chosen = vary_entries(chosen, named, f"{key}-{value}", change)
     return chosen
 
 

@@ -61,7 +61,7 @@ def build_tokenizer(
         check_hashes(entry, found)
         options["weights"] = found.path
         # A folder, as a snapshot of the hub, may hold the files of other entries too.
-        file = only_file(entry)
+        file = name_single_file(entry)
         if file is not None and found.path.is_dir() and find_official(entry, found) is None:
             options["weights"] = found.path / file
 
@@ -86,7 +86,7 @@ def _find(entry: Entry, weights: Path | WeightFiles | None) -> WeightFiles | Non
     return weights if isinstance(weights, WeightFiles) else find_weights(entry, weights)
 
 
-def only_file(entry: Entry) -> str | None:
+def name_single_file(entry: Entry) -> str | None:
     """Return the name of the one file that the entry's weights are, or None where they are several."""
     if isinstance(entry.weights, HubWeights) and len(entry.weights.files) == 1:
         return entry.weights.files[0]

@@ -30,13 +30,20 @@ RANGE_BITS = 64
 class Code:
     """What a batch of N images became. Exactly one of the first three is set.
 
-    indices: int64, N×…, or a tuple of such (multi-scale). latents: float, N×…. payload: N byte
-    strings. tokens and bits: per image, nominal; discrete tokens × log2(codebook), continuous
-    values × 16, codec bytes × 8. fit: how the images were brought to the network's size; set by
-    `Tokenizer.encode`. codebooks: how many words each codebook has that the indices are out of. With
-    one, all indices and scales are of it; with several (product and residual quantizers, bits), axis
-    1 of every tensor runs over them, and a token is a word of each. Of tiles, one axis more runs over
-    them, the last of those that lead: after that of the codebooks, or of the latents' channels.
+    Tiled codes have one extra axis over tiles, placed after the codebook axis (indices) or the channel
+    axis (latents).
+
+    Attributes:
+        tokens: The tokens of each image.
+        bits: The nominal bits of each image: discrete tokens × log2(codebook size), continuous values
+            × 16, codec bytes × 8.
+        indices: int64, N×…, or a tuple of such (multi-scale).
+        latents: float, N×….
+        payload: N byte strings.
+        fit: How the images were brought to the network's size; set by `Tokenizer.encode`.
+        codebooks: The size of each codebook. With one, all indices and scales are of it. With several
+            (product and residual quantizers, bits), axis 1 of every tensor runs over the codebooks, and
+            a token holds one index into each.
     """
 
     tokens: tuple[int, ...]
@@ -135,7 +142,7 @@ class Code:
             for place in range(len(self.codebooks))
         )
 
-    def quantize8(self) -> Code:
+    def quantize_8bit(self) -> Code:
         """Return the code with its latents rounded to 256 levels, evenly from the minimum to the
         maximum of each image and channel (axis 1), which are counted: bits = values × 8 + channels ×
         64. No other image is looked at, so that one pass is enough. Raises ValueError without latents.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.convnet import check_power
+from vtbench.tokenizers.convnet import check_binary_codebook
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import make_grid, make_rotations
@@ -115,7 +115,7 @@ class BsqVit(NetworkTokenizer[BsqVitPlan]):
                 "input_range": (spec.input_range, cls.INPUT_RANGE),
             },
         )
-        check_power(spec, plan.bits)
+        check_binary_codebook(spec, plan.bits)
         return BsqVitNetwork(plan, grid)
 
 
@@ -235,5 +235,5 @@ class Qlip(NetworkTokenizer[QlipPlan]):
             "input_range": (spec.input_range, cls.INPUT_RANGE),
         }
         check_facts(spec, facts)
-        check_power(spec, plan.bits)
+        check_binary_codebook(spec, plan.bits)
         return QlipNetwork(plan, split_grid(spec, plan.patch))

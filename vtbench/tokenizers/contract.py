@@ -33,8 +33,8 @@ SIDE = 256
 """Of the squares."""
 
 SMALL_SIDE, ODD_SIZES = 64, ((256, 384), (301, 203))
-"""The same with random weights, where nothing is to be seen: smaller squares for networks that take
-any size, and two sizes more, since they are of full size and take their time on a laptop."""
+"""Sizes for --random-weights: smaller squares (image content does not matter) and two odd sizes, because
+full-size networks are slow on a laptop."""
 
 LEVELS = (0.25, 0.5, 0.75)
 LEVEL_TOLERANCE = 0.1
@@ -45,9 +45,9 @@ RANGE_SLACK, RANGE_SHARE = 0.25, 0.01
 """At most this share of values may leave [0, 1] by more than the slack: ringing does, a wrong output
 range does massively."""
 
-OF_TRAINED = ("range", "levels")
-"""The clauses that a network with random weights may break with every right: what it answers, and in
-which scale, is chance (Cosmos' answers reach from -2.3 to 3.2)."""
+TRAINED_ONLY_CLAUSES = ("range", "levels")
+"""The clauses that hold for trained weights alone. The output of random weights has any scale (Cosmos'
+reaches from -2.3 to 3.2)."""
 
 REPEAT_TOLERANCE = 1e-5
 BATCH_TOLERANCE = {torch.float32: 0.25 / 255, torch.bfloat16: 4 / 255, torch.float16: 0.5 / 255}

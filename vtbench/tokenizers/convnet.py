@@ -131,7 +131,7 @@ class ConvTokenizer(NetworkTokenizer[ConvPlan]):
         """Return the family's quantizer of vectors of the width."""
 
 
-def check_power(spec: Spec, bits: int) -> None:
+def check_binary_codebook(spec: Spec, bits: int) -> None:
     """Raise RegistryError unless the entry's codebook is that of so many bits."""
     if spec.codebook_size != 2**bits:
         raise RegistryError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
-from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_binary_codebook
 from vtbench.tokenizers.network import Names
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import BinaryCode, ProjectedCodebook
@@ -28,7 +28,7 @@ class LookupFree(ConvTokenizer):
     @classmethod
     def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> BinaryCode:
         """Return the sign quantizer."""
-        check_power(spec, width)
+        check_binary_codebook(spec, width)
         return BinaryCode(width, first=cls.FIRST)
 
 
@@ -100,7 +100,7 @@ class WeTok(OpenMagvit2):
     @classmethod
     def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> BinaryCode:
         """Return the sign quantizer of words. Raises RegistryError where they do not come out even."""
-        check_power(spec, width)
+        check_binary_codebook(spec, width)
         if width % cls.GROUP:
             raise RegistryError(f"{spec.name}: {width} bits are no words of {cls.GROUP}")
         return BinaryCode(width, group=cls.GROUP)

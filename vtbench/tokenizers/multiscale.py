@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
-from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_power, resolve_side
+from vtbench.tokenizers.convnet import LDM_NAMES, ConvTokenizer, check_binary_codebook, resolve_side
 from vtbench.tokenizers.nn.conv import ConvPlan
 from vtbench.tokenizers.nn.quantize import BinaryCode, Codebook, MultiScale
 
@@ -63,6 +63,6 @@ class Infinity(ConvTokenizer):
     @classmethod
     def make_quantizer(cls, spec: Spec, plan: ConvPlan, width: int) -> MultiScale:
         """Return the residual sign quantizer of the entry's size."""
-        check_power(spec, width)
+        check_binary_codebook(spec, width)
         sides = resolve_side(spec, plan, cls.SIDES)
         return MultiScale(BinaryCode(width, sphere=True), sides, enlarge="bilinear")

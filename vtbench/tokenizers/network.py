@@ -137,8 +137,10 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
 
     @classmethod
     def list_codebooks(cls, spec: Spec, plan: Plan) -> tuple[int, ...]:
-        """Return how many words each codebook has that a token is one of each of: the entry's one,
-        or a bit each where they are too many for an index; none of a continuous code."""
+        """Return the size of each codebook; a token holds one index into each.
+
+        A codebook_size above 2^62 gives one codebook of size 2 per bit; a continuous code gives none.
+        """
         size = spec.codebook_size
         if size is not None and size > 2**MAX_INDEX_BITS:
             return (2,) * (size.bit_length() - 1)

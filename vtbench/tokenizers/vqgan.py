@@ -38,8 +38,8 @@ class Vqgan(ConvTokenizer):
 
 class Ibq(Vqgan):
     """Index backpropagation quantization (https://arxiv.org/abs/2412.02692), TencentARC/SEED-Voken,
-    src/IBQ: VQGAN's network with twice the blocks; a token is the codeword of the largest inner
-    product, which nearness would agree with hardly ever."""
+    src/IBQ: VQGAN's network with twice the blocks; a token is the codeword with the largest
+    inner product, which is rarely the nearest one in L2."""
 
     LOOKUP = "dot"
 

@@ -128,7 +128,7 @@ def _fetch_file(key: str, file: PublishedFile, folder: Path, report: Report) -> 
             packed.unlink()
         if not _is_published(part, file):
             found = sha256_file(part)
-            # Bytes that are wrong would be gone on from.
+            # The next attempt would resume from the wrong bytes.
             part.unlink()
             stated = file.sha256 or f"MD5 {file.md5}"
             raise WeightsMismatch(

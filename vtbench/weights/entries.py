@@ -183,8 +183,10 @@ def is_pinned(entry: Entry, found: WeightFiles | None = None) -> bool:
 
 
 def find_origin(found: WeightFiles) -> str | None:
-    """Return the sha256 that a converted file says the checkpoint had which it was made of; None for
-    anything else. What it says nobody can check without the checkpoint."""
+    """Return the source checkpoint's sha256 as recorded in a converted file, or None.
+
+    The claim cannot be verified without the checkpoint.
+    """
     single = found.path if found.path in found.files else found.files[0]
     if (len(found.files) != 1 and single != found.path) or single.suffix != ".safetensors":
         return None

@@ -24,9 +24,9 @@ from vtbench.base.errors import VtbenchError, WeightsError, WeightsMismatch
 MEMORY = 8 << 30
 """Bytes that the process may have beside four times those of the file."""
 
-TIMES_THE_FILE = 4
-"""The tensors may be together at most so many times as large as the file: those that share their
-memory are written once each, and one that is shared by all would fill the disk."""
+MAX_EXPANSION = 4
+"""Upper limit on (bytes of tensors) / (bytes of the file). Shared storage is written once per tensor, so
+a small file could otherwise fill the disk."""
 
 # The number of the architecture, and of socket, execve, execveat, ptrace, process_vm_writev,
 # io_uring_setup, and fork and vfork where there are such, in it (linux/audit.h, asm/unistd.h).
@@ -121,8 +121,8 @@ def isolate(file_bytes: int, writable: Path | None = None) -> None:
 
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_DATA, MEMORY + TIMES_THE_FILE * file_bytes),
-        (resource.RLIMIT_FSIZE, (16 << 20) + TIMES_THE_FILE * file_bytes),
+        (resource.RLIMIT_DATA, MEMORY + MAX_EXPANSION * file_bytes),
+        (resource.RLIMIT_FSIZE, (16 << 20) + MAX_EXPANSION * file_bytes),
     ):
         _, most = resource.getrlimit(limit)
         value = value if most == resource.RLIM_INFINITY else min(value, most)
@@ -174,7 +174,7 @@ def extract_tensors(
         size = sum(
             math.prod(tensor.shape) * tensor.storage.dtype.itemsize for tensor in tensors.values()
         )
-        if size > TIMES_THE_FILE * source.stat().st_size:
+        if size > MAX_EXPANSION * source.stat().st_size:
             raise WeightsMismatch(f"{source}: its tensors are together larger than they can be")
         save_file({key: file.open(tensor) for key, tensor in tensors.items()}, target, metadata)
         return {"tensors": len(tensors), "left": sorted(file.placeholders)}
