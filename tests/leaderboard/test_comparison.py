@@ -38,7 +38,7 @@ def test_twice_the_bits_of_jpeg_are_better_on_everything_but_rate():
     told = "\n".join(describe_comparison(comparison))
     assert "jpeg-q50 is better on recon. PSNR, " in told
     assert "jpeg-q25 needs fewer bits (recon., detail, text)." in told
-    assert "cannot be told" not in told.replace("it can be told", "")
+    assert "No significant difference" not in told
 
 
 def test_the_order_of_the_names_turns_the_signs_alone():
@@ -62,7 +62,7 @@ def test_a_tied_pair_is_not_told_apart():
     assert low < 0 < psnr.difference < high
     told = "\n".join(describe_comparison(comparison))
     assert "They are equal on text CER, text WER, text T-NED." in told
-    assert "It cannot be told on recon. PSNR, " in told
+    assert "No significant difference on recon. PSNR, " in told
     # The mutant: the higher mean wins.
     assert psnr.values[0] > psnr.values[1]
 

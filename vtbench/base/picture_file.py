@@ -31,7 +31,7 @@ NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262
 """Tags of TIFF 6.0, sections 5 and 7."""
 
 STRIP = 1 << 20
-"""Samples of more than 8 bits are scaled so many pixels at a time."""
+"""How many pixels of more than 8 bits are scaled at a time."""
 
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 """Chunks of a PNG that are no pixels; a colour profile is not applied either."""

@@ -40,7 +40,7 @@ FLIPS = 9999
 """Random sign flips of a test, at least; few units are flipped in every way instead."""
 
 EXACT_UNITS = 16
-"""Up to so many units every way of flipping is taken, and p is exact."""
+"""Up to this number of units every way of flipping is taken, and p is exact."""
 
 _CHUNK = 1 << 22  # draws held at once
 _KEPT = 1 << 26  # counts that a bootstrap keeps, a byte each or two

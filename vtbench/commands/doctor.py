@@ -1,4 +1,4 @@
-"""`vtbench doctor`: what this machine has, what it lacks, what each missing thing switches off, and the
+"""`vtbench doctor`: what this machine has, what it lacks, what each missing thing disables, and the
 command that brings it. Reads versions from the packages' metadata; imports no torch.
 """
 

@@ -73,7 +73,7 @@ class Steps:
         self.bar.stop()
 
     def report(self, done: int, total: int, note: str = "") -> None:
-        """Show that so many of all are done."""
+        """Show how many of all are done."""
         self.bar.update(self.task, completed=done, total=total, note=note)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:

@@ -357,7 +357,10 @@ def _words(first: str, second: str, differences: Sequence[Difference]) -> Iterat
             yield f"{name} is better on {', '.join(quality)}."
         if rate:
             yield f"{name} needs fewer bits ({', '.join(rate)})."
-    for verdict, opening in (("equal", "They are equal on"), ("unclear", "It cannot be told on")):
+    for verdict, opening in (
+        ("equal", "They are equal on"),
+        ("unclear", "No significant difference on"),
+    ):
         labels = [_label(d.column) for d in differences if d.verdict == verdict]
         if labels:
             yield f"{opening} {', '.join(labels)}."

@@ -120,7 +120,7 @@ def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
 
 def describe_published(board: Board, published: Board) -> tuple[str, ...]:
     """Return what must be said above published results."""
-    sentences = ["Measured elsewhere, shown beside and merged with nothing."]
+    sentences = ["Measured on another machine; for reference only."]
     if published.suite.sha256 != board.suite.sha256:
         sentences.append(
             f"Another protocol: these are of {suite_label(published.suite)}, the tables above of "

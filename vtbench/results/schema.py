@@ -209,7 +209,7 @@ class SuiteFolder(ResultFile):
     published: bool
     pinned: bool = True
     limit: int | None = None
-    """At most so many images a task were measured (`--limit`)."""
+    """The most images of each task that were measured (`--limit`)."""
     tasks: tuple[str, ...] | None = None
     """The tasks that were measured, where they are not all of the suite's."""
     images: dict[str, int]

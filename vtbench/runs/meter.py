@@ -36,7 +36,7 @@ class Meter:
         tasks: those of the suite that are run.
         device: where networks and tensors are.
         ocr: the engine that reads text.
-        limit: at most so many images a task; metrics of whole sets do not apply then.
+        limit: The most images of each task; metrics of whole sets do not apply then.
         extra: keys measured beside the suite's own (`--metrics`), of every task that they apply to.
     """
 

@@ -255,7 +255,7 @@ class Request:
         dtype, ocr, seed: in place of the suite's; another value becomes part of the run's name.
         crop: the one that the suite's samples carry in place of its own (`suites.crops`).
         batch_size: images of 256² at a time, None for the suite's number.
-        limit: at most so many images a task.
+        limit: The most images of each task.
         fresh: measure again what is complete and current.
         weights: in place of the entries' own sources, by name.
         skipped: what was left out for want of weights.

@@ -73,7 +73,7 @@ class Listener(Protocol):
         """Hear that a run begins, which of how many, and of how many images."""
 
     def advanced(self, images: int) -> None:
-        """Hear that so many more images are done."""
+        """Hear how many more images are done."""
 
     def finished(self, outcome: Outcome) -> None:
         """Hear how a run ended."""

@@ -132,7 +132,7 @@ class ConvTokenizer(NetworkTokenizer[ConvPlan]):
 
 
 def check_binary_codebook(spec: Spec, bits: int) -> None:
-    """Raise RegistryError unless the entry's codebook is that of so many bits."""
+    """Raise RegistryError unless the entry's codebook has 2^bits words."""
     if spec.codebook_size != 2**bits:
         raise RegistryError(
             f"{spec.name}: codebook_size is {spec.codebook_size}, but {bits} bits make {2**bits}"

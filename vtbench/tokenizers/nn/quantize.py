@@ -129,7 +129,7 @@ class BinaryCode(nn.Module):
 
     Indices are int64 N×h×w; first: channel 0 is the lowest bit, as MaskBit and Open-MAGVIT2 number
     them, or the highest (BSQ-ViT). Beyond `MAX_INDEX_BITS` they are the bits themselves, N×D×h×w: D
-    codebooks of two words. group: so many channels make a word of its own, N×(D/group)×h×w.
+    codebooks of two words. group: How many channels make a word of its own, N×(D/group)×h×w.
     """
 
     def __init__(
