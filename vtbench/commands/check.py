@@ -58,9 +58,9 @@ def check_command(
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import (
         EntrySelection,
+        apply_variant,
         choose_architectures,
         choose_entries,
-        apply_variant,
         parse_weights,
     )
 
@@ -116,7 +116,11 @@ def _check(
     if fault is not None:
         complain(f"{entry.row_name}: {fault}")
         return True
-    note = f"; random weights: {' and '.join(TRAINED_ONLY_CLAUSES)} not tried" if random_weights else ""
+    note = (
+        f"; random weights: {' and '.join(TRAINED_ONLY_CLAUSES)} not tried"
+        if random_weights
+        else ""
+    )
     click.echo(f"{entry.row_name}: ok ({', '.join(passed)}{note})")
     return False
 
