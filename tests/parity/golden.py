@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from parity.derive import derive_images, derive_noise, derive_tensor, digest_ind
 
 from vtbench.base.records import SizePolicy, Spec
 from vtbench.tokenizers.network import NetworkTokenizer
+from vtbench.tokenizers.nn.quantize import BinaryCode
 
 FOLDER = Path(__file__).parent / "goldens"
 GOLDENS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -93,7 +95,7 @@ def compare(tokenizer: NetworkTokenizer, golden: dict[str, Any]) -> list[str]:
     images = derive_images(golden["input"]["shape"], tokenizer.spec.input_range)
     with torch.inference_mode():
         latents = tokenizer.model.compute_latents(images)
-        code = tokenizer.model.encode(images)
+        code = settle_signs(tokenizer, images, golden)
         if (shape := golden["input"].get("noise")) is None:
             pixels = tokenizer.model.decode(code)
         else:
@@ -109,10 +111,60 @@ def compare(tokenizer: NetworkTokenizer, golden: dict[str, Any]) -> list[str]:
     if golden["indices"] is None:
         assert torch.equal(code, latents)
     else:
-        grids = code if isinstance(code, tuple) else (code,)
-        # The words of a token, where it has several (Infinity's bits, FlowMo's), come last there.
-        grids = tuple(grid.movedim(1, -1) if grid.ndim == 4 else grid for grid in grids)
-        assert sum(grid.numel() for grid in grids) == golden["indices"]["count"]
-        if digest_indices(grids) != golden["indices"]["sha256"]:
+        assert sum(grid.numel() for grid in lay_out(code)) == golden["indices"]["count"]
+        if digest_indices(lay_out(code)) != golden["indices"]["sha256"]:
             wrong.append("indices")
     return wrong
+
+
+def lay_out(code: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Return the grids as goldens have them: the words of a token, where it has several (Infinity's
+    bits, FlowMo's), come last."""
+    grids = code if isinstance(code, tuple) else (code,)
+    return tuple(grid.movedim(1, -1) if grid.ndim == 4 else grid for grid in grids)
+
+
+TIE = 1e-6
+"""Of the largest value: a sign of less than this is decided by the order of a processor's sums. Of
+infinity-d64's 33,344 signs one has 7e-8, and AVX2 and AVX-512 give it differently; the next scale
+sees what it left."""
+
+
+def settle_signs(
+    tokenizer: NetworkTokenizer, images: torch.Tensor, golden: dict[str, Any]
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """Return the code of the images; where its digest is not the golden's, the first one that is among
+    those with one or two signs turned that are nearer to zero than `TIE`."""
+    model = tokenizer.model
+    own = model.encode(images)
+    binary = [module for module in model.modules() if isinstance(module, BinaryCode)]
+    expected = golden["indices"] and golden["indices"]["sha256"]
+    if not binary or digest_indices(lay_out(own)) == expected:
+        return own
+    (quantizer,), ties = binary, []
+
+    def encode(turned: tuple[tuple[int, int], ...]) -> Any:
+        """Encode with these signs turned (call, place); note what else is a tie on the way."""
+        calls = itertools.count()
+
+        def turn(vectors: torch.Tensor) -> torch.Tensor:
+            call, flat = next(calls), vectors.clone().flatten()
+            near = (flat.abs() < TIE * flat.abs().max()).nonzero().flatten().tolist()
+            ties.extend((call, place) for place in near if (call, place) not in ties)
+            for at, place in turned:
+                if at == call:
+                    flat[place] = -flat[place] if flat[place] else TIE
+            return BinaryCode.encode(quantizer, flat.reshape(vectors.shape))
+
+        quantizer.encode = turn
+        try:
+            return model.encode(images)
+        finally:
+            del quantizer.encode
+
+    encode(())
+    for count in (1, 2):
+        for turned in itertools.combinations(tuple(ties), count):
+            if digest_indices(lay_out(code := encode(turned))) == expected:
+                return code
+    return own

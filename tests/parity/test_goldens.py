@@ -27,3 +27,10 @@ def test_ours_gives_what_the_official_code_gave(name, tmp_path):
     parameters = sum(tensor.numel() for tensor in tokenizer.model.parameters())
     assert parameters == golden["parameters"]
     assert compare(tokenizer, golden) == []
+
+
+def test_a_sign_that_is_no_tie_is_not_forgiven(tmp_path):
+    golden = load_golden("bitdance")
+    tokenizer = load_tokenizer(golden, write_checkpoint(golden, tmp_path / "official.ckpt"))
+    golden["indices"]["sha256"] = "0" * 64
+    assert compare(tokenizer, golden) == ["indices"]

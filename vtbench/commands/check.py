@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @device_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @click.option("--random-weights", is_flag=True, help="The architecture alone, without its weights.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="With --random-weights: one picture, once; its shapes alone with --device meta.",
+)
 @variant_options
 @registry_option
 @weights_option
@@ -43,6 +48,7 @@ def check_command(
     device: str,
     dtype: str,
     random_weights: bool,
+    once: bool,
     variant: Variant,
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
@@ -52,8 +58,9 @@ def check_command(
     NAME may be "all": every one whose weights are here, or with --random-weights every one whose
     architecture is in its entry; the clauses "range" and "levels" are not tried then, since they are
     about trained networks; two pictures are enough, and small ones where the network takes any size,
-    beside one of 256×384 and one of 301×203. --posterior, --size-policy, --decoder-steps and --guidance
-    are those of `run`: they check another row.
+    beside one of 256×384 and one of 301×203. --once is for networks of full size on a small machine:
+    one square and one of 301×203 go through once, for the clauses that this answers. --posterior,
+    --size-policy, --decoder-steps, --guidance and --tokens are those of `run`: they check another row.
     """
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import (
@@ -64,6 +71,8 @@ def check_command(
         parse_weights,
     )
 
+    if once and not random_weights:
+        raise click.UsageError("--once is of --random-weights: a trained network is tried in whole")
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     wanted = () if names == ("all",) else names
@@ -86,6 +95,7 @@ def check_command(
             dtype=dtype,
             weights=local.get(entry.name),
             random_weights=random_weights,
+            once=once,
         )
         for entry in chosen.entries
     ]
@@ -101,6 +111,7 @@ def _check(
     dtype: str,
     weights: Path | None,
     random_weights: bool,
+    once: bool,
 ) -> bool:
     """Say whether an entry's tokenizer keeps the contract; return whether it does not."""
     from vtbench.tokenizers.contract import TRAINED_ONLY_CLAUSES
@@ -112,6 +123,7 @@ def _check(
         dtype=dtype,
         weights=weights,
         random_weights=random_weights,
+        once=once,
     )
     if fault is not None:
         complain(f"{entry.row_name}: {fault}")
@@ -121,6 +133,7 @@ def _check(
         if random_weights
         else ""
     )
+    note = "; random weights, one pass" if once else note
     click.echo(f"{entry.row_name}: ok ({', '.join(passed)}{note})")
     return False
 
@@ -133,6 +146,7 @@ def try_entry(
     dtype: str = "fp32",
     weights: Path | None = None,
     random_weights: bool = False,
+    once: bool = False,
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the clauses of the contract that an entry's tokenizer keeps, and its fault or None.
 
@@ -143,14 +157,17 @@ def try_entry(
         dtype: of the network.
         weights: a file or folder in place of the entry's source.
         random_weights: the architecture alone, without its weights.
+        once: whether one picture goes through once (`evaluation.checking.try_once`).
     """
-    from vtbench.evaluation.checking import try_contract
+    from vtbench.evaluation.checking import try_contract, try_once
     from vtbench.tokenizers import build_tokenizer
 
     try:
         tokenizer = build_tokenizer(
             entry, device=device, dtype=dtype, weights=weights, random_weights=random_weights
         )
+        if once:
+            return try_once(tokenizer, pictures[0]), None
         return try_contract(tokenizer, pictures, trained=not random_weights), None
     except ContractError as error:
         return (), f"broken clause {error}"

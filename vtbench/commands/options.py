@@ -79,6 +79,11 @@ VARIANT_OPTIONS = (
         type=click.FloatRange(1, 100),
         help="Guidance scale of a diffusion decoder (a separate row).",
     ),
+    click.option(
+        "--tokens",
+        metavar="N,...",
+        help="The first N of ordered tokens: another row for each N.",
+    ),
 )
 
 
@@ -92,11 +97,14 @@ def variant_options(command: Callable[..., None]) -> Callable[..., None]:
         size_policy: str | None,
         decoder_steps: int | None,
         guidance: float | None,
+        tokens: str | None,
         **others: Any,
     ) -> None:
-        from vtbench.runs.request import Variant
+        from vtbench.runs.request import Variant, parse_counts
 
-        command(variant=Variant(posterior, size_policy, decoder_steps, guidance), **others)
+        counts = parse_counts(tokens or "")
+        variant = Variant(posterior, size_policy, decoder_steps, guidance, counts)
+        command(variant=variant, **others)
 
     decorated: Callable[..., None] = collect
     for option in reversed(VARIANT_OPTIONS):

@@ -15,6 +15,9 @@ from vtbench.tokenizers.contract import (
     CHECK_PICTURES,
     ODD_SIZE,
     ODD_SIZES,
+    ONCE_CLAUSES,
+    ONCE_SIZES,
+    SHAPE_CLAUSES,
     SIDE,
     SMALL_SIDE,
     TRAINED_ONLY_CLAUSES,
@@ -53,12 +56,30 @@ def try_contract(
     tokenizer: Tokenizer, pictures: Sequence[RGB8], *, trained: bool
 ) -> tuple[str, ...]:
     """Return the clauses that held; see `check`."""
-    small = not trained and tokenizer.spec.size.fixed is None
     passed = check_contract(
         tokenizer,
         pictures,
-        side=SMALL_SIDE if small else SIDE,
+        side=_find_side(tokenizer, trained=trained),
         sizes=(ODD_SIZE,) if trained else ODD_SIZES,
         skip=() if trained else TRAINED_ONLY_CLAUSES,
     )
     return tuple(passed)
+
+
+def try_once(tokenizer: Tokenizer, picture: RGB8) -> tuple[str, ...]:
+    """Return which of the clauses held that one pass answers, for a network of full size with random
+    weights: a square of its own size and one image of 301×203 go through once. On the meta device
+    there are no values, and the clauses are about shapes alone."""
+    meta = tokenizer.device.type == "meta"
+    passed = check_contract(
+        tokenizer,
+        [picture],
+        side=_find_side(tokenizer, trained=False),
+        sizes=ONCE_SIZES,
+        only=SHAPE_CLAUSES if meta else ONCE_CLAUSES,
+    )
+    return tuple(passed)
+
+
+def _find_side(tokenizer: Tokenizer, *, trained: bool) -> int:
+    return SMALL_SIDE if not trained and tokenizer.spec.size.fixed is None else SIDE

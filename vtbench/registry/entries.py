@@ -71,14 +71,25 @@ class Size(Strict):
         return self
 
 
+class Order(Strict):
+    """Tokens in an order, of which the first ones can be decoded alone.
+
+    tokens: how many there are. group: what is kept is a multiple of this.
+    """
+
+    tokens: Annotated[Count, Field(ge=1, le=65536)]
+    group: Annotated[Count, Field(ge=1, le=65536)] = 1
+
+
 class Entry(Strict):
     """One tokenizer of the registry.
 
     adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
-    `latent_channels` its shape. parameters: of encoder and decoder together, codebook included.
-    trained_on: the data, where it is known. training: the recipe, where vtbench trained it. licence:
-    of the code; weights carry their own. used_by: generators that decode through it. reported:
+    `latent_channels` its shape. ordered: of tokens whose first ones can be decoded alone
+    (`--tokens`; the adapter's plan has `kept`). parameters: of encoder and decoder together, codebook
+    included. trained_on: the data, where it is known. training: the recipe, where vtbench trained it.
+    licence: of the code; weights carry their own. used_by: generators that decode through it. reported:
     published numbers, never mixed with measured ones. golden: the figures of official code in
     tests/parity that its architecture is held against, in a small form. same_output_as:
     entries whose reconstructions are the same to the last bit, at another rate.
@@ -96,6 +107,7 @@ class Entry(Strict):
     input_range: tuple[Bound, Bound] = (0.0, 1.0)
     size: Size = Size()
     stochastic: bool = False
+    ordered: Order | None = None
     parameters: Annotated[Count, Field(ge=0, le=10**13)] | None = None
     gmac: Gmac | None = None
     trained_on: Description | None = None
@@ -164,6 +176,7 @@ class Entry(Strict):
             "training",
             "used_by",
             "golden",
+            "ordered",
             "same_output_as",
         }
         content = self.model_dump(

@@ -108,6 +108,25 @@ def change_decoder(entry: Entry, key: str, value: float) -> Entry:
     return entry.model_copy(update=changes)
 
 
+def keep_tokens(entry: Entry, count: int) -> Entry:
+    """Return the entry whose code has the first `count` of its ordered tokens, or as it is where that
+    is all of them. Raises RegistryError for tokens without an order, or a count that they have not."""
+    what, order = f"{entry.name}: tokens {count}", entry.ordered
+    if order is None:
+        raise RegistryError(f"{what}: its tokens are in no order, so it needs all of them")
+    if not 1 <= count <= order.tokens or count % order.group:
+        of = f" in multiples of {order.group}" if order.group > 1 else ""
+        raise RegistryError(f"{what}: it has {order.tokens}, of which the first can be kept{of}")
+    if count == order.tokens:
+        return entry
+    config = {**(entry.options.get("config") or {}), "kept": count}
+    changes = {
+        "options": {**entry.options, "config": config},
+        "deviations": (*entry.deviations, f"tokens-{count}"),
+    }
+    return entry.model_copy(update=changes)
+
+
 def vary_entries(
     chosen: EntrySelection, named: Collection[str], deviation: str, change: Callable[[Entry], Entry]
 ) -> EntrySelection:
@@ -138,12 +157,14 @@ def vary_entries(
 @dataclass(frozen=True)
 class Variant:
     """What a command line changes of the entries it chose (`--posterior`, `--size-policy`,
-    `--decoder-steps`, `--guidance`); each change makes another row."""
+    `--decoder-steps`, `--guidance`, `--tokens`); each change makes another row, and each number of
+    `tokens` one of its own."""
 
     posterior: str = "mode"
     size_policy: str | None = None
     decoder_steps: int | None = None
     guidance: float | None = None
+    tokens: tuple[int, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -205,7 +226,14 @@ def apply_variant(
         if value is not None:
             change = functools.partial(change_decoder, key=key, value=value)
             chosen = vary_entries(chosen, named, f"{key}-{value}", change)
-    return chosen
+    if not variant.tokens:
+        return chosen
+    rows = [
+        vary_entries(chosen, named, f"tokens-{n}", functools.partial(keep_tokens, count=n))
+        for n in dict.fromkeys(variant.tokens)
+    ]
+    skipped = dict.fromkeys(row for some in rows for row in some.skipped)
+    return EntrySelection(tuple(entry for some in rows for entry in some.entries), tuple(skipped))
 
 
 def choose_architectures(registry: Registry, names: Sequence[str]) -> tuple[Entry, ...]:
@@ -225,6 +253,15 @@ def parse_weights(pairs: Sequence[str], registry: Registry) -> dict[str, Path]:
             raise RegistryError(f"--weights {pair}: expected NAME=PATH")
         parsed[registry[name].name] = Path(path)
     return parsed
+
+
+def parse_counts(text: str) -> tuple[int, ...]:
+    """Return the positive numbers of a list with commas."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.isdecimal() or not 1 <= int(part) <= 65536:
+            raise VtbenchError(f"--tokens {part[:20]}: expected numbers of tokens, with commas")
+    return tuple(map(int, parts))
 
 
 def parse_batch_size(value: str) -> int | None:

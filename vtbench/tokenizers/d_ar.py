@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as functional
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vtbench.base.errors import RegistryError
@@ -40,7 +40,8 @@ QUERY_RANK = 8
 
 class DArPlan(Strict):
     """One D-AR tokenizer, the defaults being those of configs/tokenizer_v1.yaml. latent: width of a
-    codeword; group: how many tokens a step gets. deviation: of the pixels that the flow works on.
+    codeword; group: how many tokens a step gets; kept: how many of all tokens, the first, the code has,
+    in whole groups (all, unless it is set). deviation: of the pixels that the flow works on.
     shift: t → t/(t + shift·(1 − t)) of the evenly spaced times. steps: of sampling."""
 
     width: Annotated[int, Field(ge=HEAD, multiple_of=HEAD)] = 768
@@ -52,9 +53,16 @@ class DArPlan(Strict):
     latent: Count = 8
     tokens: Annotated[int, Field(ge=1, le=TABLE)] = 256
     group: Count = 32
+    kept: Count | None = None
     deviation: Annotated[float, Field(gt=0)] = 0.6
     shift: Annotated[float, Field(gt=0)] = 2.0
     steps: Count = 8
+
+    @model_validator(mode="after")
+    def _keeps_whole_groups(self) -> DArPlan:
+        if self.kept is not None and (self.kept > self.tokens or self.kept % self.group):
+            raise ValueError(f"kept: {self.kept} of {self.tokens} tokens in groups of {self.group}")
+        return self
 
     @property
     def vit(self) -> VitPlan:
@@ -151,32 +159,41 @@ class DArNetwork(DiffusionNetwork):
         for block in self.encoder:
             x = block(x, rotations=rotations, mask=mask)
         latents: Tensor = self.before(normalize(x[:, patches:]).mT[:, :, None])
-        return latents
+        return latents[..., : self.plan.kept]
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the indices N×1×tokens."""
         return self.quantizer.encode(self.compute_latents(images))
 
     def denoise(self, code: Tensor, noise: Tensor) -> Tensor:
-        """Return N×3×side×side images."""
+        """Return N×3×side×side images. With the first tokens alone, the last step that has its group
+        goes the rest of the way, as the official code's previews do (`clip_steps`)."""
         plan, dtype = self.plan, self.places.dtype
         x = self.after(self.quantizer.decode(code).to(dtype)).squeeze(2).mT
-        x = x + self.places[: plan.tokens]
-        mask = torch.ones(plan.tokens, plan.tokens, dtype=torch.bool, device=x.device).tril()
+        count = x.shape[1]
+        x = x + self.places[:count]
+        mask = torch.ones(count, count, dtype=torch.bool, device=x.device).tril()
         for block in self.code:
             x = block(x, mask=mask)
         features = normalize(x)
-        even = torch.tensor([step / plan.steps for step in range(plan.steps)] + [1.0])
+        firsts = [_find_first(plan, step) for step in range(plan.steps)]
+        firsts = [first for first in firsts if first + plan.group <= count]
+        even = torch.tensor([step / plan.steps for step in range(len(firsts))] + [1.0])
         times = even / (even + plan.shift * (1 - even))
-        groups = plan.tokens // plan.group
 
         def velocity(step: int, time: Tensor, x: Tensor) -> Tensor:
-            nearest = math.floor(step / plan.steps * groups + 0.5) / groups
-            first = min(int(nearest * plan.tokens), plan.tokens - plan.group)
-            flow: Tensor = self.flow(x.to(dtype), time, features[:, first : first + plan.group])
+            group = features[:, firsts[step] : firsts[step] + plan.group]
+            flow: Tensor = self.flow(x.to(dtype), time, group)
             return flow.float()
 
         return integrate(velocity, noise, times, adams=True) / plan.deviation
+
+
+def _find_first(plan: DArPlan, step: int) -> int:
+    """Return the first token of the group that a step is given."""
+    groups = plan.tokens // plan.group
+    nearest = math.floor(step / plan.steps * groups + 0.5) / groups
+    return min(int(nearest * plan.tokens), plan.tokens - plan.group)
 
 
 class DAr(DiffusionTokenizer[DArPlan]):

@@ -25,7 +25,12 @@ from vtbench.registry.entries import Entry, Registry
 from vtbench.results.folder import Run
 from vtbench.results.known_files import list_run_files, list_suite_files
 from vtbench.results.schema import RunRecord, SuiteFolder
-from vtbench.runs.request import change_decoder, change_size_policy, sample_posterior
+from vtbench.runs.request import (
+    change_decoder,
+    change_size_policy,
+    keep_tokens,
+    sample_posterior,
+)
 from vtbench.suites.suites import Suite, load_suite, suite_paths
 
 LOCAL = ("local", "scratch")
@@ -137,6 +142,8 @@ def find_entry(record: RunRecord, registry: Registry) -> tuple[Entry | None, str
                 entry = sample_posterior(entry)
             elif part in ("resize", "tile"):
                 entry = change_size_policy(entry, part)
+            elif key == "tokens":
+                entry = keep_tokens(entry, int(value))
             elif key in ("steps", "guidance"):
                 entry = change_decoder(entry, key, int(value) if key == "steps" else float(value))
     except (RegistryError, ValueError) as error:

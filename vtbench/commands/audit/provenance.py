@@ -133,7 +133,7 @@ def _protocol(case: Case, suite: Suite) -> Iterator[str]:
         yield f"its name says {told or 'no deviation'!r}, its protocol {said or 'none'!r}"
 
 
-ENTRY_DEVIATION = re.compile(r"posterior-sample|resize|tile|steps-.*|guidance-.*")
+ENTRY_DEVIATION = re.compile(r"posterior-sample|resize|tile|steps-.*|tokens-.*|guidance-.*")
 
 
 def name_deviations(record: RunRecord, suite: Suite) -> str:
