@@ -15,9 +15,13 @@ from vtbench.leaderboard.footnotes import usual_n
 from vtbench.leaderboard.tables import CHECKED, render_folder
 from vtbench.leaderboard.words import format_cell
 from vtbench.registry.entries import load_registry
+from vtbench.registry.sources import HubWeights
 from vtbench.suites.suites import load_suite
 
 FOLDER = published_dir("embedded")
+CHECKPOINTS = {"taef2"}
+"""Published checkpoints that were measured from files that do not come with vtbench."""
+
 QUALITY = [
     *(f"{task}.{key}" for task in ("reconstruction", "detail") for key in ("psnr_db", "ssim")),
     "reconstruction.ms_ssim",
@@ -37,7 +41,8 @@ README_COLUMNS = (
 )
 
 README_ROWS = ("ref-titok-64", "ref-vq-f16", "ref-dcae-f32", "ref-kl-f8", "ref-rae-f16", "jpeg-q50")
-"""One of each kind that people know; all rows are on the site."""
+README_ROWS += ("taef2",)
+"""One of each kind that people know, and the published checkpoint; all rows are on the site."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) ->
         for name, entry in registry.items()
         if entry.weights is None or entry.weights.source == "package"
     }
-    assert {line.name for line in board.lines} == shipped
+    assert {line.name for line in board.lines} == shipped | CHECKPOINTS
     for line in board.lines:
         assert line.problem is None
         assert line.record.environment.dirty is False
@@ -78,6 +83,19 @@ def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) ->
         assert line.record.tokenizer.entry_sha256 == registry[line.name].sha256, line.name
         assert line.run is not None
         assert {row["id"] for row in line.run.rows} == {sample.id for sample in suite.samples}
+
+
+def test_the_published_checkpoint_is_the_authors_file(board: Board) -> None:
+    line = next(line for line in board.lines if line.name == "taef2")
+    weights = load_registry()["taef2"].weights
+    assert isinstance(weights, HubWeights) and weights.official is not None
+    assert line.record.tokenizer.pinned
+    assert line.record.tokenizer.weights == weights.official.files
+    # What the reconstruction of two photographs by the official code gave is in
+    # tests/tokenizers/test_published_weights.py; these are of the whole suite.
+    assert round(value(board, "taef2", "reconstruction.psnr_db"), 2) == 32.67
+    assert round(value(board, "taef2", "reconstruction.ssim"), 4) == 0.9056
+    assert round(value(board, "taef2", "text.cer"), 4) == -0.0110
 
 
 def test_identity_is_the_ceiling_and_the_ocrs_own_error(board: Board) -> None:

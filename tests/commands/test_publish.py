@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from vtbench.cli import main
-from vtbench.images import encode_png
+from vtbench.images import encode_png, pixel_sha256
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.site.pictures import find_pictures
 from vtbench.results.schema import PanelItem
 
 PNG = encode_png(np.zeros((8, 8, 3), np.uint8))
+HASH = pixel_sha256(np.zeros((8, 8, 3), np.uint8))
 PANEL = (PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8),)
 PICTURES = ("originals/0.png", "good/panel/0.png", "good/panel/0.error.png")
 
@@ -45,6 +48,30 @@ def test_the_files_of_a_run_are_published_and_no_other(folder: Path, tmp_path: P
     copied = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     tables = {name for name in copied if name.startswith("leaderboard")}
     assert copied - tables == {*PICTURES, "suite.json", "good/run.json", "good/images.parquet"}
+
+
+def test_another_run_joins_those_that_are_published(
+    folder: Path, tmp_path: Path, write_suite: Callable[..., Path], write_run: Callable[..., Path]
+) -> None:
+    """What was not run stays said, but of what has been run since; the older run's pictures, which
+    have no hash in them, stay beside an original that has one."""
+    target = tmp_path / "published"
+    said = json.loads((folder / "suite.json").read_text())
+    said["skipped"] = [{"name": name, "reason": "no weights"} for name in ("later", "never")]
+    (folder / "suite.json").write_text(json.dumps(said))
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    (folder / "good").rename(tmp_path / "older")
+    write_run(folder, "later")
+    noted = encode_png(np.zeros((8, 8, 3), np.uint8), original=HASH)
+    for name in ("originals/0.png", "later/panel/0.png", "later/panel/0.error.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(noted)
+    (folder / "suite.json").write_text(json.dumps({**said, "skipped": []}))
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    now = json.loads((target / "suite.json").read_text())
+    assert [item["name"] for item in now["skipped"]] == ["never"]
+    shown = set(find_pictures(read_board(target), target).values())
+    assert {"good/panel/0.png", "later/panel/0.png"} <= shown
 
 
 @pytest.mark.parametrize("name", ["../vtbench", "/etc", "a/b", "..", "con", "suite.json", "x" * 81])

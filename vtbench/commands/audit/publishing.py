@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vtbench.base.errors import ResultsError
@@ -10,11 +10,12 @@ from vtbench.base.files import resolve_below, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results
-from vtbench.leaderboard.tables import render_folder, write_board
+from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.tables import check_board, render_folder, write_board
 from vtbench.registry.entries import Registry
-from vtbench.results.folder import Run
+from vtbench.results.folder import Run, read_suite_folder, write_suite_folder
 from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
-from vtbench.results.schema import SuiteFolder
+from vtbench.results.schema import Skipped, SuiteFolder
 from vtbench.suites.suites import suite_paths
 
 
@@ -51,7 +52,14 @@ def find_unpublishable(
             found.append(f"{run.folder}: of another version of {suite.name}; measure it again")
     if suite.name in suite_paths(data_folders):  # another's manifest is not here to compare with
         try:
-            audit_results(folder, suite, runs, registry, data_folders=data_folders, published=False)
+            # Its tables and plots may stand beside those that are published, as `vtbench run` has them.
+            board = read_board(folder)
+            audit_results(
+                *(folder, suite, runs, registry),
+                boards=(board, check_board(board, folder)),
+                data_folders=data_folders,
+                published=False,
+            )
         except ResultsError as error:
             found += map(str, error.args)
     return found
@@ -78,9 +86,19 @@ def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: 
         for run in runs
     }
     originals = read_known_files(folder, list_suite_files(suite))
+    skipped = _list_skipped(suite, target, files)
     for name, contents in files.items():
         for file, content in contents.items():
             write_atomic(resolve_below(target, f"{name}/{file}"), content)
     for file, content in originals.items():
         write_atomic(resolve_below(target, file), content)
+    write_suite_folder(target, suite.model_copy(update={"skipped": skipped}))
     write_board(target, render_folder(target))
+
+
+def _list_skipped(suite: SuiteFolder, target: Path, runs: Collection[str]) -> tuple[Skipped, ...]:
+    """Return what was not run, by name: a folder of a few runs says nothing of the others, so what the
+    published one says of these stands."""
+    before = read_suite_folder(target).skipped if (target / "suite.json").is_file() else ()
+    skipped = {item.name: item for item in (*before, *suite.skipped)}
+    return tuple(item for name, item in sorted(skipped.items()) if name not in runs)

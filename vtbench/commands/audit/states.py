@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from vtbench.commands.audit.case import Case, tell_first
 from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
@@ -79,10 +79,7 @@ def _absent(case: Case) -> Iterator[tuple[str, str]]:
     assert case.suite is not None
     tasks, records = case.suite.protocol.tasks, case.record.protocol.metrics
     beside = set(IMAGE_COLUMNS)
-    filled = {
-        task: beside.union(*(METRICS[key].row_columns for key in choice.metrics))
-        for task, choice in tasks.items()
-    }
+    filled = {task: beside.union(_fill(choice.metrics)) for task, choice in tasks.items()}
     for row in case.done:
         choice = tasks.get(row["task"])
         if choice is None:
@@ -106,3 +103,12 @@ def _absent(case: Case) -> Iterator[tuple[str, str]]:
         for column in row.keys() - filled[row["task"]]:
             if row[column] is not None:
                 yield row["id"], f"{column} has a number, which nobody asked for"
+
+
+def _fill(keys: Collection[str]) -> Iterator[str]:
+    """Yield the row columns that the metrics fill. One function may stand behind several metrics, and
+    gives the columns of all of them at once: a page is read once."""
+    functions = {METRICS[key].function for key in keys} - {""}
+    for key, metric in METRICS.items():
+        if key in keys or metric.function in functions:
+            yield from metric.row_columns

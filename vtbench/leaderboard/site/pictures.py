@@ -54,7 +54,8 @@ def find_pictures(board: Board, folder: Path) -> dict[Picture, str]:
         found[Picture(item, None, f"{start}/originals/{item.n}.png")] = source
         of = read_png_original(folder / source) or item.id
         for line in board.lines:
-            n = places[line.name].get(of)
+            # Beside a run that keeps hashes there may be older ones without.
+            n = places[line.name].get(of, places[line.name].get(item.id))
             source = f"{line.name}/panel/{n}.png"
             if n is not None and (folder / source).is_file():
                 row = line.run.find_row(item.id) if line.run else None
