@@ -301,17 +301,19 @@ def _cells(row: Row | None) -> list[str]:
 
 HEAD = """# Every architecture at full size
 
-`python benchmarks/check_architectures.py` made this, from `benchmarks/full_size.csv`. Each of {n}
-distinct plans is built with random weights, as large as it is published, and takes a square of its own
-size and an image of 301×203 through encoder and decoder. *ok*: the clauses code, size, values and
-token-count of the contract hold on computed values. *shapes*: the network ran on torch's meta device,
-where shapes and dtypes are real and values are none; its values were not reached. *not reached*:
-nothing ran. Entries that differ in weights alone share a line.
+`python benchmarks/check_architectures.py` makes this from `benchmarks/full_size.csv`. There are
+{n} distinct plans; entries that differ in weights alone share a line. A check builds the plan
+with random weights, as large as it is published, and takes a square of its own size and an image
+of 301×203 through encoder and decoder.
 
-Of the {n} plans in float32 and in bfloat16 each: values {values}, shapes alone {shapes}, failed
-{failed}, not reached {none}. Seconds are of one thread's processor time, MiB the process's peak of
-resident memory. Machines: {machines}. *widened*: its processor has no bfloat16 arithmetic, so products
-of bfloat16 tensors were summed in float32 and rounded.
+- *ok*: the clauses code, size, values and token-count of the contract hold on computed values.
+- *shapes*: it ran on torch's meta device, where shapes and dtypes are real and values are none.
+- *not reached*: nothing ran, so nothing is said of it.
+
+In float32 and in bfloat16 together: {values} with values, {shapes} with shapes alone, {failed}
+failed, {none} not reached. Seconds are of one thread's processor time, MiB the process's peak of
+resident memory. Machines: {machines}. *Widened*: the processor has no bfloat16 arithmetic, so
+products of bfloat16 tensors were summed in float32 and rounded.
 
 | architecture | shared by | 10⁶ parameters | float32 | s | MiB | bfloat16 | s | MiB |
 |---|---|---:|---|---:|---:|---|---:|---:|
