@@ -129,9 +129,9 @@ class Progress:
         now = time.perf_counter()
         speed = self.done / max(now - self.begun, 1e-9)
         self.bar.update(self.task, advance=images, speed=f"{speed:.1f} images/s")
-        if not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:
+        if self.done and not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:
             self.spoke = now
-            left = (self.total - self.done) / max(speed, 1e-9)
+            left = (self.total - self.done) / speed
             self.console.print(
                 f"{self.run}: {self.before}/{self.images} images, {speed:.1f} images/s, "
                 f"{left / 60:.1f} min left"
