@@ -6,6 +6,7 @@ import itertools
 import math
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from vtbench.base.locations import published_dir
@@ -16,6 +17,10 @@ from vtbench.leaderboard.tables import CHECKED, render_folder
 from vtbench.leaderboard.words import format_cell
 from vtbench.registry.entries import load_registry
 from vtbench.registry.sources import HubWeights
+from vtbench.results.folder import read_run
+from vtbench.results.rows import ROW_COLUMNS
+from vtbench.runs.planning import open_suite, plan_run
+from vtbench.runs.runner import Outcome, run_suite
 from vtbench.suites.suites import load_suite
 
 FOLDER = published_dir("embedded")
@@ -141,3 +146,51 @@ def test_the_table_of_readme_is_of_the_published_one(board: Board) -> None:
         ]
         expected.append([line.name, *cells])
     assert shown[2:] == expected
+
+
+COST = {"encode_s", "decode_s", "peak_memory_mib", "batch_size"}
+OF_ALL_IMAGES = {"entropy_bits"}
+"""Of the tokens of the whole run, which a part of it has not."""
+
+
+TOLERANCES = {"jpeg-q25": 1e-12, "resize-2x": 1e-12, "patch-pca-f8c4": 1e-4}
+"""Relative. Another processor adds float64 in another order (2e-15 seen); float32 networks also round
+a few pixels to the next level (4e-7 of an MSE seen)."""
+
+
+class Silent:
+    """Hears nothing of a run."""
+
+    def started(self, run: str, index: int, total: int, images: int) -> None: ...
+    def advanced(self, images: int) -> None: ...
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOLERANCES)
+def test_images_measured_again_have_the_published_rows(name: str, tmp_path: Path) -> None:
+    published = read_run(FOLDER / name)
+    request = plan_run(
+        open_suite("embedded"),
+        load_registry(),
+        names=[name],
+        limit=2,
+        device="cpu",
+        out=tmp_path / "out",
+    )
+    (outcome,) = run_suite(request, Silent())
+    assert outcome.status == "measured" and outcome.record is not None
+    here, there = outcome.record, published.record
+    if here.tokenizer.libraries != there.tokenizer.libraries:
+        pytest.skip(f"published with {there.tokenizer.libraries}")
+    columns = pq.read_schema(FOLDER / name / "images.parquet").names
+    rows = read_run(tmp_path / "out" / name).rows
+    assert len(rows) == 6
+    for row in rows:
+        old = published.find_row(row["id"])
+        assert old is not None
+        for column in set(columns) - COST - OF_ALL_IMAGES:
+            if "string" in ROW_COLUMNS[column] or old[column] is None:
+                assert row[column] == old[column], column
+            else:
+                assert row[column] == pytest.approx(old[column], rel=TOLERANCES[name]), column
