@@ -104,11 +104,14 @@ def test_a_package_within_somebodys_repository_has_no_commit(
         b'{"id": "\xc3',  # a torn "ö"
         b"\xff\xfe\0\0\n",
         b"[1, 2]\n",
-        json.dumps({**ROW, "id": "b", "psnr_db": float("nan")}).encode() + b"\n",
-        json.dumps({**ROW, "id": "a"}).encode() + b"\n",  # of a second writer
-        json.dumps({**ROW, "id": "elsewhere"}).encode() + b"\n",
-        json.dumps({**ROW, "id": "b", "colour": "blue"}).encode() + b"\n",
-        json.dumps({"id": "b"}).encode() + b"\n",
+        b"[]\n",
+        json.dumps({**ROW, "id": "b"}).encode() + b"\n",  # a row, and no batch
+        json.dumps([{**ROW, "id": "b"}] * 2).encode() + b"\n",
+        json.dumps([{**ROW, "id": "b", "psnr_db": float("nan")}]).encode() + b"\n",
+        json.dumps([{**ROW, "id": "a"}]).encode() + b"\n",  # of a second writer
+        json.dumps([{**ROW, "id": "elsewhere"}]).encode() + b"\n",
+        json.dumps([{**ROW, "id": "b", "colour": "blue"}]).encode() + b"\n",
+        json.dumps([{**ROW, "id": "b"}, {"id": "b"}]).encode() + b"\n",
         b'{"id": ' + b"[" * 100_000 + b"\n",
     ],
 )
@@ -117,7 +120,7 @@ def test_what_no_run_wrote_into_a_partial_file_is_dropped(tmp_path: Path, tail: 
     kept = PartialRows(path, "k", ids={"a", "b", "para\u2028graph"})
     kept.append([{**ROW, "id": "a"}, {**ROW, "id": "para\u2028graph"}])
     with path.open("ab") as file:
-        file.write(tail + json.dumps({**ROW, "id": "b"}).encode() + b"\n")
+        file.write(tail + json.dumps([{**ROW, "id": "b"}]).encode() + b"\n")
     again = PartialRows(path, "k", ids={"a", "b", "para\u2028graph"})
     assert [row["id"] for row in again.rows] == ["a", "para\u2028graph"]
     assert PartialRows(path, "k").rows == again.rows

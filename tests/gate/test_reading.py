@@ -256,3 +256,14 @@ def test_run_json_within_limits(tmp_path: Path, capsys: pytest.CaptureFixture[st
         sparse.truncate(4 << 30)
     assert main(["validate", str(tmp_path)]) == 2
     assert "4,294,967,296 bytes" in capsys.readouterr().err
+
+
+def test_a_table_of_the_terminal_has_a_line_a_row() -> None:
+    from vtbench.base.text_table import format_table
+
+    text = format_table([("name", "title"), ("a\u202eb", "fine\nregistry: ok"), ("\x1b[2Jx", "y")])
+    assert text.splitlines() == [
+        "name      title",
+        "a\\u202eb  fine\\nregistry: ok",
+        "\\x1b[2Jx  y",
+    ]

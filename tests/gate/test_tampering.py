@@ -415,3 +415,11 @@ def test_plots_are_the_boards(tmp_path: Path) -> None:
     assert f"{name}: its labels" in found
     assert "leaderboard-rate-cer.svg: its points" in found
     assert "leaderboard-own.svg: is no plot of this board" in found
+
+
+@pytest.mark.parametrize("column", ["chars", "char_edits", "reading", "lines"])
+def test_a_count_without_its_errors_is_found(
+    honest: Path, runs: dict[str, Run], column: str
+) -> None:
+    run = change(runs["jpeg-q25"], "text", lambda row: {column: None}, at_most=1)
+    assert "jpeg-q25: " in audit(honest, [run])

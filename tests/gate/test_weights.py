@@ -9,13 +9,16 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from vtbench.base.errors import WeightsMismatch
 from vtbench.base.files import sha256_file
+from vtbench.cli import main
 from vtbench.commands import convert
+from vtbench.images import encode_png
 from vtbench.registry.entries import Entry, load_entry
 from vtbench.weights.entries import CONVERTED, check_hashes, find_weights
 from vtbench.weights.states import load_state
@@ -131,3 +134,73 @@ def test_a_conversion_that_takes_too_long_is_ended(
     with pytest.raises(convert.WeightsError, match="not read within 0 s"):
         convert.convert_checkpoint(entry, tmp_path / "model.ckpt", tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()
+
+
+POINTER = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
+size 12345
+"""
+STAND_INS = {
+    "pointer": (POINTER, "a Git LFS pointer"),
+    "page": (b"\n<!DOCTYPE html>\n<html><body>Log in</body></html>", "a web page"),
+    "upper-case page": (b"<HTML><head>", "a web page"),
+    "error of a store": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web"),
+}
+
+
+def commands_with(path: Path, pictures: Path, out: Path) -> dict[str, list[str]]:
+    """Return a call of each command that takes weights."""
+    name = "patch-vq-f8"
+    given = ["--weights", f"{name}={path}"]
+    return {
+        "run": ["run", "--images", str(pictures), "-t", name, *given, "--out", str(out)],
+        "check": ["check", name, *given],
+        "reconstruct": [
+            "reconstruct",
+            str(pictures / "a.png"),
+            "-t",
+            name,
+            *given,
+            "--out",
+            str(out),
+        ],
+        "drift": ["drift", str(pictures / "a.png"), "-t", name, *given],
+        "pin": ["pin", name, *given],
+    }
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encode_png(np.full((16, 16, 3), 9, np.uint8)))
+    return folder
+
+
+@pytest.mark.parametrize("command", ["run", "check", "reconstruct", "drift"])
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_a_file_in_place_of_the_weights_is_named(
+    tmp_path: Path, pictures: Path, kind: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, message = STAND_INS[kind]
+    for ending in ("safetensors", "pt"):
+        path = tmp_path / f"mine.{ending}"
+        path.write_bytes(content)
+        assert main(commands_with(path, pictures, tmp_path / "out")[command]) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run"])
+def test_weights_that_do_not_fit_are_refused_alike(
+    tmp_path: Path, pictures: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, which names the file's own tensors, and exit 2."""
+    path = tmp_path / "mine.safetensors"
+    save_file({"other.weight": torch.zeros(2)}, path)
+    assert main(commands_with(path, pictures, tmp_path / "out")[command]) == 2
+    said = capsys.readouterr().err
+    assert "other.weight" in said and said.count("\n") == 1
+    path.write_bytes(path.read_bytes()[:-3])
+    assert main(commands_with(path, pictures, tmp_path / "out")[command]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -326,7 +326,25 @@ def test_partial_rows_of_another_key_are_not_used(tmp_path: Path) -> None:
 def test_failed_images_are_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     PartialRows(path, "key").append([IMAGE | {"id": "a"}, IMAGE | {"id": "b", "error": "broke"}])
+    again = PartialRows(path, "key")
+    assert [row["id"] for row in again.rows] == ["a"]
+    assert again.failed == {"b"}
+    again.append([IMAGE | {"id": "b", "error": "broke again"}])
+    assert PartialRows(path, "key").failed == {"b"}
+    PartialRows(path, "key").append([IMAGE | {"id": "b"}])
+    assert [row["id"] for row in PartialRows(path, "key").rows] == ["a", "b"]
+    assert PartialRows(path, "key").failed == frozenset()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20])
+def test_a_torn_batch_is_measured_again_whole(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "p.jsonl"
+    partial = PartialRows(path, "key")
+    partial.append([IMAGE | {"id": "a"}])
+    partial.append([IMAGE | {"id": "b"}, IMAGE | {"id": "c"}])
+    path.write_bytes(path.read_bytes()[:-cut])
     assert [row["id"] for row in PartialRows(path, "key").rows] == ["a"]
+    assert path.read_bytes().count(b"\n") == 2
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

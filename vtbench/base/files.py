@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -68,8 +69,13 @@ def resolve_below(root: Path, relative: str | Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write the file whole or not at all (temporary file beside it, then replace).
+
+    Args:
+        path: the file.
+        content: all of it.
+        durable: return when it would also be there after the machine stopped.
 
     Raises OutputError when the folder cannot be written or the disk is full.
     """
@@ -79,14 +85,29 @@ def write_atomic(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             # mkstemp makes files private; results are for reading by others.
             Path(name).chmod(0o644)
             Path(name).replace(path)
+            if durable:
+                _sync_folder(path.parent)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of a folder durable, where its system knows that."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot, and need not
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_file(path: Path) -> str:

@@ -88,7 +88,8 @@ def _decode(
         image = open_primary()
         if image.width * image.height > max_pixels:
             raise ImageError(
-                f"{label}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
+                f"{label}: {image.width}×{image.height} is more than {max_pixels:,} pixels "
+                "(`--max-pixels` takes more)"
             )
         pixels = _convert_to_rgb8(image, open_primary, label)
         return _turn_upright(pixels, _read_orientation(image)) if upright else pixels

@@ -94,7 +94,8 @@ class Sample:
     width, height) in the decoded file; preprocess follows it; sha256 is `images.pixel_sha256` of
     what results, None for images that nobody pinned (`--images FOLDER`). width and height are 0
     where they are known only after decoding. meta holds ground truth (lines of text and their boxes,
-    drawing parameters of a chart). Slots, because a suite may have 50 000 of them.
+    drawing parameters of a chart). max_pixels: of the file, None for `images.MAX_PIXELS`. Slots, because
+    a suite may have 50 000 of them.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Sample:
     meta: Mapping[str, Any] = field(default_factory=dict)
     place: TarPlace | ParquetPlace | None = None
     preprocess: Preprocess = Preprocess()
+    max_pixels: int | None = None
 
 
 Takes = Literal["pair", "samples", "tiles", "ocr", "features", "quantized", "set", "run", "rows"]

@@ -13,6 +13,7 @@ from vtbench.base.text_table import format_table
 from vtbench.commands.options import (
     FILE_OR_FOLDER,
     device_option,
+    max_pixels_option,
     registry_option,
     variant_options,
     weights_option,
@@ -91,6 +92,7 @@ def _describe(row: str, picture: str, passes: Passes) -> list[list[str]]:
 @click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
 @click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
 @device_option
+@max_pixels_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @variant_options
 @registry_option
@@ -99,6 +101,7 @@ def drift_command(
     pictures: tuple[Path, ...],
     names: tuple[str, ...],
     device: str,
+    max_pixels: int | None,
     dtype: str,
     variant: Variant,
     registries: tuple[Path, ...],
@@ -111,7 +114,7 @@ def drift_command(
     tiles: mean jump and difference of tone in levels, beyond those elsewhere.
     """
     from vtbench.commands.progress import silence_libraries
-    from vtbench.images import load_rgb8
+    from vtbench.images import MAX_PIXELS, load_rgb8
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import apply_variant, choose_entries, parse_weights
     from vtbench.tokenizers import build_tokenizer
@@ -120,7 +123,9 @@ def drift_command(
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
     chosen = apply_variant(choose_entries(registry, split, (), local), split, variant)
-    loaded = [(path.name, load_rgb8(path)) for path in pictures]
+    loaded = [
+        (path.name, load_rgb8(path, max_pixels=max_pixels or MAX_PIXELS)) for path in pictures
+    ]
     silence_libraries()
     table = [["tokenizer", "image", "rounds", "PSNR", "ΔE", "tokens changed", "shift", "seams"]]
     for entry in chosen.entries:

@@ -53,6 +53,13 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
 
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="A picture of more is refused. Default: 24500000.",
+)
+
 JSON_HELP = "Print JSON, for programs, in place of text."
 
 json_option = click.option("--json", "as_json", is_flag=True, help=JSON_HELP)

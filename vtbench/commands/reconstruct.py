@@ -27,12 +27,22 @@ from vtbench.commands.options import (
     FOLDER,
     data_option,
     device_option,
+    max_pixels_option,
     registry_option,
     source_option,
     variant_options,
     weights_option,
 )
-from vtbench.images import RGB8, encode_png, error_map, load_rgb8, to_float, to_rgb8, to_uint8
+from vtbench.images import (
+    MAX_PIXELS,
+    RGB8,
+    encode_png,
+    error_map,
+    load_rgb8,
+    to_float,
+    to_rgb8,
+    to_uint8,
+)
 from vtbench.metrics.pixel import psnr_db
 from vtbench.registry.entries import Entry
 from vtbench.runs.export import export_reconstructions
@@ -73,6 +83,7 @@ def reconstruct_pictures(
     dtype: str,
     weights: Mapping[str, Path],
     report: Callable[[str], None],
+    max_pixels: int | None = None,
 ) -> ReconstructionSheet:
     """Write OUT/<picture>.<tokenizer>.png and .error.png for each pair, OUT/sheet.png, and
     OUT/sheet.json, by which the folder is known to hold no originals.
@@ -95,7 +106,7 @@ def reconstruct_pictures(
         while name in pictures:
             name += "_"
         try:
-            pictures[name] = load_rgb8(path)
+            pictures[name] = load_rgb8(path, max_pixels=max_pixels or MAX_PIXELS)
         except ImageError as error:
             failures.append(str(error))
     if not pictures:
@@ -205,6 +216,7 @@ def _shrink(pixels: RGB8) -> Image.Image:
 @click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
 @click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @device_option
+@max_pixels_option
 @click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @variant_options
 @registry_option
@@ -217,6 +229,7 @@ def reconstruct_command(
     names: tuple[str, ...],
     out: Path,
     device: str,
+    max_pixels: int | None,
     dtype: str,
     variant: Variant,
     registries: tuple[Path, ...],
@@ -245,7 +258,12 @@ def reconstruct_command(
     if bool(pictures) == bool(suite_name):
         raise VtbenchError("reconstruct: expected images, or --suite NAME")
     if suite_name is not None:
-        suite = open_suite(suite_name, data_folders=data_folders, sources=parse_sources(sources))
+        suite = open_suite(
+            suite_name,
+            data_folders=data_folders,
+            sources=parse_sources(sources),
+            max_pixels=max_pixels,
+        )
         request = Request(
             suite, chosen.entries, out, tuple(suite.protocol.tasks), device=device, dtype=dtype
         )
@@ -253,7 +271,14 @@ def reconstruct_command(
             raise click.exceptions.Exit(1)
         return
     done = reconstruct_pictures(
-        pictures, chosen.entries, out, device=device, dtype=dtype, weights=local, report=click.echo
+        pictures,
+        chosen.entries,
+        out,
+        device=device,
+        dtype=dtype,
+        weights=local,
+        report=click.echo,
+        max_pixels=max_pixels,
     )
     click.echo(f"{done.sheet}")
     for failure in done.failures:

@@ -14,6 +14,7 @@ from vtbench.commands.options import (
     FOLDER,
     data_option,
     device_option,
+    max_pixels_option,
     registry_option,
     source_option,
     variant_options,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @variant_options
 @click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
+@max_pixels_option
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task; a partial run.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
 @click.option("--fresh", is_flag=True, help="Measure again what is complete and current.")
@@ -71,6 +73,7 @@ def run_command(
     variant: Variant,
     crop: str | None,
     batch_size: str,
+    max_pixels: int | None,
     limit: int | None,
     out: Path | None,
     fresh: bool,
@@ -90,7 +93,11 @@ def run_command(
     from vtbench.suites.copies import parse_sources
 
     suite = open_suite(
-        images or suite_name, data_folders=data_folders, sources=parse_sources(sources), out=out
+        images or suite_name,
+        data_folders=data_folders,
+        sources=parse_sources(sources),
+        out=out,
+        max_pixels=max_pixels,
     )
     registry = load_registry(registries)
     options: dict[str, Any] = {
@@ -176,5 +183,7 @@ def finish(
     complaints += [f"{complaint}: left out of the board" for complaint in board.damaged]
     for complaint in complaints:
         complain(complaint)
+    if outcomes and all(outcome.refused for outcome in outcomes):
+        raise click.exceptions.Exit(2)
     if failed or unreadable or board.damaged:
         raise click.exceptions.Exit(1)

@@ -12,6 +12,7 @@ from vtbench.commands.options import (
     FOLDER,
     data_option,
     device_option,
+    max_pixels_option,
     source_option,
 )
 
@@ -34,6 +35,7 @@ from vtbench.commands.options import (
 @click.option(
     "--metrics", multiple=True, metavar="KEY|LIST", help="Beside the suite's. Repeatable."
 )
+@max_pixels_option
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task; a partial run.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
 @device_option
@@ -46,6 +48,7 @@ def score_command(
     bits_per_image: float | None,
     tasks: tuple[str, ...],
     metrics: tuple[str, ...],
+    max_pixels: int | None,
     limit: int | None,
     out: Path | None,
     device: str,
@@ -67,7 +70,10 @@ def score_command(
         wanted = "RECONSTRUCTIONS alone" if suite_name else "ORIGINALS and RECONSTRUCTIONS"
         raise VtbenchError(f"score: expected {wanted}, got {len(folders)} folders")
     suite = open_suite(
-        suite_name or folders[0], data_folders=data_folders, sources=parse_sources(sources)
+        suite_name or folders[0],
+        data_folders=data_folders,
+        sources=parse_sources(sources),
+        max_pixels=max_pixels,
     )
     request = plan_score(
         suite,

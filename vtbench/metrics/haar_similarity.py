@@ -6,6 +6,8 @@ the zero borders of the authors' own code (rgcda/haarpsi, commit 2c27931), whose
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -53,13 +55,21 @@ def _of_image(x: Tensor, y: Tensor) -> Tensor:
     luma, chroma = yiq[:, 0], yiq[:, 1:]
     numerator = torch.zeros((), dtype=torch.float64)
     denominator = torch.zeros((), dtype=torch.float64)
-    weights = []
-    for coefficients in _haar(luma):
-        first, second, coarse = (level.abs_() for level in coefficients)
-        similarity = (_similarity(*first) + _similarity(*second)) / 2
-        weights.append(torch.maximum(*coarse))
-        numerator += (_squash(similarity) * weights[-1]).sum()
-        denominator += weights[-1].sum()
+    finest: dict[int, Tensor] = {}
+    similarities: dict[int, Tensor] = {}
+    weights: dict[int, Tensor] = {}
+    for scale, orientation, band in _haar(luma):
+        band.abs_()
+        if scale == 1:
+            finest[orientation] = _similarity(*band)
+        elif scale == 2:
+            similarities[orientation] = (finest.pop(orientation) + _similarity(*band)) / 2
+        else:
+            weights[orientation] = torch.maximum(*band)
+    for orientation, similarity in similarities.items():
+        numerator += (_squash(similarity) * weights[orientation]).sum()
+        denominator += weights[orientation].sum()
+    del similarities
     means = _pair_sums(_pair_sums(_pad(chroma, 0, 1), -1), -2).abs_() / 4
     similarity = _similarity(*means).mean(dim=0)
     weight = (weights[0] + weights[1]) / 2
@@ -80,8 +90,9 @@ def _halved_yiq(images: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix, sums.to(torch.float64))
 
 
-def _haar(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the coefficients of N×H×W at scales 1 to 3, in two orientations, each of x's size.
+def _haar(x: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (scale, orientation, coefficients) of N×H×W at scales 1 to 3, in two orientations, each of
+    x's size; one at a time, for all of a large image at once are gigabytes.
 
     A filter of scale s is 2^s × 2^s of ±2^−s, its window begins 2^(s−1) − 1 before a pixel, and
     outside is 0: MATLAB's conv2(·, "same"). By sums of sums: no product, and each box once.
@@ -89,17 +100,18 @@ def _haar(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     height, width = x.shape[-2:]
     before = 2 ** (_SCALES - 1) - 1
     box = _pad(x, before, before + 1)
-    rows: list[Tensor] = []
-    columns: list[Tensor] = []
     for scale in range(1, _SCALES + 1):
         half = 2 ** (scale - 1)
         wide, high = _pair_sums(box, -1, half), _pair_sums(box, -2, half)
         start = before + 1 - half
-        for of, band, axis in ((rows, wide, -2), (columns, high, -1)):
+        for orientation, band, axis in ((0, wide, -2), (1, high, -1)):
             band = _take(band, axis, half) - band.narrow(axis, 0, band.shape[axis] - half)
-            of.append(band[..., start : start + height, start : start + width] / 2**scale)
+            yield (
+                scale,
+                orientation,
+                band[..., start : start + height, start : start + width] / 2**scale,
+            )
         box = _pair_sums(wide, -2, half)
-    return rows, columns
 
 
 def _pad(x: Tensor, before: int, after: int) -> Tensor:

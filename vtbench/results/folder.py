@@ -8,6 +8,8 @@
                                     /panel/<n>.png, <n>.error.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
                          /.<run name>.features/         likewise, where the suite has set metrics
+                         /.<run name>.panel/            likewise, the pictures of the panel
+                         /.<run name>.lock              held by the one process that writes the run
                          /leaderboard.{md,csv,tex,json} rendered from the above, and from it alone
                          /leaderboard-site/             likewise, the pages
 
@@ -141,7 +143,7 @@ def write_run(
         [{**row, "error": without_paths(row["error"])} if row.get("error") else row for row in rows]
     )
     update: dict[str, Any] = {"rows_sha256": sha256_bytes(parquet), "codes": None}
-    write_atomic(folder / "images.parquet", parquet)
+    write_atomic(folder / "images.parquet", parquet, durable=True)
     if codes:
         content = encode_codes(codes)
         books = (CodebookRecord(size=c.size, unit=c.unit, tokens=c.tokens) for c in codes)
@@ -150,12 +152,12 @@ def write_run(
             images=sum(row.get("entropy_bits") is not None for row in rows),
             codebooks=tuple(books),
         )
-        write_atomic(folder / CODES, content)
+        write_atomic(folder / CODES, content, durable=True)
     else:
         (folder / CODES).unlink(missing_ok=True)  # of an earlier run
     record = record.model_copy(update=update)
     text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    write_atomic(folder / "run.json", (text + "\n").encode())
+    write_atomic(folder / "run.json", (text + "\n").encode(), durable=True)
     return record
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,63 +17,87 @@ from vtbench.results.rows import ROW_COLUMNS, Row
 
 @functools.cache
 def _columns() -> frozenset[str]:
-    """Return what a line of the file may have: a row's columns, and the packed counts of its tokens."""
+    """Return what a row of the file may have: a row's columns, and the packed counts of its tokens."""
     return frozenset(ROW_COLUMNS) | {"codes"}
 
 
 class PartialRows:
-    """Rows of an unfinished run, appended batch by batch to a JSON Lines file.
+    """Rows of an unfinished run, appended to a JSON Lines file: a line a batch.
 
     The first line holds the run's key; a file of another key (another protocol, other code) is
-    started anew. Rows are kept up to the first line that no run of this key can have written there: a
-    line that a kill or a full disk cut, one that is no UTF-8 or no row, an image that was there
-    before (of two writers) or is none of this run's. What follows it is measured again.
+    started anew. Batches are kept up to the first line that no run of this key can have written there: a
+    line that a kill or a full disk cut, one that is no UTF-8 or no rows, an image that was there
+    before (of two writers) or is none of this run's. What follows it is measured again. A batch is kept
+    whole or not at all, so that what is left falls into the same batches as before.
 
     Args:
         path: the file.
         key: the run's key.
         ids: the run's images; None takes any.
+
+    Attributes:
+        rows: those that were kept and have numbers, then those that were appended.
+        failed: images that failed before the kill, to be tried again.
     """
 
     def __init__(self, path: Path, key: str, *, ids: Collection[str] | None = None) -> None:
         self.path = path
         self.key = key
-        self.rows: list[Row] = self._read(ids) or []
-        first = json.dumps({"key": key})
-        lines = [first, *(json.dumps(row, ensure_ascii=False) for row in self.rows)]
-        write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+        self.rows: list[Row] = []
+        self.failed: frozenset[str] = frozenset()
+        lines = self._read(ids)
+        write_atomic(path, b"".join([self._head(), *lines]), durable=True)
 
-    def _read(self, ids: Collection[str] | None) -> list[Row] | None:
+    def _head(self) -> bytes:
+        return json.dumps({"key": self.key}).encode() + b"\n"
+
+    def _read(self, ids: Collection[str] | None) -> list[bytes]:
+        """Take the rows of the file, and return the lines that hold them."""
         if not self.path.is_file():
-            return None
+            return []
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            first, *lines = self.path.read_bytes().split(b"\n")
         except OSError as error:
             raise OutputError(f"cannot read {self.path}: {error.strerror or error}") from error
-        if _parse(lines[0]) != {"key": self.key}:
-            return None
+        if _parse(first) != {"key": self.key}:
+            return []
         rows: dict[str, Row] = {}
-        for line in lines[1:]:
-            row = _parse(line)
-            if not _is_row(row) or row["id"] in rows or (ids is not None and row["id"] not in ids):
+        failed: set[str] = set()
+        kept = []
+        for line in lines[:-1]:  # what follows the last newline was cut
+            batch = _parse(line)
+            if not isinstance(batch, list) or not batch or not all(map(_is_row, batch)):
                 break
-            if row["error"] is None:  # what failed is tried again
-                rows[row["id"]] = row
-        return list(rows.values())
+            names = [row["id"] for row in batch]
+            known = ids is None or all(name in ids for name in names)
+            if not known or len(set(names)) < len(names) or not rows.keys().isdisjoint(names):
+                break
+            kept.append(line + b"\n")
+            for row in batch:
+                if row["error"] is None:
+                    rows[row["id"]] = row
+                    failed.discard(row["id"])
+                else:
+                    failed.add(row["id"])
+        self.rows, self.failed = list(rows.values()), frozenset(failed)
+        return kept
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add a batch's rows; they survive a kill from here on."""
+        """Add a batch's rows; they survive a kill, and a machine that stops, from here on."""
+        line = json.dumps(list(rows), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
         try:
-            with self.path.open("a", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            with self.path.open("ab", buffering=0) as file:
+                if file.write(line) < len(line):
+                    raise OSError("the disk is full")
+                os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.rows.extend(rows)
 
     def restart(self) -> None:
         """Forget the rows that were kept: what belongs to them is gone."""
-        write_atomic(self.path, (json.dumps({"key": self.key}) + "\n").encode())
-        self.rows = []
+        write_atomic(self.path, self._head(), durable=True)
+        self.rows, self.failed = [], frozenset()
 
     def discard(self) -> None:
         """Remove the file: its rows stand in images.parquet now."""

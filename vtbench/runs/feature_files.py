@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -79,6 +80,8 @@ class FeatureSpool:
         try:
             with self.path.open("ab") as file:
                 file.write(features.to(self.dtype).contiguous().numpy().tobytes())
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 

@@ -20,6 +20,21 @@ Measured = tuple[list[Row], list[RGB8 | None]]
 """Rows of a batch, and its reconstructions as pictures (None where there is none)."""
 
 
+class _Rounded:
+    """A batch's reconstructions as 8 bit. The floats of a large image are gone when it is measured.
+
+    Args:
+        result: what the tokenizer made.
+    """
+
+    def __init__(self, result: Reconstruction) -> None:
+        self.image8 = to_uint8(torch.nan_to_num(result.images))
+        self.finite: list[bool] = torch.isfinite(result.images).flatten(1).all(dim=1).tolist()
+        self.facts = result.facts
+        self.quantized = result.quantized
+        self.fit = result.fit
+
+
 @dataclass(frozen=True)
 class BatchMeter:
     """What measures the batches of one tokenizer's run."""
@@ -64,7 +79,9 @@ class BatchMeter:
                     f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
                 )
                 return _fail(rows, f"wrong size: {shapes}")
-            return self._fill(batch, rows, result, peak)
+            rounded = _Rounded(result)
+            del result
+            return self._fill(batch, rows, rounded, peak)
         except OutputError:  # the disk, and no image
             raise
         except Exception as error:
@@ -76,18 +93,18 @@ class BatchMeter:
             return _fail(rows, describe_foreign(error))
 
     def _fill(
-        self, batch: Batch, rows: list[Row], result: Reconstruction, peak: float | None
+        self, batch: Batch, rows: list[Row], rounded: _Rounded, peak: float | None
     ) -> Measured:
         assert batch.images is not None
-        image8 = to_uint8(torch.nan_to_num(result.images))
+        image8 = rounded.image8
         original = to_uint8(batch.images).to(image8.device)
         task = batch.samples[0].task
         features = self.meter.sets.encode(task, batch.samples, original, image8)
         measured = self.meter.measure(
-            task, batch.samples, original, image8, features, fit=result.fit
+            task, batch.samples, original, image8, features, fit=rounded.fit
         )
-        if result.quantized is not None:
-            coarse, bits = result.quantized
+        if rounded.quantized is not None:
+            coarse, bits = rounded.quantized
             coarse8 = to_uint8(torch.nan_to_num(coarse))
             of_coarse = self.meter.measure_quantized(original, coarse8, bits)
             for values, more, image in zip(measured, of_coarse, coarse, strict=True):
@@ -95,9 +112,9 @@ class BatchMeter:
                 values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
         pictures: list[RGB8 | None] = []
         for index, (row, facts, values) in enumerate(
-            zip(rows, result.facts, measured, strict=True)
+            zip(rows, rounded.facts, measured, strict=True)
         ):
-            if not torch.isfinite(result.images[index]).all():
+            if not rounded.finite[index]:
                 row["error"] = "the reconstruction has NaN or infinite values"
                 pictures.append(None)
                 continue

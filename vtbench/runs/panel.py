@@ -3,37 +3,96 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from vtbench.base.errors import ImageError
+from vtbench.base.errors import ImageError, OutputError
 from vtbench.base.files import write_atomic
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, encode_png, error_map, pixel_sha256
+from vtbench.images import RGB8, encode_png, error_map, pixel_sha256, read_png_original
+from vtbench.results.rows import Row
 from vtbench.results.schema import PanelItem
 from vtbench.suites.batches import PixelCache
 from vtbench.suites.panel_crop import crop_panel
 from vtbench.suites.suite_file import PanelPick
 
 
-def write_panel(
-    folder: Path, panel: Sequence[PanelPick], pictures: Mapping[str, tuple[RGB8, RGB8]]
-) -> None:
-    """Write a run's panel/<n>.png and <n>.error.png from (original, reconstruction) by sample.
+class PanelSpool:
+    """A run's pictures, in a hidden folder until the run is complete.
 
-    Each holds the hash of the original's part that it shows, by which the page knows it: its place is
-    another where pictures came or went. Those of an earlier run are removed when the new ones stand:
-    a full disk leaves what was there."""
-    written: set[str] = set()
-    for n, pick in enumerate(panel):
-        if pick.id in pictures:
-            original, picture = (crop_panel(pick, image) for image in pictures[pick.id])
-            of = pixel_sha256(original)
-            write_atomic(folder / "panel" / f"{n}.png", encode_png(picture, original=of))
-            error = encode_png(error_map(original, picture), original=of)
-            write_atomic(folder / "panel" / f"{n}.error.png", error)
-            written |= {f"{n}.png", f"{n}.error.png"}
-    _remove_others(folder / "panel", written)
+    A picture is written before the row of its image, so a killed run goes on from both, and its
+    pictures are those of the batches that made the rows.
+
+    Args:
+        folder: the hidden one.
+        panel: the suite's choice.
+    """
+
+    def __init__(self, folder: Path, panel: Sequence[PanelPick]) -> None:
+        self.folder = folder
+        self.places = {pick.id: n for n, pick in enumerate(panel)}
+        self.panel = tuple(panel)
+
+    def resume(self, rows: Sequence[Row], samples: Mapping[str, Sample], cache: PixelCache) -> bool:
+        """Return whether the pictures of all rows that were kept are here, and are of the parts that
+        the suite shows now."""
+        return all(
+            self._holds(n, samples[row["id"]], cache)
+            for row in rows
+            if (n := self.places.get(row["id"])) is not None
+        )
+
+    def _holds(self, n: int, sample: Sample, cache: PixelCache) -> bool:
+        try:
+            original = crop_panel(self.panel[n], cache.load(sample))
+        except ImageError:
+            return False
+        of = pixel_sha256(original)
+        paths = [self.folder / name for name in _names(n)]
+        return all(path.is_file() and read_png_original(path) == of for path in paths)
+
+    def append(self, image: str, original: RGB8, picture: RGB8) -> None:
+        """Write the pictures of an image, if it is one of the panel. They survive a kill from here on.
+
+        Each holds the hash of the original's part that it shows, by which the page knows it: its place
+        is another where pictures came or went."""
+        if (n := self.places.get(image)) is None:
+            return
+        part, shown = (crop_panel(self.panel[n], whole) for whole in (original, picture))
+        of = pixel_sha256(part)
+        for name, pixels in zip(_names(n), (shown, error_map(part, shown)), strict=True):
+            write_atomic(self.folder / name, encode_png(pixels, original=of), durable=True)
+
+    def finish(self, folder: Path, done: Collection[str]) -> None:
+        """Copy the pictures of a complete run into its folder. Those of an earlier run are removed when
+        the new ones stand: a full disk leaves what was there.
+
+        Args:
+            folder: the run's.
+            done: its images that have numbers.
+        """
+        target = folder / "panel"
+        written = {
+            name for image in done if image in self.places for name in _names(self.places[image])
+        }
+        for name in sorted(written):
+            part = target / f".{name}.copying_"
+            try:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / name, part)
+                part.replace(target / name)
+            except OSError as error:
+                raise OutputError(f"cannot write {target / name}: {error.strerror}") from error
+        _remove_others(target, written)
+
+    def discard(self) -> None:
+        """Remove the hidden folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _names(n: int) -> tuple[str, str]:
+    return f"{n}.png", f"{n}.error.png"
 
 
 def _remove_others(folder: Path, written: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vtbench.base import locations
@@ -24,6 +25,7 @@ def open_suite(
     data_folders: Sequence[Path] = (),
     sources: Mapping[str, Path] | None = None,
     out: Path | None = None,
+    max_pixels: int | None = None,
 ) -> Suite:
     """Return a suite with its images: one by name, or an ad-hoc one of a folder of images.
 
@@ -32,6 +34,7 @@ def open_suite(
         data_folders: folders with suites of one's own.
         sources: where the data sets are, by name.
         out: where results will be; what lies there is no image, also where it is among the images.
+        max_pixels: a picture of more is refused by its name; `images.MAX_PIXELS` by default.
 
     Raises:
         UnknownName: there is no such suite.
@@ -40,9 +43,14 @@ def open_suite(
     if isinstance(suite, Path):
         name = name_folder_suite(suite)
         usual = (locations.local_dir(name), locations.scratch_dir(name))
-        return folder_suite(suite, without=(out,) if out else usual)
-    found = load_suite(suite, data_folders) if isinstance(suite, str) else suite
-    return attach_data(found, sources)
+        opened = folder_suite(suite, without=(out,) if out else usual)
+    else:
+        found = load_suite(suite, data_folders) if isinstance(suite, str) else suite
+        opened = attach_data(found, sources)
+    if max_pixels is None:
+        return opened
+    samples = tuple(replace(sample, max_pixels=max_pixels) for sample in opened.samples)
+    return replace(opened, samples=samples)
 
 
 def choose_tasks(suite: Suite, tasks: Sequence[str]) -> tuple[str, ...]:

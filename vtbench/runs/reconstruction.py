@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import ImageError
-from vtbench.images import Fit, load_rgb8, to_float
+from vtbench.images import MAX_PIXELS, Fit, load_rgb8, to_float
 from vtbench.metrics import rate
 from vtbench.results.rows import Row
 from vtbench.suites.batches import Batch
@@ -107,7 +107,7 @@ class StoredReconstructor:
         height, width = batch.images.shape[-2:]
         pictures = []
         for sample in batch.samples:
-            picture = load_rgb8(self.files[sample.id])
+            picture = load_rgb8(self.files[sample.id], max_pixels=sample.max_pixels or MAX_PIXELS)
             if picture.shape[:2] != (height, width):
                 raise ImageError(
                     f"the reconstruction is {picture.shape[1]}×{picture.shape[0]}, the original "

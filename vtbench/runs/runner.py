@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,28 +26,30 @@ from vtbench.base.errors import (
     ImageError,
     RegistryError,
     ResultsError,
+    SuiteError,
     VtbenchError,
     WeightsError,
     describe_foreign,
 )
-from vtbench.images import RGB8, to_float, to_rgb8, to_uint8
 from vtbench.metrics import rate
 from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run, read_run, write_run
+from vtbench.results.parquet_file import MAX_ROWS
 from vtbench.results.partial import PartialRows
 from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
+from vtbench.results.writer import hold_run
 from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
-from vtbench.runs.panel import write_panel
+from vtbench.runs.panel import PanelSpool
 from vtbench.runs.provenance import draft_record
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.set_features import SetRun
 from vtbench.runs.suite_folder import write_suite_folder
-from vtbench.suites.batches import Batch, PixelCache, make_batches
+from vtbench.suites.batches import PixelCache, make_batches
 from vtbench.suites.copies import sort_for_reading
 from vtbench.tokenizers import build_tokenizer, resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
@@ -56,14 +59,23 @@ _LOG = logging.getLogger("vtbench")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one tokenizer's run ended. reason: why it failed, or why an old run was not reused.
-    unreadable: originals that cannot be read, which have left the set for every tokenizer."""
+    """How one tokenizer's run ended.
+
+    Args:
+        run: its name.
+        status: how.
+        reason: why it failed, or why an old run was not reused.
+        record: run.json, where it was written.
+        unreadable: originals that cannot be read, which have left the set for every tokenizer.
+        refused: whether it was never begun, since its entry or its weights cannot be.
+    """
 
     run: str
     status: Literal["measured", "reused", "failed"]
     reason: str | None = None
     record: RunRecord | None = None
     unreadable: tuple[Failure, ...] = ()
+    refused: bool = False
 
 
 class Listener(Protocol):
@@ -86,6 +98,12 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
     reused unless `request.fresh`. Raises OutputError when results cannot be written, SuiteError
     when an image is not the pinned one.
     """
+    n_images = len(request.samples())
+    if n_images > MAX_ROWS:
+        raise SuiteError(
+            f"{request.suite.name}: {n_images:,} images; a run has at most {MAX_ROWS:,}: take a part "
+            "(--task, --limit, fewer pictures)"
+        )
     device = resolve_device(request.device)
     request = replace(request, device=device)
     meter = Meter(
@@ -99,7 +117,6 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
     cache = PixelCache()
     write_suite_folder(request, cache)
     outcomes = []
-    n_images = len(request.samples())
     cells = request.cells()
     found: dict[str, WeightFiles | None] = {}
     for index, (entry, seed) in enumerate(cells):
@@ -115,7 +132,7 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
                     request, entry, meter, cache, listener, seed=seed, found=weights
                 )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
-            outcome = Outcome(name, "failed", str(error))
+            outcome = Outcome(name, "failed", str(error), refused=error.exit_code == 2)
         if outcome.reason is not None and outcome.status != "failed":
             _LOG.info("%s: %s", name, outcome.reason)
         listener.finished(outcome)
@@ -166,14 +183,33 @@ def run_tokenizer(
             unreadable = _list_failures(current.rows, unreadable=True)
             return Outcome(name, "reused", record=current.record, unreadable=unreadable)
         stale = current
+    with hold_run(request.out, name):
+        return _measure_run(
+            request, entry, meter, cache, listener, draft=draft, found=found, stale=stale
+        )
+
+
+def _measure_run(
+    request: Request,
+    entry: Entry,
+    meter: Meter,
+    cache: PixelCache,
+    listener: Listener,
+    *,
+    draft: RunRecord,
+    found: WeightFiles | None,
+    stale: str | None,
+) -> Outcome:
+    """Measure a run, from where a killed one was on, and write it. stale: why it is measured again."""
+    name = draft.run
+    folder = request.out / name
     started, clock = datetime.now(UTC), time.perf_counter()
-    partial, sets = _resume(request, name, draft.key, meter)
+    partial, sets, panel = _resume(request, draft, meter, cache)
     listener.advanced(len(partial.rows))
     memory = PeakMemory(request.device)
     reconstructor = _open_reconstructor(request, entry, draft, found)
     measuring = BatchMeter(reconstructor, meter, memory, sets)
-    pictures = _measure_all(request, measuring, partial, cache, listener)
-    write_panel(folder, request.suite.protocol.panel, pictures)
+    _measure_all(request, measuring, partial, panel, cache, listener)
 
     order = {sample.id: index for index, sample in enumerate(request.samples())}
     rows = sorted(partial.rows, key=lambda row: order[row["id"]])
@@ -188,9 +224,11 @@ def run_tokenizer(
         "sets": sets.finish(rows),
         "seconds": round(time.perf_counter() - clock, 3),
     }
+    panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
     record = write_run(folder, draft.model_copy(update=facts), rows, codes=codes)
     partial.discard()
     sets.discard()
+    panel.discard()
     unreadable = _list_failures(rows, unreadable=True)
     own = [failure for failure in failures if failure not in unreadable]
     if own or len(unreadable) == len(rows):
@@ -209,16 +247,23 @@ def _list_failures(rows: Sequence[Row], *, unreadable: bool = False) -> tuple[Fa
     )
 
 
-def _resume(request: Request, name: str, key: str, meter: Meter) -> tuple[PartialRows, SetRun]:
-    """Return the rows and features that a killed run of this key left; empty where there are none."""
-    path = request.out / f".{name}.partial.jsonl"
+def _resume(
+    request: Request, draft: RunRecord, meter: Meter, cache: PixelCache
+) -> tuple[PartialRows, SetRun, PanelSpool]:
+    """Return the rows, features and pictures that a killed run of this key left; empty where there are
+    none."""
+    path = request.out / f".{draft.run}.partial.jsonl"
     if request.fresh:
         path.unlink(missing_ok=True)
-    partial = PartialRows(path, key, ids=frozenset(sample.id for sample in request.samples()))
-    sets = SetRun(meter.sets, request.out / f".{name}.features")
+    samples = {sample.id: sample for sample in request.samples()}
+    partial = PartialRows(path, draft.key, ids=samples.keys())
+    panel = PanelSpool(request.out / f".{draft.run}.panel", request.suite.protocol.panel)
+    if not panel.resume(partial.rows, samples, cache):
+        partial.restart()
+    sets = SetRun(meter.sets, request.out / f".{draft.run}.features")
     if not sets.resume(partial.rows):
         partial.restart()
-    return partial, sets
+    return partial, sets, panel
 
 
 def _open_reconstructor(
@@ -245,18 +290,23 @@ def _measure_all(
     request: Request,
     measuring: BatchMeter,
     partial: PartialRows,
+    panel: PanelSpool,
     cache: PixelCache,
     listener: Listener,
-) -> dict[str, tuple[RGB8, RGB8]]:
-    """Measure what the partial file lacks; return original and reconstruction of the panel's
-    images, by id."""
-    panel = {pick.id for pick in request.suite.protocol.panel}
-    pictures: dict[str, tuple[RGB8, RGB8]] = {}
-    done = {row["id"]: row["error"] for row in partial.rows}
+) -> None:
+    """Measure what the partial file lacks. What failed before a kill is tried again by itself: the
+    others fall into the batches that they would have fallen into."""
+    done = {row["id"] for row in partial.rows}
     todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
+    again = [sample for sample in todo if sample.id in partial.failed]
+    others = [sample for sample in todo if sample.id not in partial.failed]
+    batches = chain(
+        make_batches(again, cache, batch_size=1),
+        make_batches(others, cache, batch_size=request.images_per_batch),
+    )
     cost = request.suite.protocol.cost
     warm = cost is None
-    for batch in make_batches(todo, cache, batch_size=request.images_per_batch):
+    for batch in batches:
         timed = cost is not None and batch.samples[0].subset == cost.subset
         if not warm and batch.images is not None and timed:
             # What it raises, the measured call raises again, and there it is reported.
@@ -264,19 +314,11 @@ def _measure_all(
                 measuring.reconstructor.warm_up(batch)
             warm = True
         rows, images = measuring.measure(batch)
-        partial.append(rows)
-        for sample, picture in zip(batch.samples, images, strict=True):
-            if sample.id in panel and picture is not None:
-                pictures[sample.id] = (cache.load(sample), picture)
+        for sample, row, picture in zip(batch.samples, rows, images, strict=True):
+            if picture is not None and row["error"] is None and sample.id in panel.places:
+                panel.append(sample.id, cache.load(sample), picture)
+        partial.append(rows)  # last: a kill leaves no row without its picture
         listener.advanced(len(rows))
-    for sample in request.samples():
-        if sample.id in panel and done.get(sample.id, "not yet") is None:
-            # Measured before a kill; its picture is gone.
-            original = cache.load(sample)
-            batch = Batch((sample,), to_float([original]), 1)
-            again = measuring.reconstructor.reconstruct(batch, quantized=False)
-            pictures[sample.id] = (original, to_rgb8(to_uint8(again.images))[0])
-    return pictures
 
 
 def _pool_codes(rows: Sequence[Row]) -> tuple[list[Row], tuple[Histogram, ...]]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from vtbench.base.errors import ImageError, SuiteError
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, crop_rgb8, load_rgb8, pixel_sha256, preprocess_rgb8, to_float
+from vtbench.images import (
+    MAX_PIXELS,
+    RGB8,
+    crop_rgb8,
+    load_rgb8,
+    pixel_sha256,
+    preprocess_rgb8,
+    to_float,
+)
 from vtbench.suites.copies import open_sample
 
 if TYPE_CHECKING:
@@ -45,7 +53,11 @@ def load_pixels(sample: Sample) -> RGB8:
     Raises ImageError where the file cannot be decoded, and SuiteError where its pixels are not the
     pinned ones: another image under the same name must not score under the suite's name.
     """
-    pixels = load_rgb8(open_sample(sample), upright=sample.preprocess.upright)
+    pixels = load_rgb8(
+        open_sample(sample),
+        max_pixels=sample.max_pixels or MAX_PIXELS,
+        upright=sample.preprocess.upright,
+    )
     if sample.crop is not None:
         try:
             pixels = crop_rgb8(pixels, sample.crop)

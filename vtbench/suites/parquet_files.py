@@ -32,7 +32,9 @@ def list_parquet(path: Path, column: str) -> Iterator[tuple[Path, str, ParquetPl
                     )
                 names: list[Any] = [None] * facts.num_rows
                 if named:
-                    table = file.read_row_group(group, columns=[f"{column}.path"])
+                    table = file.read_row_group(
+                        group, columns=[f"{column}.path"], use_threads=False
+                    )
                     names = [row["path"] if row else None for row in table.column(0).to_pylist()]
                 for row, name in enumerate(names):
                     yield path, name or "", ParquetPlace(name or "", group, row, leaf)
@@ -94,7 +96,7 @@ class _RowGroup:
             self._key = self._pictures = None  # before the next is read: one at a time
             try:
                 with parquet.ParquetFile(sample.path) as file:
-                    table = file.read_row_group(key[1], columns=[key[2]])
+                    table = file.read_row_group(key[1], columns=[key[2]], use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise ImageError(
                     f"{sample.path}: row group {key[1]}: cannot be read ({_first_line(error)})"

@@ -189,5 +189,7 @@ class PillowCodec(Tokenizer):
         if code.payload is None:
             raise ValueError(f"{self.spec.name} decodes bytes; this Code has none")
         files = [data[:2] + self.tables + data[2:] for data in code.payload]
-        pictures = [pixels.load_rgb8(io.BytesIO(data)) for data in files]
+        pictures = [
+            pixels.load_rgb8(io.BytesIO(data), max_pixels=pixels.ANY_PIXELS) for data in files
+        ]
         return pixels.to_float(pictures, self.device)

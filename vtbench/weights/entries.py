@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import re
 import struct
 import time
 from collections.abc import Collection
@@ -74,8 +75,33 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
 
     Looked for, in this order: `override` (`--weights NAME=PATH`), `$VTBENCH_WEIGHTS/NAME` (a folder,
     or NAME.safetensors), the entry's own source. Raises WeightsMissing with the places and with the
-    command that brings them. Hashes are not read here; see `check_hashes`.
+    command that brings them; also where a file is one that stands for the weights (`_name_stand_in`).
+    Hashes are not read here; see `check_hashes`.
     """
+    found = _find(entry, override)
+    for file in found.files if found is not None else ():
+        if what := _name_stand_in(file):
+            raise WeightsMissing(f"weights of {entry.name}: {file} is {what}")
+    return found
+
+
+def _name_stand_in(path: Path) -> str | None:
+    """Return what a small file is that a download left in place of the weights; None for any other."""
+    try:
+        if path.suffix == ".json" or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(512).lstrip()
+    except OSError:
+        return None
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file that it names: `git lfs pull` brings it"
+    if re.match(rb"<(!doctype\s+html|html|head|\?xml)\b", start, re.IGNORECASE):
+        return "a web page, not a file of weights: download the file itself"
+    return None
+
+
+def _find(entry: Entry, override: Path | None) -> WeightFiles | None:
     weights = entry.weights
     if weights is None:
         if override is not None:
