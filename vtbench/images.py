@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 RGB8 = NDArray[np.uint8]
 
 MAX_PIXELS = 24_500_000
-"""A picture of more pixels is refused before it is decoded, unless a larger number is given: those of
-the cameras that are sold with 24 megapixels, of up to 6048×4024, are measured within 2 GiB."""
+"""A picture of more is refused before it is decoded, unless a larger number is given. Cameras of 24
+megapixels make up to 6048×4024."""
 
 ANY_PIXELS = 2**40
 """For pictures that vtbench has written itself."""
@@ -63,7 +63,6 @@ SUFFIXES: dict[str, str] = {
 FORMATS = tuple(sorted(set(SUFFIXES.values())))
 """The formats that are opened, whatever a file's ending says. Pillow knows some thirty more; one of
 them, EPS, is a program that it hands to Ghostscript."""
-
 
 CROPS: dict[str, str] = {
     "none": "whole, at its own size",

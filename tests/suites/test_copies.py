@@ -380,7 +380,7 @@ def test_hostile_tars_fail_image_by_image(tmp_path: Path, encoded: dict[str, byt
         "cell": r"\.\./\.\./cell-nr7\.png: its name leaves the archive",
         "chelsea": r"/etc/chelsea-nr7\.png: its name leaves the archive",
         "coffee": r"coffee-nr7\.png: not an image",
-        "coins": r"coins-nr7\.png: .*more than 100,000,000 pixels",
+        "coins": r"coins-nr7\.png: .*more than 24,500,000 pixels",
         "clock": r"clock-nr7\.png: more than 1 GiB",
     }.items():
         with pytest.raises(ImageError, match=message):

@@ -571,7 +571,7 @@ DAMAGES = {
         "misshaped encoder.conv_in.weight (the file has 8×3×5×5 ",
     ),
     "truncated": (damage_truncated, WeightsMismatch, "damaged or not complete"),
-    "git lfs pointer": (damage_pointer, WeightsMismatch, "damaged or not complete"),
+    "git lfs pointer": (damage_pointer, WeightsMissing, "is a Git LFS pointer"),
     "class": (
         lambda folder: change_config(folder, _class_name="AutoencoderKLWan"),
         WeightsMismatch,

@@ -81,7 +81,7 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     found = _find(entry, override)
     for file in found.files if found is not None else ():
         if what := _name_stand_in(file):
-            raise WeightsMissing(f"weights of {entry.name}: {file} is {what}")
+            raise WeightsMissing(f"{entry.name}: {file} is {what}")
     return found
 
 

@@ -8,6 +8,9 @@ from vtbench.commands.audit.case import Case, tell_first
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES
 from vtbench.metrics.text import score_lines
 
+COUNTED = ("char_edits", "word_edits", "ned")
+"""What is counted of a reading."""
+
 
 def audit_text(case: Case) -> Iterator[str]:
     """Yield reading errors that are not those of the row's readings."""
@@ -18,6 +21,8 @@ def _compare(case: Case) -> Iterator[tuple[str, str]]:
     for row in case.done:
         sample = case.samples.get(row["id"])
         lines = sample.meta.get("lines") if sample is not None else None
+        if row["reading"] is None and any(row[key] is not None for key in COUNTED):
+            yield row["id"], "has reading errors and no reading"
         if row["reading"] is None or sample is None or lines is None:
             continue
         truth = [str(line["text"]) for line in lines]
