@@ -87,6 +87,7 @@ def test_a_run_writes_rows_and_a_board_and_is_reused(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_site_opens_from_its_folder_and_is_the_page_of_the_run(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +156,7 @@ def test_ones_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert not (tmp_path / "published").exists()
 
 
+@pytest.mark.slow
 def test_reconstruct_writes_pictures_error_maps_and_a_sheet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_duplicate_entry_names_both(tmp_path: Path, capsys: pytest.CaptureFixt
     assert said.count("identity.yaml") == 2
 
 
+@pytest.mark.slow
 def test_folders_that_cannot_be_written(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def test_runs_are_complete_clean_and_of_this_suite_and_registry(board: Board) ->
         assert {row["id"] for row in line.run.rows} == {sample.id for sample in suite.samples}
 
 
+@pytest.mark.slow
 def test_the_published_checkpoint_is_the_authors_file(board: Board) -> None:
     line = next(line for line in board.lines if line.name == "taef2")
     weights = load_registry()["taef2"].weights

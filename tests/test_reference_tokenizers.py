@@ -99,6 +99,7 @@ def test_the_shipped_recipe_lowers_the_loss(tmp_path: Path) -> None:
     assert last < 0.5 * first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_network_beats_the_linear_tokenizer_of_its_rate(name: str, value: Value) -> None:
     rival, margin = RIVALS[name]

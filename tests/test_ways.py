@@ -188,6 +188,7 @@ class Silent:
     def finished(self, outcome: runner.Outcome) -> None: ...
 
 
+@pytest.mark.slow
 def test_one_image_passes_what_architecture_lists(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def is_cell(value: Any) -> bool:
     return isinstance(value, Run | SoundRuns | Selection | Line | Board)
 
 
+@pytest.mark.slow
 def test_one_table_cell_passes_what_architecture_lists(
     write_suite: Callable[..., Path],
     write_run: Callable[..., Path],

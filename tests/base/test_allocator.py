@@ -30,6 +30,7 @@ def count_faults(how: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="no glibc")
 def test_a_block_comes_again_without_new_pages() -> None:
     # Five blocks of 16,384 pages, or fewer faults where the system has larger pages.

@@ -82,6 +82,7 @@ def naive_percentiles(values: Floats, sizes: tuple[int, ...]) -> tuple[Floats, F
     return ends[0], ends[1]
 
 
+@pytest.mark.slow
 def test_intervals_of_a_skewed_mean_cover_95_per_cent() -> None:
     values, truth = skewed_means(RECONSTRUCTION, (0.0, 3.0))
     bootstrap = Bootstrap(strata_of(RECONSTRUCTION), seed=1, resamples=DRAWS)
@@ -89,6 +90,7 @@ def test_intervals_of_a_skewed_mean_cover_95_per_cent() -> None:
     assert NOMINAL[0] <= share <= NOMINAL[1], share
 
 
+@pytest.mark.slow
 def test_intervals_ignore_what_the_suite_fixes() -> None:
     # The mutant draws from all images alike, as if the subsets' sizes had been left to chance.
     values, truth = skewed_means(RECONSTRUCTION, (0.0, 3.0))
@@ -97,6 +99,7 @@ def test_intervals_ignore_what_the_suite_fixes() -> None:
     assert share > NOMINAL[1] + 1, share
 
 
+@pytest.mark.slow
 def test_small_subsets_do_not_narrow_the_interval() -> None:
     sizes = (11, 5, 3)
     values, truth = skewed_means(sizes, (0.0, 3.0, 1.0))
@@ -106,6 +109,7 @@ def test_small_subsets_do_not_narrow_the_interval() -> None:
     assert covered(*naive_percentiles(values, sizes), truth) < NOMINAL[0] - 2
 
 
+@pytest.mark.slow
 def test_intervals_of_an_error_rate_cover_95_per_cent() -> None:
     edits, characters, truth = pages()
     share = covered(
@@ -115,6 +119,7 @@ def test_intervals_of_an_error_rate_cover_95_per_cent() -> None:
     assert NOMINAL[0] <= share <= NOMINAL[1], share
 
 
+@pytest.mark.slow
 def test_pages_are_drawn_and_not_their_lines() -> None:
     # The mutant: ten lines a page, equally hard on one page, drawn as if they were alone.
     random = np.random.default_rng(14)
@@ -130,6 +135,7 @@ def test_pages_are_drawn_and_not_their_lines() -> None:
     assert covered(*alone, 0.05) < 80
 
 
+@pytest.mark.slow
 def test_photographs_are_drawn_and_not_their_crops() -> None:
     # As embedded@1: 41 crops and wholes of 14 photographs, those of one much alike.
     random = np.random.default_rng(15)

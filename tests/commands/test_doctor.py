@@ -88,6 +88,7 @@ def test_a_wheel_that_is_not_here_is_pips_to_bring(
     assert re.search(r"rapidocr +missing", report(capsys, "--suite", "embedded"))
 
 
+@pytest.mark.slow
 def test_everything(capsys: pytest.CaptureFixture[str]) -> None:
     said = report(capsys)
     for key in metric_weights():

@@ -132,6 +132,7 @@ def test_pinned_stays_until_an_update(
     assert path.read_text() == pinned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "written",
     [

@@ -50,6 +50,7 @@ def test_the_files_of_a_run_are_published_and_no_other(folder: Path, tmp_path: P
     assert copied - tables == {*PICTURES, "suite.json", "good/run.json", "good/images.parquet"}
 
 
+@pytest.mark.slow
 def test_another_run_joins_those_that_are_published(
     folder: Path, tmp_path: Path, write_suite: Callable[..., Path], write_run: Callable[..., Path]
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_linked_file_is_not_copied(
     assert not (target / name).exists()
 
 
+@pytest.mark.slow
 def test_a_linked_folder_is_not_copied(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_linked_folder_is_not_copied(
     assert "good/panel: a symbolic link" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_target_behind_a_link_is_not_written(folder: Path, tmp_path: Path) -> None:
     target, elsewhere = tmp_path / "published", tmp_path / "elsewhere"
     target.mkdir()

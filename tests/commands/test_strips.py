@@ -16,6 +16,7 @@ from vtbench.suites.suites import load_suite
 PLACE = "text-latin-12:8,8,96,24"
 
 
+@pytest.mark.slow
 def test_strips_show_the_same_place_original_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,7 @@ def test_every_problem_of_entry_and_results_is_said_at_once(
     assert not (here / "submission-mine").exists()
 
 
+@pytest.mark.slow
 def test_results_of_a_suite_that_is_not_here_are_refused(
     here: Path, registry: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

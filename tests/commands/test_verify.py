@@ -31,6 +31,7 @@ def verify(results: tuple[Path, Path], *arguments: str) -> int:
     return main(["verify", str(out), *arguments, "--data", str(data), "--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_honest_rows_are_measured_again(
     results: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_honest_rows_are_measured_again(
     assert said.out.count("pixels and numbers agree") == 2
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_same_images_again(
     results: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +101,7 @@ def test_rows_that_were_made_up_differ(
     assert f": {column} is " in said and "measured again" in said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repeated_is_refused(
     results: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_wrong_names_are_said(folder):
         find_deciding(folder, ("a",), "psnr_db", 2)
 
 
+@pytest.mark.slow
 def test_strips_are_drawn_of_the_published_results(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # no local results: the published ones
     out = Path("strips.png")

@@ -252,6 +252,7 @@ def test_what_a_model_raises_names_its_line(data: Path) -> None:
         vtbench.evaluate(None, "mini", encode=encode, decode=encode, data=[data], limit=1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_is_refused(data: Path) -> None:
     with pytest.raises(UnknownName, match="no tokenizer named 'jpeg-50'"):
         vtbench.evaluate("jpeg-50", "mini", data=[data])

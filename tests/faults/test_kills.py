@@ -22,6 +22,7 @@ def test_five_kills_leave_the_same_rows_and_pictures(tmp_path: Path) -> None:
         assert kills.compare(tmp_path / "whole", tmp_path / "out") == []
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ with hold_run(Path(sys.argv[1]), "jpeg-q25"):
 """
 
 
+@pytest.mark.slow
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     pictures = kills.write_pictures(tmp_path / "pics", n=2)
     out, held = tmp_path / "out", tmp_path / "held"

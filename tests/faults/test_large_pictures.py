@@ -63,6 +63,7 @@ def blank_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "reconstruct", "drift"])
 def test_larger_pictures_are_refused_by_name(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
@@ -86,6 +87,7 @@ def test_larger_pictures_are_refused_by_name(
     assert "is more than" not in said and "cannot be decoded" in said
 
 
+@pytest.mark.slow
 def test_a_picture_of_more_pixels_is_measured_where_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

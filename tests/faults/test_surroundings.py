@@ -52,6 +52,7 @@ def test_any_console_shows_what_it_can(encoding: str) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_home_what_is_kept_lives_as_long_as_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -120,6 +120,7 @@ def test_names_that_are_no_folder_of_a_run_are_refused(tmp_path: Path, name: str
         load_entry(path)
 
 
+@pytest.mark.slow
 def test_every_adapter_of_the_registry_is_found_without_importing_it() -> None:
     for entry in load_registry().values():
         assert adapters.find_adapter_fault(entry.adapter) is None

@@ -67,6 +67,7 @@ def change(run: Run, n: int, **columns: Any) -> Run:
     return run.with_rows(rows)
 
 
+@pytest.mark.slow
 def test_honest_digests_are_believed() -> None:
     cases = [case(hashed(name)) for name in ("identity", "jpeg-lm", "jpeg-q25", "ref-vq-f16")]
     assert [what for one in cases for what in audit_hashes(one)] == []
@@ -120,6 +121,7 @@ def test_what_an_entry_declares_is_compared() -> None:
     assert "have the same pixels in" in undeclared
 
 
+@pytest.mark.slow
 def test_a_key_follows_from_what_run_json_says() -> None:
     for path in sorted(published_dir("embedded").glob("*/run.json")):
         record = read_run(path.parent).record

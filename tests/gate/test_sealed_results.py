@@ -139,6 +139,7 @@ def test_json_that_is_none_is_named(
     assert f"{name}: cannot be read (" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.01, -1.0])
 def test_a_set_metric_that_no_other_run_has_breaks_no_table(
     write_suite: Callable[..., Path],
@@ -159,6 +160,7 @@ def test_a_set_metric_that_no_other_run_has_breaks_no_table(
 HIDDEN = "\u202e\u2066\x1b\u200b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["tokenizer.title", "environment.processor", "environment.device", "environment.commit"]
 )

@@ -216,6 +216,7 @@ def rename(run: Run, name: str) -> Run:
     return replace(run, record=record)
 
 
+@pytest.mark.slow
 def test_one_tokenizers_rows_under_anothers_name_are_found(
     honest: Path, runs: dict[str, Run]
 ) -> None:
@@ -236,6 +237,7 @@ def record(run: Run, part: str, **changes: Any) -> Run:
     return replace(run, record=run.record.model_copy(update={part: inner}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
@@ -334,6 +336,7 @@ def write_bomb(path: Path) -> None:
     path.write_bytes(encode_png(np.zeros((5000, 5000, 3), np.uint8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

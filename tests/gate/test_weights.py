@@ -177,6 +177,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "check", "reconstruct", "drift"])
 @pytest.mark.parametrize("kind", STAND_INS)
 def test_a_file_in_place_of_the_weights_is_named(
@@ -191,6 +192,7 @@ def test_a_file_in_place_of_the_weights_is_named(
         assert message in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run"])
 def test_weights_that_do_not_fit_are_refused_alike(
     tmp_path: Path, pictures: Path, command: str, capsys: pytest.CaptureFixture[str]

@@ -41,6 +41,7 @@ def test_twice_the_bits_of_jpeg_are_better_on_everything_but_rate():
     assert "No significant difference" not in told
 
 
+@pytest.mark.slow
 def test_the_order_of_the_names_turns_the_signs_alone():
     forth = compare_runs(PUBLISHED, ["jpeg-q50", "jpeg-q25"])
     back = compare_runs(PUBLISHED, ["jpeg-q25", "jpeg-q50"])
@@ -107,6 +108,7 @@ def folder(write_suite, write_run, rows):
     return folder
 
 
+@pytest.mark.slow
 def test_too_few_images_tell_nothing(folder):
     comparison = compare_runs(folder, ["a", "b"], ["psnr_db"])
     assert set(_verdicts(comparison).values()) == {"unclear"}
@@ -175,6 +177,7 @@ def test_what_cannot_be_asked(folder, names, keys, error, said):
         compare_runs(folder, names, keys)
 
 
+@pytest.mark.slow
 def test_exit_codes(folder, write_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # no local results: the published ones
     assert main(["compare", "jpeg-q50", "jpeg-q25"]) == 0

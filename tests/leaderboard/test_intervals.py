@@ -85,6 +85,7 @@ def test_an_interval_is_that_of_its_number(folder):
     assert abs(mutant[1][0] - cell.high) > 0.001
 
 
+@pytest.mark.slow
 def test_what_is_no_sample_and_what_is_too_small_has_no_interval(folder):
     cells = _line(folder).cells
     for key in (
@@ -104,6 +105,7 @@ def test_what_is_no_sample_and_what_is_too_small_has_no_interval(folder):
     assert own.cells["text.ned"].low is not None
 
 
+@pytest.mark.slow
 def test_parts_of_one_picture_are_drawn_together(write_suite, write_run, rows, many):
     # Pairs that are all alike: 12 images say what 6 do (of which there are too few), 24 what 12 do.
     own = many()
@@ -149,6 +151,7 @@ def test_every_format_has_them_beside_the_number(folder):
     assert len(board.originals) == 1
 
 
+@pytest.mark.slow
 def test_ranks_are_of_tokenizers_and_codecs_on_the_same_draws(write_suite, write_run, many):
     folder = write_suite(images=IMAGES)
     write_run(folder, "a", many())
@@ -172,6 +175,7 @@ def test_a_board_of_few_images_has_no_intervals(write_suite, write_run):
     assert b'"low"' not in render_folder(folder)["leaderboard.json"]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_follow_the_order_of_rows_and_runs(folder):
     board = read_board(folder)
     backwards = [
@@ -186,6 +190,7 @@ def test_bytes_do_not_follow_the_order_of_rows_and_runs(folder):
 # Traps of FIELD.md, 4b, that concern aggregation
 
 
+@pytest.mark.slow
 def test_trap_3_a_part_of_the_images_is_not_the_suite(write_suite, write_run, many):
     folder = write_suite(images=IMAGES)
     easy = sorted(many(), key=lambda row: -(row["psnr_db"] or 0))

@@ -44,6 +44,7 @@ def folder(write_suite, write_run, rows):
     return folder
 
 
+@pytest.mark.slow
 def test_seeds_become_one_line_of_means(folder):
     lines = {line.name: line for line in read_board(folder).lines}
     assert sorted(lines) == ["dice", "dice@bf16", "stone"]
@@ -58,6 +59,7 @@ def test_seeds_become_one_line_of_means(folder):
     assert [record.protocol.seed for record in lines["dice"].records] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_ratio_keeps_its_images(folder):
     cell = next(x for x in read_board(folder).lines if x.name == "dice").cells["text.cer"]
     assert cell.shares is not None
@@ -95,6 +97,7 @@ def test_runs_that_differ_in_more_are_not_averaged(write_suite, write_run, rows)
     assert lines["dice@seed1"].cells["reconstruction.psnr_db"].value == pytest.approx(33.5)
 
 
+@pytest.mark.slow
 def test_tables_say_how_many_seeds_and_which(folder):
     board = read_board(folder)
     text = render_markdown(board, None)

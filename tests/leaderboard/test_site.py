@@ -110,6 +110,7 @@ def test_what_strangers_wrote_is_shown_and_not_run(write_suite, write_run):
     assert read_data(files)["rows"][0]["facts"]["family"] == NASTY
 
 
+@pytest.mark.slow
 def test_the_rows_of_the_page_say_what_the_board_says(folder):
     board = read_board(folder)
     data = read_data(render(folder))
@@ -251,6 +252,7 @@ def test_a_module_becomes_a_classic_script_or_is_refused():
             classic_script(wrong)
 
 
+@pytest.mark.slow
 def test_no_page_names_an_address_outside_of_it(folder):
     files = render(folder)
     for name in files:
@@ -259,6 +261,7 @@ def test_no_page_names_an_address_outside_of_it(folder):
             assert not addresses, (name, addresses)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_read_from_where_the_site_was_made(folder, tmp_path):
     page = write_pages(tmp_path / "site", [(read_board(folder), folder, None)])
     assert page.is_file() and read_run(folder / "a").record.run == "a"

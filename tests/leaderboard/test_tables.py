@@ -69,6 +69,7 @@ def folder(write_suite, write_run, rows):
     return folder
 
 
+@pytest.mark.slow
 def test_overview_in_markdown_is_exactly_this(folder):
     text = render_markdown(read_board(folder), None)
     table = [line for line in _section(text, "Overview").splitlines() if line.startswith("|")]
@@ -120,6 +121,7 @@ def test_the_codebook_table_is_of_discrete_tokenizers_alone(folder, write_run, r
     assert float(row["text.entropy_bpp"]) == 48 / 20000
 
 
+@pytest.mark.slow
 def test_originals_end_the_text_tables(folder):
     text = render_markdown(read_board(folder), None)
     assert _section(text, "Text by script").splitlines()[-1] == (
@@ -128,6 +130,7 @@ def test_originals_end_the_text_tables(folder):
     assert "originals (OCR alone): CER 0.0100, WER 0.0500, T-NED 0.9688." in text
 
 
+@pytest.mark.slow
 def test_footnotes_name_what_is_missing_failed_skipped_and_capped(folder):
     text = render_markdown(read_board(folder), None)
     assert _section(text, "Missing and failed").splitlines()[2:] == [
@@ -192,6 +195,7 @@ def test_csv_holds_the_unrounded_numbers(folder):
     assert rows["originals (OCR alone)"]["text.cer"] == "0.01"
 
 
+@pytest.mark.slow
 def test_front_is_what_nobody_beats_at_this_rate_or_less(folder):
     board = read_board(folder)
     columns = {column.key: column for column in board.columns}
@@ -314,6 +318,7 @@ def test_an_empty_folder_and_one_of_incomplete_runs_render(write_suite, write_ru
     assert not [name for name in files if name.endswith(".svg")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [48, 60, 80, 200])
 def test_a_narrow_terminal_loses_columns_and_never_names_or_digits(folder, write_run, width):
     write_run(folder, "a-tokenizer-of-a-long-name-f16")
@@ -344,17 +349,20 @@ def test_the_main_job_at_80_columns_shows_every_name_and_number_whole():
         assert f" {bpp:.4f} " in row
 
 
+@pytest.mark.slow
 def test_the_terminal_says_what_is_missing(folder):
     console = Console(width=200, file=io.StringIO())
     console.print(terminal_table(read_board(folder), width=200))
     assert "LPIPS (VGG) missing in all runs, so it has no column" in console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_terminal_table_has_a_row_a_run(folder):
     table = terminal_table(read_board(folder), width=200)
     assert table.row_count == 4 + 6
 
 
+@pytest.mark.slow
 def test_no_torch_and_nothing_heavy_at_import(tmp_path):
     code = (
         "import sys, vtbench.leaderboard.tables, vtbench.leaderboard.site.pages, "

@@ -83,6 +83,7 @@ def test_noise_invents_and_loses_nothing(name: str) -> None:
     assert both.invented[fine].sum() > 20 * blurred.invented[fine].sum()
 
 
+@pytest.mark.slow
 def test_energies_add_up_and_sharpening_is_invention() -> None:
     pixels = texture("gravel")
     sharper = to_levels(128 + 1.2 * (pixels.astype(np.float64) - 128))
@@ -120,6 +121,7 @@ def test_one_gain_for_a_whole_octave_would_call_blur_invention() -> None:
     assert residual > 3 * bands.invented[2] / bands.original[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TEXTURES, "coffee"])
 def test_the_blur_is_the_sigma_that_made_it(name: str) -> None:
     pixels = texture(name)

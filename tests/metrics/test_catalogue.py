@@ -75,12 +75,14 @@ def imported_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_catalogue_imports_neither_torch_nor_numpy() -> None:
     assert not {"torch", "numpy"} & imported_by("import vtbench.metrics.catalogue")
     # The check sees an import when there is one.
     assert "numpy" in imported_by("import vtbench.metrics.catalogue, numpy")
 
 
+@pytest.mark.slow
 def test_detail_and_text_import_no_torch() -> None:
     modules = imported_by("import vtbench.metrics.detail, vtbench.metrics.text")
     assert not {"torch", "cv2", "rapidocr", "onnxruntime"} & modules

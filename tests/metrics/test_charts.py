@@ -100,6 +100,7 @@ def test_the_worst_patches_fill_two_columns() -> None:
         assert set(tiny.values()) == {None}
 
 
+@pytest.mark.slow
 def test_a_runs_rows_pool_to_limits_per_pixel_and_token() -> None:
     rows = measure(lambda x: blur(x, 1.0), "curve")
     limit = pools.find_transfer_limit(rows, level=pools.MTF50)
@@ -130,6 +131,7 @@ def test_spreads_name_what_differs() -> None:
     assert pools.find_color_spread([]) is None and pools.find_orientation_spread([]) is None
 
 
+@pytest.mark.slow
 def test_the_suite_measures_them_by_its_lists() -> None:
     suite = load_suite("detail")
     meter = Meter(suite, ["reconstruction", "detail"], device="cpu", ocr="rapidocr")

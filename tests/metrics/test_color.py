@@ -49,6 +49,7 @@ def test_lab_and_the_difference_are_skimages() -> None:
     assert to_lab(gray)[..., 1:] == pytest.approx(np.zeros((60, 50, 2)), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_cast_is_a_shift_and_blur_and_noise_are_not() -> None:
     pixels = texture("coffee")
     assert measure_color_shift(pixels, pixels) == 0.0

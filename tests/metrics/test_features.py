@@ -253,6 +253,7 @@ def test_another_network_is_refused(
         VitFeatures("x", right, device="cpu", recipe=recipe, sha256="00000000")
 
 
+@pytest.mark.slow
 def test_the_published_shapes_are_the_published_networks() -> None:
     def parameters(shape: Shape) -> int:
         from vtbench.metrics.vit import VisionTransformer

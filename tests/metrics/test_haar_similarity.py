@@ -119,6 +119,7 @@ def test_values_do_not_depend_on_the_batch() -> None:
 # Mutants: each must be far outside the tolerances above.
 
 
+@pytest.mark.slow
 def test_the_range_the_colours_and_the_halving_show() -> None:
     x, y = PAIRS["photo 301×451"]
     value = haarpsi(x, y)

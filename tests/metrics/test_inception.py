@@ -209,6 +209,7 @@ def test_a_file_that_is_not_the_network_is_refused(weights: Path, tmp_path: Path
         Inception(tmp_path / "no.pth", device="cpu")
 
 
+@pytest.mark.slow
 def test_old_files_without_counters_load(weights: Path, tmp_path: Path) -> None:
     state = torch.load(weights, weights_only=True)
     old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}

@@ -106,6 +106,7 @@ def test_it_reads_lines_and_pages(reader: RapidOcrReader) -> None:
     assert reader.read_lines(page, [], script="latin") == []
 
 
+@pytest.mark.slow
 def test_nothing_reads_as_nothing(reader: RapidOcrReader) -> None:
     blank: RGB8 = np.full((64, 64, 3), 255, dtype=np.uint8)
     corners = [(0, 0, 60, 20), (0, 0, 1, 1), (5, 5, 7, 60), (100, 0, 120, 20)]

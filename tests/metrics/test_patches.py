@@ -26,6 +26,7 @@ def test_patches_cover_the_picture() -> None:
     assert len(cut_patches(place[:, :128, :128])) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [psnr_db, ssim])
 def test_a_blob_decides_the_worst_and_not_the_quantile(metric: PatchMetric) -> None:
     pixels = texture("coffee")[:384, :512]

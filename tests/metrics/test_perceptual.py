@@ -117,6 +117,7 @@ def test_it_is_the_package(
         ours(reference, y)
 
 
+@pytest.mark.slow
 def test_opening_it_leaves_the_random_state(backbones: dict[str, Path]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)

@@ -113,6 +113,7 @@ def test_a_gaussian_blur_has_its_transfer_in_every_direction(sigma: float) -> No
             assert response.alias < 1 / (63.75**2 / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "level"), [(0.7, 0.5), (1.0, 0.5), (1.5, 0.5), (1.0, 0.1)])
 def test_the_limit_of_a_gaussian_is_the_analytic_one(sigma: float, level: float) -> None:
     limit = find_limit(points_of(lambda x: blur(x, sigma), "curve"), level=level)
@@ -136,6 +137,7 @@ def test_the_limit_of_resampling_is_that_of_its_kernels(factor: int) -> None:
         assert gain == pytest.approx(expected, abs=2 * ROUNDING)
 
 
+@pytest.mark.slow
 def test_identity_keeps_everything_and_aliases_nothing() -> None:
     for subset in ("curve", "grid", "oblique", "contrast", "color"):
         for _, response in respond(lambda x: x, subset, every=3):
@@ -178,6 +180,7 @@ def erase_repeats(stride: int) -> Filter:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [4, 8, 14])
 def test_a_tokenizer_that_erases_repeats_is_blind_and_no_filter_is(stride: int) -> None:
     steps = (-SIDESTEP_CPP, 0.0, SIDESTEP_CPP)
@@ -222,6 +225,7 @@ def test_blindness_follows_its_definition() -> None:
     assert list_grid_frequencies(2) == [] and len(list_grid_frequencies(32)) == 14
 
 
+@pytest.mark.slow
 def test_the_curve_has_no_frequency_that_repeats_with_a_grid() -> None:
     """Where a blind tokenizer's limit is its curve's, the first crossing falls into a hole."""
     limit = find_limit(points_of(erase_repeats(8), "curve"), level=0.5)
@@ -326,6 +330,7 @@ def test_crossings_by_hand() -> None:
     assert places.tolist() == [2, 2, 3, 0]
 
 
+@pytest.mark.slow
 def test_a_dip_does_not_end_the_curve_and_noise_widens_the_interval() -> None:
     frequencies = np.arange(1, 20) / 40
     curve = np.where(frequencies < 0.3, 1.0, 0.0)
@@ -375,6 +380,7 @@ def test_noise_alone_moves_no_limit_much() -> None:
     assert noisy.value == pytest.approx(theory_crossing(gaussian(1.0), 0.5), rel=0.03)
 
 
+@pytest.mark.slow
 def test_the_charts_are_what_the_generator_draws() -> None:
     module = detail_generator()
     rows = {

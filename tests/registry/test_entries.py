@@ -127,6 +127,7 @@ def promised(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_unreleased_are_known_and_no_entries(promised: Path) -> None:
     shipped = load_registry()
     assert set(shipped.unreleased) == {
@@ -215,6 +216,7 @@ def test_every_shipped_licence_has_a_class(tmp_path: Path) -> None:
     assert classify_licence(registry["identity"]) == "free"
 
 
+@pytest.mark.slow
 def test_list_shows_licences_and_who_decodes_through_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -431,6 +431,7 @@ def test_a_tokenizer_that_always_fails_is_reported_and_the_next_one_runs(
     assert "6 of 6 images failed" in str(outcomes[0].reason)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_the_pinned_one_stops_the_run(data: Path, tmp_path: Path) -> None:
     (data / "mini" / "photo-1.png").write_bytes(encode_png(grating()[0][:64, :64]))
     with pytest.raises(SuiteError, match="photo-1"):
@@ -475,6 +476,7 @@ def test_a_run_computes_without_tf32_and_leaves_the_flags_as_they_were(
         cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
+@pytest.mark.slow
 def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, "patch-pca-f8c4", dtype="bf16")
     assert asked.run_name(asked.entries[0]) == "patch-pca-f8c4@bf16"
@@ -482,6 +484,7 @@ def test_deviations_are_in_the_runs_name(data: Path, tmp_path: Path) -> None:
     assert same.run_name(same.entries[0]) == "patch-pca-f8c4"
 
 
+@pytest.mark.slow
 def test_a_sampled_posterior_is_another_row(tmp_path: Path, data: Path) -> None:
     registry = load_registry()
     sampled = sample_posterior(registry["sd-vae-ft-mse"])
@@ -504,6 +507,7 @@ def test_a_sampled_posterior_is_another_row(tmp_path: Path, data: Path) -> None:
         sample_posterior(sampled)
 
 
+@pytest.mark.slow
 def test_the_other_size_policy_is_another_row(data: Path, tmp_path: Path) -> None:
     registry = load_registry()
     fixed = registry["var-256"]

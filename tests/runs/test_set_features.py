@@ -272,6 +272,7 @@ def test_what_is_no_set_is_refused_with_a_reason(
     assert few["reconstruction.kid"].state == "measured"  # it needs no covariance
 
 
+@pytest.mark.slow
 def test_missing_weights_are_missing_and_say_what_brings_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +401,7 @@ def test_a_set_metric_is_of_reconstruction_alone(data: Path) -> None:
         load_suite("mini", [data])
 
 
+@pytest.mark.slow
 def test_an_image_of_other_pixels_never_reaches_a_distance(data: Path, tmp_path: Path) -> None:
     (data / "mini" / "photo-1.png").write_bytes(encode_png(np.zeros((64, 64, 3), np.uint8)))
     with pytest.raises(SuiteError, match="photo-1"):

@@ -450,6 +450,7 @@ def test_sources_are_pairs() -> None:
 # Manifests.
 
 
+@pytest.mark.slow
 def test_a_manifest_pins_a_data_set_in_every_form(
     data: Path,
     tmp_path: Path,
@@ -493,6 +494,7 @@ def test_a_manifest_pins_a_data_set_in_every_form(
         attach_data(suite, {"photographs": write_folder(tmp_path / "y", other)})
 
 
+@pytest.mark.slow
 def test_a_manifest_of_a_folder_and_of_the_embedded_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -581,6 +583,7 @@ def test_a_changed_copy_is_measured_again(
         assert [run(), run()] == ["measured", "reused"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_decoding_what_it_has(
     data: Path, tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

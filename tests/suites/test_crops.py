@@ -51,6 +51,7 @@ def crop(pixels: RGB8, name: str, size: int) -> RGB8:
     return preprocess_rgb8(pixels, Preprocess(name, size))
 
 
+@pytest.mark.slow
 def test_adm_is_the_official_crop_byte_for_byte() -> None:
     """The golden was made by center_crop_arr itself, at the commit that it names."""
     wrong = [

@@ -72,6 +72,7 @@ def test_its_results_have_a_folder_of_their_own() -> None:
     assert request.out == local_dir("embedded@3") != local_dir("embedded")
 
 
+@pytest.mark.slow
 def test_it_is_published_beside_the_current_version_and_never_into_it() -> None:
     second = read_suite_folder(published_dir("embedded"))
     third = second.model_copy(update={"version": 3})

@@ -65,6 +65,7 @@ def test_the_smallest_drawing_comes_out_again(maker: ModuleType) -> None:
     assert maker.make_row("strokes", 256)["sha256"] == samples["strokes-0256"].sha256
 
 
+@pytest.mark.slow
 def test_numbers_by_size_stand_in_tables_and_a_plot(
     write_suite: Callable[..., Path], write_run: Callable[..., Path]
 ) -> None:

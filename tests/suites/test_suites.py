@@ -21,6 +21,7 @@ from vtbench.suites.image_folder import folder_suite
 from vtbench.suites.suites import Suite, load_suite, suite_paths
 
 
+@pytest.mark.slow
 def test_embedded_suite_is_what_it_says() -> None:
     suite = load_suite("embedded")
     subsets = Counter((sample.task, sample.subset) for sample in suite.samples)

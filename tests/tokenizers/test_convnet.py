@@ -47,6 +47,7 @@ def test_the_families_are_there():
     assert len({entry.family for entry in ENTRIES.values()}) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llamagen-ds16", "va-vae-f16d32", "infinity-d64"])
 def test_the_contract_holds(name, tmp_path):
     changes = {} if name != "infinity-d64" else {"size": {"fixed": [256, 256], "policy": "resize"}}
@@ -57,6 +58,7 @@ def test_the_contract_holds(name, tmp_path):
     assert len(passed) == len(CLAUSES) - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, tokens", [("infinity-d64", 521), ("infinity-d16", 521), ("var-256", 680)]
 )
@@ -148,6 +150,7 @@ def test_scalar_codes_number_their_levels():
     assert torch.equal(code.encode(before), numbers)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close(tmp_path):
     entry = shrink(ENTRIES["va-vae-f16d32"], tmp_path)
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -158,6 +161,7 @@ def test_bfloat16_is_close(tmp_path):
     assert 0 < (a - b).abs().mean() < 0.2 * a.std()
 
 
+@pytest.mark.slow
 def test_the_declared_file_of_a_folder_is_read(tmp_path):
     entry = shrink(ENTRIES["infinity-d16"], tmp_path)
     made = build_tokenizer(entry, random_weights=True)
@@ -176,6 +180,7 @@ def test_the_declared_file_of_a_folder_is_read(tmp_path):
         build_tokenizer(entry, weights=folder)
 
 
+@pytest.mark.slow
 def test_a_sampled_posterior_is_the_official_one(tmp_path):
     """latent-diffusion's DiagonalGaussianDistribution: mean + exp(log variance / 2) · noise, of a log
     variance within [-30, 20]."""
@@ -226,6 +231,7 @@ class Attributes(torch.nn.Module):
         return x
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")  # deprecated; the published files stay
 def test_cosmos_reads_its_torchscript(tmp_path):
     """Under the official names, with the wavelets and the codebook's constants that the official

@@ -160,6 +160,7 @@ def test_a_cost_is_the_architectures() -> None:
         measure_cost(entry.model_copy(update={"options": options}))
 
 
+@pytest.mark.slow
 def test_cost_is_linear_in_pixels_for_convolutions() -> None:
     small, large = (measure_cost(SHIPPED["taesd"], size) for size in (128, 256))
     assert small.encode_gmac is not None and large.encode_gmac is not None
@@ -198,6 +199,7 @@ def write(folder: Path, **changes: Any) -> list[str]:
     return ["--registry", str(folder)]
 
 
+@pytest.mark.slow
 def test_random_weights_come_from_the_seed_and_leave_no_trace(tmp_path: Path) -> None:
     write(tmp_path)
     entry = load_registry([tmp_path])["tiny"]
@@ -252,6 +254,7 @@ def test_show_measure_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["show", "jpeg-q50", "--measure"]) == 2
 
 
+@pytest.mark.slow
 def test_a_cost_does_not_change_an_entrys_digest(tmp_path: Path) -> None:
     write(tmp_path)
     bare = load_registry([tmp_path])["tiny"]

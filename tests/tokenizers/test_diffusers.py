@@ -407,6 +407,7 @@ def test_built_in_the_asked_dtype_for_inference(
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_shapes_and_bits_of_the_code(networks: dict[str, Any], tmp_path: Path, case: str) -> None:
     tokenizer = load(tmp_path, case, save(networks[case], tmp_path / "weights"))
@@ -425,6 +426,7 @@ def test_shapes_and_bits_of_the_code(networks: dict[str, Any], tmp_path: Path, c
         assert code.bits == (float(rows * columns * size * 16),) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_an_image_does_not_depend_on_its_batch(
     networks: dict[str, Any], tmp_path: Path, case: str
@@ -442,6 +444,7 @@ def test_an_image_does_not_depend_on_its_batch(
         assert (tokenizer.decode(alone) - decoded[i : i + 1]).abs().max() < 5e-5
 
 
+@pytest.mark.slow
 def test_vq_indices_do_not_depend_on_the_batch_even_at_ties(
     networks: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -681,6 +684,7 @@ def test_one_file_is_enough_where_the_entry_has_the_architecture(
         load(tmp_path, "kl", weights / WEIGHTS)
 
 
+@pytest.mark.slow
 def test_the_entrys_architecture_must_be_that_of_the_weights(
     networks: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -814,6 +818,7 @@ REFUSED_ENTRIES: dict[str, tuple[str, dict[str, Any], type[VtbenchError], str]] 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSED_ENTRIES)
 def test_entries_that_contradict_class_or_weights_are_refused(
     networks: dict[str, Any], tmp_path: Path, what: str
@@ -861,6 +866,7 @@ def test_shipped_entry_fits_its_class_and_says_how_to_fetch(
     assert ("gated" in str(caught.value)) == (name in ("sd3-vae", "sd3.5-vae"))
 
 
+@pytest.mark.slow
 def test_the_version_of_the_library_is_recorded() -> None:
     import diffusers
 

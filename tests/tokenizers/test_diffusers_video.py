@@ -159,6 +159,7 @@ def test_equals_the_library_called_by_hand(
     assert {p.dtype for p in tokenizer.model.parameters()} == {dtype}
 
 
+@pytest.mark.slow
 def test_a_transparent_picture_would_be_another_one(saved: dict[str, tuple[Any, Path]]) -> None:
     """The mutant of the opaque fourth channel: zeros, half transparent in [-1, 1]."""
     model, folder = saved["qwen-2.1"]
@@ -250,6 +251,7 @@ def test_every_class_is_tried() -> None:
     assert set(WIRINGS) <= proven | {class_name for class_name, *_ in CASES.values()}
 
 
+@pytest.mark.slow
 def test_a_class_that_takes_no_batch_goes_image_by_image() -> None:
     """HunyuanVideo 1.5: the library's attention mask fits one clip."""
     config = {"latent_channels": 8, "block_out_channels": [32, 32, 64, 64, 64]}

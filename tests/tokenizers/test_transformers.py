@@ -119,6 +119,7 @@ def by_hand(model: Any, case: str, images: torch.Tensor) -> tuple[torch.Tensor, 
     return ids, y if y is None else ((y + 1) / 2)[..., :height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (45, 77)])
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_library_called_by_hand(
@@ -199,6 +200,7 @@ def test_emu3_reads_its_official_file(saved: dict[str, tuple[Any, Path]], tmp_pa
         assert any(pattern.search(key) for key in official), f"{pattern.pattern} is never used"
 
 
+@pytest.mark.slow
 def test_a_part_of_a_whole_model(saved: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
     state = load_file(saved["janus"][1] / WEIGHTS)
     whole = {f"model.vqmodel.{key}": tensor for key, tensor in state.items()}
@@ -233,6 +235,7 @@ def test_files_that_do_not_fit_are_named(
         load(case, tmp_path)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(saved: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
     folder = saved["emu3"][1]
     with pytest.raises(RegistryError, match="has no such argument"):

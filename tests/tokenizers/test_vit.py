@@ -155,6 +155,7 @@ def test_the_entries_are_there():
     assert len(ENTRIES) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["titok-b64", "titok-bl128-vae", "bsq-vit-36", "gigatok-s-b", "mae-vit-l-pixels"]
 )

@@ -328,6 +328,7 @@ def test_every_family_trains_and_its_adapter_loads_the_export(
     assert {value.dtype for value in half.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_dc_ae_begins_all_but_linear(entry: Path, tmp_path: Path) -> None:
     loaded = write_family(entry, "dc-ae")
     latents = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -344,6 +345,7 @@ def test_dc_ae_begins_all_but_linear(entry: Path, tmp_path: Path) -> None:
     assert bends[1] < 0.25 < 0.5 < bends[0]
 
 
+@pytest.mark.slow
 def test_tokens_without_places_begin_near_what_they_code(entry: Path, tmp_path: Path) -> None:
     write_family(entry, "titok")
     text = entry.read_text(encoding="utf-8").replace("tokens: 8", "tokens: 4")
@@ -440,6 +442,7 @@ def test_a_run_that_was_cut_off_before_the_encoder_is_frozen_goes_on_the_same(
     assert len(set(exports)) == 1
 
 
+@pytest.mark.slow
 def test_an_encoder_that_learns_by_masks_does_not_see_them(entry: Path, tmp_path: Path) -> None:
     loaded = write_family(entry, "rae")
     training = trainer.Trainer(loaded, loaded.training, tmp_path, device="cpu")
@@ -549,6 +552,7 @@ def follow(codebook: Codebook, vectors: Tensor, rounds: int, *, revive: bool) ->
     return torch.bincount(codebook.encode(vectors).flatten(), minlength=len(codebook.entries))
 
 
+@pytest.mark.slow
 def test_dead_words_come_back() -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(8, 4, 16, 16, generator=generator)

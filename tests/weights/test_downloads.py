@@ -300,6 +300,7 @@ def test_fetch_goes_on_after_a_failure_and_says_which(
     assert "identity: nothing to fetch: needs no weights" in said.out
 
 
+@pytest.mark.slow
 def test_fetch_of_a_suite_brings_what_it_needs_and_nothing_else(
     hub: HubServer, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
