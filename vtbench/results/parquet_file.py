@@ -80,6 +80,10 @@ def _check_footer(path: Path, facts: Any, max_rows: int) -> None:
         raise ResultsError(f"{path}: {facts.num_rows:,} rows, at most {max_rows:,} are read")
     if facts.num_row_groups > MAX_ROW_GROUPS:
         raise ResultsError(f"{path}: {facts.num_row_groups:,} row groups")
+    for n in range(facts.num_row_groups):
+        # pyarrow reads beyond its memory where a row group has fewer columns than the schema.
+        if facts.row_group(n).num_columns != facts.num_columns:
+            raise ResultsError(f"{path}: not a Parquet file of rows (row group {n} lacks columns)")
     for place in range(facts.num_columns):
         chunks = [facts.row_group(n).column(place) for n in range(facts.num_row_groups)]
         values = sum(chunk.num_values for chunk in chunks)

@@ -11,6 +11,11 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch.nn.functional as functional
+from diffusers.models.attention_processor import SanaMultiscaleLinearAttention
+
+# Not where it is used: a network is also made on the meta device, and a library that is first imported
+# there keeps constants without values (diffusers' Cosmos).
+from diffusers.models.autoencoders.autoencoder_dc import Decoder, Encoder
 from torch import Tensor, nn
 
 from vtbench.base.records import Spec
@@ -53,8 +58,6 @@ class Third(nn.Module):
 
 def join_projections(network: nn.Module) -> None:
     """Give each linear attention of diffusers its weights in the shapes of the official file."""
-    from diffusers.models.attention_processor import SanaMultiscaleLinearAttention
-
     for module in network.modules():
         if isinstance(module, SanaMultiscaleLinearAttention):
             inner, width = module.to_q.weight.shape
@@ -69,8 +72,6 @@ class MgvqNetwork(Autoencoder):
 
     def __init__(self, plan: MgvqPlan) -> None:
         super().__init__()
-        from diffusers.models.autoencoders.autoencoder_dc import Decoder, Encoder
-
         plain, levels, latent = plan.plain, len(plan.channels), plan.latent
         below = levels - plain
         shared: dict[str, Any] = {

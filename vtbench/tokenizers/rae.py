@@ -18,6 +18,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as functional
+
+# Here and not where they are used: see mgvq.
+from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
 from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
@@ -112,8 +116,6 @@ def make_encoder(plan: RaePlan) -> Any:
 
 def make_decoder(plan: DecoderPlan, width: int, grid: int) -> Any:
     """Return the decoder of grid×grid vectors of the width with random weights."""
-    from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
-
     keys = {key: value for key, value in plan.model_dump().items() if key.startswith("decoder_")}
     decoder: Any = RAEDecoder(
         width,
@@ -241,8 +243,6 @@ class Rae(NetworkTokenizer[RaePlan]):
 
     def read_state(self, weights: Path, plan: RaePlan, **layout: Any) -> dict[str, Tensor]:
         """Return the tensors of either form."""
-        from diffusers.models.embeddings import get_2d_sincos_pos_embed
-
         folder = weights if weights.is_dir() else weights.parent
         if weights.is_dir() and not (weights / WEIGHTS).is_file():
             weights = find_decoder(weights)

@@ -1,6 +1,6 @@
 """Mutations of bytes and of JSON values from a seed, and the clock and the rules of a fuzz target.
 
-`VTBENCH_FUZZ_SECONDS` is how long each target runs: 60 in `.ci/run`, 5 by default.
+`VTBENCH_FUZZ_SECONDS` is how long each target runs: 30 in `.ci/run`, 5 by default.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def mutate_value(value: Any, draw: random.Random) -> Any:
             holder[str(draw.choice(("x", "run", "\u202e", "name", key)))] = draw.choice(ODD_VALUES)
         elif kind == 2:
             inner: Any = holder[key]
-            for _ in range(draw.choice((1, 40, 200))):
+            for _ in range(draw.choice((1, 12, 60))):
                 inner = [inner]
             holder[key] = inner
         elif kind == 3 and isinstance(holder[key], int | float):
