@@ -83,9 +83,14 @@ def test_the_log_is_that_of_the_recipe(name: str) -> None:
     assert f"| {last['psnr_db']:.2f} |" in told
 
 
+# Without instructions for bfloat16 a network of factor 8 takes a minute; its family has one of 16.
+IN_BF16 = [name for name in REFERENCES if name not in ("ref-kl-f8", "ref-fsq-f8", "ref-vq-f8")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "fp32") for name in REFERENCES), *((n, "bf16") for n in IN_BF16)]
+)
 def test_the_contract_holds(name: str, dtype: str) -> None:
     assert main(["check", name, "--dtype", dtype, "--device", "cpu"]) == 0
 
