@@ -83,7 +83,8 @@ def test_the_log_is_that_of_the_recipe(name: str) -> None:
     assert f"| {last['psnr_db']:.2f} |" in told
 
 
-# Without instructions for bfloat16 a network of factor 8 takes a minute; its family has one of 16.
+# Without instructions for bfloat16 a network of factor 8 takes a minute; those of factor 16, DC-AE and
+# the diffusion decoder stand for them.
 IN_BF16 = [name for name in REFERENCES if name not in ("ref-kl-f8", "ref-fsq-f8", "ref-vq-f8")]
 
 

@@ -81,7 +81,7 @@ def _check_footer(path: Path, facts: Any, max_rows: int) -> None:
     if facts.num_row_groups > MAX_ROW_GROUPS:
         raise ResultsError(f"{path}: {facts.num_row_groups:,} row groups")
     for n in range(facts.num_row_groups):
-        # pyarrow reads beyond its memory where a row group has fewer columns than the schema.
+        # Below, each column of the schema is asked of each row group.
         if facts.row_group(n).num_columns != facts.num_columns:
             raise ResultsError(f"{path}: not a Parquet file of rows (row group {n} lacks columns)")
     for place in range(facts.num_columns):
