@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from vtbench.base.allocator import keep_freed_memory
 from vtbench.base.errors import VtbenchError
 from vtbench.base.version import __version__
 from vtbench.commands.complaints import (
@@ -89,7 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
     accept_any_console()
     open_log()
     try:
