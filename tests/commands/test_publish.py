@@ -18,7 +18,7 @@ from vtbench.results.schema import PanelItem
 PNG = encode_png(np.zeros((8, 8, 3), np.uint8))
 HASH = pixel_sha256(np.zeros((8, 8, 3), np.uint8))
 PANEL = (PanelItem(n=0, id="a-1", task="reconstruction", width=8, height=8),)
-PICTURES = ("originals/0.png", "good/panel/0.png", "good/panel/0.error.png")
+PICTURES = ("originals/0.png", "good/panel/0.png")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def rename_suite(folder: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_the_files_of_a_run_are_published_and_no_other(folder: Path, tmp_path: Path) -> None:
-    for extra in ("evil.py", ".hidden", "panel/1.png", "panel/0.svg"):
+    for extra in ("evil.py", ".hidden", "panel/1.png", "panel/0.svg", "panel/0.error.png"):
         (folder / "good" / extra).write_bytes(PNG)
     target = tmp_path / "published"
     assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
@@ -64,7 +64,7 @@ def test_another_run_joins_those_that_are_published(
     (folder / "good").rename(tmp_path / "older")
     write_run(folder, "later")
     noted = encode_png(np.zeros((8, 8, 3), np.uint8), original=HASH)
-    for name in ("originals/0.png", "later/panel/0.png", "later/panel/0.error.png"):
+    for name in ("originals/0.png", "later/panel/0.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(noted)
     (folder / "suite.json").write_text(json.dumps({**said, "skipped": []}))
@@ -73,6 +73,29 @@ def test_another_run_joins_those_that_are_published(
     assert [item["name"] for item in now["skipped"]] == ["never"]
     shown = set(find_pictures(read_board(target), target).values())
     assert {"good/panel/0.png", "later/panel/0.png"} <= shown
+
+
+@pytest.mark.slow
+def test_error_maps_of_an_earlier_copy_are_removed(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    old = target / "good" / "panel" / "0.error.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(PNG)
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    assert not old.exists() and old.with_name("0.png").is_file()
+
+
+@pytest.mark.slow
+def test_pictures_that_may_not_be_shown_are_not_published(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    assert all((target / name).is_file() for name in PICTURES)
+    said = json.loads((folder / "suite.json").read_text())
+    (folder / "suite.json").write_text(json.dumps({**said, "show_images": False}))
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    assert not list(target.rglob("*.png"))
+    assert json.loads((target / "suite.json").read_text())["panel"] == []
+    assert all((folder / name).is_file() for name in PICTURES)  # they stay where they were made
 
 
 @pytest.mark.parametrize("name", ["../vtbench", "/etc", "a/b", "..", "con", "suite.json", "x" * 81])

@@ -341,7 +341,7 @@ def write_bomb(path: Path) -> None:
     ("spoil", "message"),
     [
         (lambda run: shutil.copy(run.parent / "originals/0.png", run / "panel/0.png"),
-         "is not the picture's error"),
+         "shows the original, and its image is said to have error"),
         (lambda run: (run / "panel/0.error.png").write_bytes(BLACK), "is not the picture's error"),
         (lambda run: (run / "panel/1.png").unlink(), "panel/1.png is missing"),
         (lambda run: shutil.rmtree(run / "panel"), "panel/0.png is missing"),

@@ -5,7 +5,7 @@
                          /<run name>/run.json
                                     /images.parquet
                                     /codes.parquet         how often each codeword was seen (discrete)
-                                    /panel/<n>.png, <n>.error.png
+                                    /panel/<n>.png
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
                          /.<run name>.features/         likewise, where the suite has set metrics
                          /.<run name>.panel/            likewise, the pictures of the panel

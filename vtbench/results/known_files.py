@@ -19,12 +19,17 @@ MAX_PICTURE_BYTES = 8 * 2**20
 
 
 def list_run_files(record: RunRecord, suite: SuiteFolder) -> dict[str, int]:
-    """Return the files that a run's folder may hold, by name below it, with their largest sizes."""
-    pictures = (f"panel/{item.n}{end}" for item in suite.panel for end in (".png", ".error.png"))
+    """Return the files that a run has, by name below its folder, with their largest sizes."""
+    pictures = (f"panel/{item.n}.png" for item in suite.panel)
     files = {"run.json": MAX_JSON_BYTES, "images.parquet": MAX_PARQUET_BYTES}
     if record.codes is not None:
         files[CODES] = MAX_PARQUET_BYTES
     return files | dict.fromkeys(pictures, MAX_PICTURE_BYTES)
+
+
+def list_error_maps(suite: SuiteFolder) -> dict[str, int]:
+    """Return the error maps that older runs have beside their pictures, with their largest sizes."""
+    return {f"panel/{item.n}.error.png": MAX_PICTURE_BYTES for item in suite.panel}
 
 
 def list_suite_files(suite: SuiteFolder) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The board's side-by-side pictures: originals once a suite, reconstructions and error maps a run."""
+"""The board's side-by-side pictures: originals once a suite, reconstructions a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from vtbench.base.errors import ImageError, OutputError
 from vtbench.base.files import write_atomic
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, encode_png, error_map, pixel_sha256, read_png_original
+from vtbench.images import RGB8, encode_png, pixel_sha256, read_png_original
 from vtbench.results.rows import Row
 from vtbench.results.schema import PanelItem
 from vtbench.suites.batches import PixelCache
@@ -49,20 +49,19 @@ class PanelSpool:
         except ImageError:
             return False
         of = pixel_sha256(original)
-        paths = [self.folder / name for name in _names(n)]
-        return all(path.is_file() and read_png_original(path) == of for path in paths)
+        path = self.folder / f"{n}.png"
+        return path.is_file() and read_png_original(path) == of
 
     def append(self, image: str, original: RGB8, picture: RGB8) -> None:
-        """Write the pictures of an image, if it is one of the panel. They survive a kill from here on.
+        """Write the picture of an image, if it is one of the panel. It survives a kill from here on.
 
-        Each holds the hash of the original's part that it shows, by which the page knows it: its place
+        It holds the hash of the original's part that it shows, by which the page knows it: its place
         is another where pictures came or went."""
         if (n := self.places.get(image)) is None:
             return
         part, shown = (crop_panel(self.panel[n], whole) for whole in (original, picture))
-        of = pixel_sha256(part)
-        for name, pixels in zip(_names(n), (shown, error_map(part, shown)), strict=True):
-            write_atomic(self.folder / name, encode_png(pixels, original=of), durable=True)
+        content = encode_png(shown, original=pixel_sha256(part))
+        write_atomic(self.folder / f"{n}.png", content, durable=True)
 
     def finish(self, folder: Path, done: Collection[str]) -> None:
         """Copy the pictures of a complete run into its folder. Those of an earlier run are removed when
@@ -73,9 +72,7 @@ class PanelSpool:
             done: its images that have numbers.
         """
         target = folder / "panel"
-        written = {
-            name for image in done if image in self.places for name in _names(self.places[image])
-        }
+        written = {f"{self.places[image]}.png" for image in done if image in self.places}
         for name in sorted(written):
             part = target / f".{name}.copying_"
             try:
@@ -91,12 +88,9 @@ class PanelSpool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _names(n: int) -> tuple[str, str]:
-    return f"{n}.png", f"{n}.error.png"
-
-
 def _remove_others(folder: Path, written: Collection[str]) -> None:
-    """Remove the numbered pictures of a folder that were not written, and nothing else."""
+    """Remove the numbered pictures of a folder that were not written, and nothing else. Until 2026-11
+    there were error maps among them (`<n>.error.png`)."""
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
             if path.name not in written and re.fullmatch(r"[0-9]+(\.error)?\.png", path.name):

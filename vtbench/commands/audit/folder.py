@@ -23,7 +23,7 @@ from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.tables import CHECKED
 from vtbench.registry.entries import Entry, Registry
 from vtbench.results.folder import Run
-from vtbench.results.known_files import list_run_files, list_suite_files
+from vtbench.results.known_files import list_error_maps, list_run_files, list_suite_files
 from vtbench.results.schema import RunRecord, SuiteFolder
 from vtbench.runs.request import (
     change_decoder,
@@ -158,7 +158,8 @@ def _audit_files(path: Path, folder: SuiteFolder, runs: Sequence[Run]) -> Iterat
             yield f"{name} is missing: run `vtbench leaderboard`"
     known = set(list_suite_files(folder)) | set(CHECKED)
     for run in runs:
-        known |= {f"{run.record.run}/{name}" for name in list_run_files(run.record, folder)}
+        own = list_run_files(run.record, folder) | list_error_maps(folder)
+        known |= {f"{run.record.run}/{name}" for name in own}
     count = 0
     for found in sorted(path.rglob("*")):
         relative = found.relative_to(path).as_posix()

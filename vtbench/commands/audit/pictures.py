@@ -1,5 +1,5 @@
-"""The panel's pictures: the originals are the suite's, the error maps those of the pictures, and a
-picture has no more error than its whole image is said to have."""
+"""The panel's pictures: the originals are the suite's, and a run's pictures have the error that its
+rows say. Error maps, which older runs have, are those of the pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ import numpy as np
 
 from vtbench.base.errors import ImageError, ResultsError, SuiteError
 from vtbench.commands.audit.case import Case
-from vtbench.images import ORIGINAL, RGB8, error_map, load_rgb8
-from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
+from vtbench.commands.audit.pixel_hashes import HASH
+from vtbench.images import ORIGINAL, RGB8, error_map, load_rgb8, pixel_sha256
+from vtbench.results.known_files import (
+    list_error_maps,
+    list_run_files,
+    list_suite_files,
+    read_known_files,
+)
+from vtbench.results.rows import Row
 from vtbench.results.schema import SuiteFolder
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.panel_crop import crop_panel
@@ -34,6 +41,11 @@ MAX_NOTE = 256
 REMADE_LEVELS = 8 * 255
 """Squared error by which a picture may pass its row's: after a kill it was once remade in another
 batch, which moved a few samples by a level."""
+
+
+VISIBLE_MSE, FLAT_LEVELS = 1.0, 8.0
+"""Mean squared error of a whole image, and standard deviation of a part of it, above which no
+reconstruction leaves the part as it was. Flat parts may come back exactly."""
 
 
 def decode_panel_png(name: str, content: bytes) -> RGB8:
@@ -99,7 +111,8 @@ def load_originals(
 
 def audit_panel(case: Case, originals: Mapping[int, RGB8]) -> Iterator[str]:
     """Yield what is wrong with a run's pictures."""
-    files = read_known_files(case.run.folder, list_run_files(case.record, case.folder))
+    known = list_run_files(case.record, case.folder) | list_error_maps(case.folder)
+    files = read_known_files(case.run.folder, known)
     rows = {row["id"]: row for row in case.run.rows}
     for item in case.folder.panel:
         row, original = rows.get(item.id), originals.get(item.n)
@@ -108,29 +121,37 @@ def audit_panel(case: Case, originals: Mapping[int, RGB8]) -> Iterator[str]:
             if name in files or map_name in files:
                 yield f"{name}: of an image without numbers"
             continue
-        if name not in files or map_name not in files:
-            yield f"{name if name not in files else map_name} is missing"
+        if name not in files:
+            yield f"{name} is missing"
             continue
         try:
             picture = decode_panel_png(name, files[name])
-            errors = decode_panel_png(map_name, files[map_name])
+            errors = decode_panel_png(map_name, files[map_name]) if map_name in files else None
         except ResultsError as error:
             yield str(error)
             continue
-        if picture.shape[:2] != (item.height, item.width) or errors.shape != picture.shape:
+        if picture.shape[:2] != (item.height, item.width):
             yield f"{name}: is not {item.width}×{item.height}, as suite.json says"
         elif original is not None:
-            yield from _compare(name, original, picture, errors, row)
+            if errors is not None and not _is_map(errors, original, picture):
+                yield f"{map_name}: is not the picture's error"
+            yield from _compare(name, original, picture, row)
 
 
-def _compare(
-    name: str, original: RGB8, picture: RGB8, errors: RGB8, row: Mapping[str, object]
-) -> Iterator[str]:
+def _is_map(errors: RGB8, original: RGB8, picture: RGB8) -> bool:
     expected = error_map(original, picture)
-    if not np.array_equal(errors, np.repeat(expected[:, :, None], 3, axis=2)):
-        yield f"{name.removesuffix('.png')}.error.png: is not the picture's error"
+    return np.array_equal(errors, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def _compare(name: str, original: RGB8, picture: RGB8, row: Row) -> Iterator[str]:
     mse, width, height = row["mse"], row["width"], row["height"]
-    if isinstance(mse, float) and isinstance(width, int) and isinstance(height, int):
-        squares = float(((original.astype(np.int64) - picture) ** 2).sum())
-        if squares > mse * width * height * 3 + REMADE_LEVELS:
-            yield f"{name}: has more error than its whole image is said to have"
+    if mse is None:
+        return
+    squares = float(((original.astype(np.int64) - picture) ** 2).sum())
+    if squares > mse * width * height * 3 + REMADE_LEVELS:
+        yield f"{name}: has more error than its whole image is said to have"
+    if not squares and mse > VISIBLE_MSE and original.std() > FLAT_LEVELS:
+        yield f"{name}: shows the original, and its image is said to have error"
+    whole = picture.shape[:2] == (height, width)
+    if whole and row[HASH] is not None and pixel_sha256(picture) != row[HASH]:
+        yield f"{name}: is not the reconstruction whose hash its row has"

@@ -164,6 +164,7 @@ def audit_suite_folder(
         "description": own.description,
         "published": suite.published,
         "pinned": suite.pinned,
+        "show_images": own.show_images,
         "cost_subset": own.cost.subset if own.cost else None,
     }
     if folder.partial is None and (suite.samples or own.source is not None):
@@ -177,7 +178,8 @@ def audit_suite_folder(
     for item in folder.panel:
         if picks and item.id not in picks:
             yield f"panel: {item.id!r} is no picture of the suite's panel"
-    if picks and folder.partial is None and [item.id for item in folder.panel] != list(picks):
+    whole = folder.partial is None and (folder.show_images or folder.panel)
+    if picks and whole and [item.id for item in folder.panel] != list(picks):
         yield "panel: its pictures are not those of the suite"
     for skipped in folder.skipped:
         if skipped.name.partition("@")[0] not in registry:

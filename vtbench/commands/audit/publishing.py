@@ -14,7 +14,12 @@ from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.tables import check_board, render_folder, write_board
 from vtbench.registry.entries import Registry
 from vtbench.results.folder import Run, read_suite_folder, write_suite_folder
-from vtbench.results.known_files import list_run_files, list_suite_files, read_known_files
+from vtbench.results.known_files import (
+    list_error_maps,
+    list_run_files,
+    list_suite_files,
+    read_known_files,
+)
 from vtbench.results.schema import Skipped, SuiteFolder
 from vtbench.suites.suites import suite_paths
 
@@ -76,11 +81,15 @@ def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: 
     """Copy runs, the suite's record and originals to another folder, and render its board.
 
     Only the files that a run has are copied: regular files of bounded size, pictures that decode. Every
-    file is read and checked before the first is written: all of it is copied or nothing.
+    file is read and checked before the first is written: all of it is copied or nothing. Of a suite
+    whose images may not be shown, no picture is copied, and those of an earlier copy are removed.
 
     Raises:
         ResultsError: a file is none that a run may have.
     """
+    pictures = suite
+    if not suite.show_images:
+        suite = suite.model_copy(update={"panel": ()})
     files = {
         run.record.run: read_known_files(run.folder, list_run_files(run.record, suite))
         for run in runs
@@ -90,10 +99,24 @@ def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: 
     for name, contents in files.items():
         for file, content in contents.items():
             write_atomic(resolve_below(target, f"{name}/{file}"), content)
+    _remove_pictures(target, pictures, runs, kept=suite)
     for file, content in originals.items():
         write_atomic(resolve_below(target, file), content)
     write_suite_folder(target, suite.model_copy(update={"skipped": skipped}))
     write_board(target, render_folder(target))
+
+
+def _remove_pictures(
+    target: Path, pictures: SuiteFolder, runs: Sequence[Run], *, kept: SuiteFolder
+) -> None:
+    """Remove error maps that runs had in their folders before, and pictures that may not be there."""
+    known = [f"{run.record.run}/{name}" for run in runs for name in list_error_maps(pictures)]
+    if not kept.panel:
+        places = [path.parent.name for path in target.glob("*/run.json")]
+        known += [f"{place}/panel/{item.n}.png" for place in places for item in pictures.panel]
+        known += [f"originals/{item.n}.png" for item in pictures.panel]
+    for name in known:
+        resolve_below(target, name).unlink(missing_ok=True)
 
 
 def _list_skipped(suite: SuiteFolder, target: Path, runs: Collection[str]) -> tuple[Skipped, ...]:
