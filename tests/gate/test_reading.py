@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from gate.fuzz.mutate import mutate_bytes
 
 from vtbench.base.errors import RegistryError, ResultsError
+from vtbench.base.locations import published_dir
 from vtbench.base.schema import load_json, load_yaml
 from vtbench.base.text import check_line, show_text, strip_hidden
 from vtbench.cli import main
 from vtbench.results.parquet_file import read_parquet
+from vtbench.results.rows import NEEDED_COLUMNS, ROW_COLUMNS
 
 GOOD = """\
 title: A thing
@@ -233,6 +237,17 @@ def test_damaged_parquet_is_refused() -> None:
     for broken in (b"", b"PAR1", content[:-9], content[:40] + b"\xff" * 40 + content[80:]):
         with pytest.raises(ResultsError, match=r"^x: "):
             read_parquet(Path("x"), broken, COLUMNS)
+
+
+@pytest.mark.parametrize("seed", [1916, 4881, 5039])
+def test_parquet_that_ends_pyarrows_process_is_refused(seed: int) -> None:
+    """pyarrow 26 aborts on each; whatever another version does, this process goes on."""
+    whole = (published_dir("embedded") / "patch-vq-f16" / "images.parquet").read_bytes()
+    tail = int.from_bytes(whole[-8:-4], "little") + 8
+    damaged = whole[:-tail] + mutate_bytes(whole[-tail:], random.Random(seed))
+    with pytest.raises(ResultsError, match=r"^x: not a Parquet file of rows"):
+        read_parquet(Path("x"), damaged, ROW_COLUMNS, needed=NEEDED_COLUMNS)
+    assert len(read_parquet(Path("x"), whole, ROW_COLUMNS, needed=NEEDED_COLUMNS)) > 50
 
 
 def test_text_is_shown_as_it_is() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vtbench.base.errors import ResultsError
 from vtbench.metrics.rate import Histogram
-from vtbench.results.parquet_file import MAX_VALUES, read_parquet
+from vtbench.results.parquet_file import read_parquet
+from vtbench.results.parquet_reader import MAX_VALUES
 from vtbench.results.rows import read_pinned
 from vtbench.results.schema import CodesRecord
 
