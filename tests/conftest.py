@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -96,10 +97,25 @@ def rows() -> Callable[..., list[Row]]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the digests of the tests' files out of the user's cache."""
-    from vtbench.suites import contents
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Keep what tests cache out of the user's cache; yields where it is instead."""
+    from vtbench.base import locations
+
+    place = {"now": tmp_path_factory.getbasetemp() / "cache" / "session"}
+    own = locations._home_cache
+
+    def give_place() -> Path:
+        return own() if locations.home_dir() is None else place["now"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contents, "cache_dir", lambda: tmp_path_factory.getbasetemp() / "cache")
-        yield
+        patch.setattr(locations, "_home_cache", give_place)
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_one_test(_own_cache: dict[str, Path]) -> None:
+    """Let no test find what another one, perhaps with a stand-in for a network, has cached."""
+    _own_cache["now"] = _own_cache["now"].with_name(f"test-{next(_TESTS)}")
+
+
+_TESTS = itertools.count()

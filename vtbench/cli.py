@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "show": "Show everything known of a tokenizer, suite or metric.",
     "check": "Check that tokenizers keep the encode/decode contract.",
     "doctor": "Say what is missing here, which metrics that disables, and how to get it.",
+    "cache": "Show or remove what is kept so that it is computed once.",
     "fetch": "Download weights, on a machine with a network.",
     "convert": "Write the tensors of an unsafe checkpoint as safetensors.",
     "pin": "Write revision and sha256 of weights into an entry.",

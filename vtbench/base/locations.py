@@ -61,6 +61,10 @@ def cache_dir() -> Path:
     Without a home (a container's user of a bare number) it is a folder of this process alone."""
     if home := os.environ.get("XDG_CACHE_HOME"):
         return Path(home) / "vtbench"
+    return _home_cache()
+
+
+def _home_cache() -> Path:
     own = home_dir()
     return own / ".cache" / "vtbench" if own is not None else _process_dir()
 

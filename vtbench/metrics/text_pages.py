@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.base.padding import find_padding, unpad_square
 from vtbench.base.records import Sample
-from vtbench.images import RGB8, pixel_sha256, to_rgb8
+from vtbench.images import RGB8, to_rgb8
 from vtbench.metrics.ocr import open_reader
-from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, read_known_lines
+from vtbench.metrics.ocr.kept_readings import KeptReadings
+from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES
 from vtbench.metrics.text import LineScores, count_lost, score_lines
 from vtbench.metrics.text_protocols import TokBenchWord, score_omnidoc, score_words
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class PageMeter:
     """Reads pages of known text with one OCR engine, and scores what it read.
 
-    The readings of originals are kept by content: one process reads each original once.
+    The readings of originals are kept by content: each original is read once, by any process.
 
     Args:
         ocr: the engine's name.
@@ -36,7 +37,7 @@ class PageMeter:
         self._reader = open_reader(ocr, scripts=scripts, device=device)
         self.identity: Mapping[str, str] = dict(self._reader.identity)
         """Engine, versions and models, as run.json states them."""
-        self._readings: dict[str, list[str] | None] = {}
+        self.originals = KeptReadings(self._reader)
 
     def __call__(
         self, samples: Sequence[Sample], original: Tensor, image: Tensor
@@ -52,12 +53,13 @@ class PageMeter:
             "glyph_px": float(sample.meta["glyph_px"]),
             "lines": len(lines),
         }
-        known = self._read(reference, sample, keep=True)
-        read = self._read(reconstruction, sample)
+        script = sample.meta["script"]
+        known = self.originals.read_lines(reference, lines, script=script, keep=True)
+        read = self.originals.read_lines(reconstruction, lines, script=script)
         if known is None or read is None:
             return page
         truth = [line["text"] for line in lines]
-        has_words = sample.meta["script"] not in SCRIPTS_WITHOUT_SPACES
+        has_words = script not in SCRIPTS_WITHOUT_SPACES
         score = score_lines(truth, read, has_words=has_words)
         counts = [
             count_lost(*texts, has_words=has_words)
@@ -78,17 +80,6 @@ class PageMeter:
             **_name_scores(score, ""),
             **_name_scores(of_original, "original_"),
         }
-
-    def _read(self, page: RGB8, sample: Sample, *, keep: bool = False) -> list[str] | None:
-        # The same pixels read the same, so a perfect reconstruction finds its original's reading.
-        key = pixel_sha256(page)
-        if key in self._readings:
-            return self._readings[key]
-        meta = sample.meta
-        reading = read_known_lines(self._reader, page, meta["lines"], script=meta["script"])
-        if keep:
-            self._readings[key] = reading
-        return reading
 
 
 def _name_scores(score: LineScores, prefix: str) -> dict[str, Any]:
@@ -155,7 +146,7 @@ class OmniDocMeter:
     def __init__(self, ocr: str, *, device: str, scripts: Collection[str]) -> None:
         self._reader = open_reader(ocr, scripts={"chinese"}, device=device)
         self.identity: Mapping[str, str] = dict(self._reader.identity)
-        self._originals: dict[str, list[str]] = {}
+        self.originals = KeptReadings(self._reader)
 
     def __call__(
         self, samples: Sequence[Sample], original: Tensor, image: Tensor
@@ -163,11 +154,7 @@ class OmniDocMeter:
         """Return one mapping of row columns an image; None where the original reads as nothing."""
         rows = []
         for reference, reconstruction in zip(to_rgb8(original), to_rgb8(image), strict=True):
-            key = pixel_sha256(reference)
-            if key not in self._originals:
-                self._originals[key] = self._reader.read_page(reference, script="chinese")
-            known = self._originals[key]
-            same = pixel_sha256(reconstruction) == key
-            read = known if same else self._reader.read_page(reconstruction, script="chinese")
+            known = self.originals.read_page(reference, script="chinese", keep=True)
+            read = self.originals.read_page(reconstruction, script="chinese")
             rows.append({"omnidoc_ned": score_omnidoc([known], [read]).ned})
         return rows

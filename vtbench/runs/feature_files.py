@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ class Reference:
             return None
         if features.ndim != 2 or features.dtype.kind != "f" or len(features) != len(pixels):
             return None
+        with contextlib.suppress(OSError):  # the time of writing says when it was last of use
+            for file in (path, path.with_suffix(".json")):
+                os.utime(file)
         return cls(features, pixels)
 
     @classmethod

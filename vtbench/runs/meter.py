@@ -16,8 +16,10 @@ from vtbench.base.records import Metric, Sample
 from vtbench.images import Fit
 from vtbench.metrics import pixel
 from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.ocr.kept_readings import KeptReadings
 from vtbench.results.rows import Row
 from vtbench.results.schema import MetricRecord
+from vtbench.runs.kept_originals import keep_readings
 from vtbench.runs.set_features import FeatureSets, Pair
 from vtbench.suites.suites import Suite
 from vtbench.weights.metrics import find_metric_weights
@@ -88,6 +90,8 @@ class Meter:
         if metric.takes == "ocr":
             target = target(self._ocr, device=self._device, scripts=self._scripts)
             self.ocr = dict(target.identity)
+            if isinstance(kept := getattr(target, "originals", None), KeptReadings):
+                keep_readings(kept, scripts=self._scripts, device=self._device)
         elif metric.weights:
             paths = [find_metric_weights(name).path for name in metric.weights]
             target = target(*paths, device=self._device)

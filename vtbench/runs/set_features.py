@@ -41,6 +41,7 @@ from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import MetricRecord, SetRecord
 from vtbench.runs.code_digest import digest_code
 from vtbench.runs.feature_files import FeatureSpool, Reference, Rows
+from vtbench.runs.kept_originals import KeptFeatures
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.suites import Suite
 
@@ -72,6 +73,7 @@ class FeatureSets:
         self._of: dict[str, str] = {}
         self._inceptions: dict[str, Inception] = {}
         self._references: dict[str, Reference] = {}
+        self._kept: dict[str, KeptFeatures] = {}
         counts = suite.images_per_task()
         wanted = {key for of_task in keys.values() for key in of_task}
         for key in (key for key in FEATURE_SOURCES if key in wanted):
@@ -125,9 +127,20 @@ class FeatureSets:
             encoder = self._encoders[name]
             kept = self.reference(name) if task == SET_TASK else None
             known = kept.find(samples) if kept is not None else None
-            reference = encoder(original)[:, : encoder.dim] if known is None else known
-            pairs[name] = (reference, encoder(image))
+            if known is None:
+                known = self._encode_originals(task, name, original)
+            pairs[name] = (known, encoder(image))
         return pairs
+
+    def _encode_originals(self, task: str, name: str, original: Tensor) -> Tensor:
+        """Return the features of originals. Those of a whole set are spooled by the run, which writes
+        the reference; others are kept by their pixels."""
+        encoder = self._encoders[name]
+        if task == SET_TASK and name in self.set_encoders():
+            return encoder(original)[:, : encoder.dim]
+        if name not in self._kept:
+            self._kept[name] = KeptFeatures(encoder, device=self._device)
+        return self._kept[name].encode(original)
 
     def put_cosines(self, task: str, pairs: Mapping[str, Pair], rows: Sequence[Row]) -> None:
         """Put the cosine similarities of a batch into its rows."""

@@ -65,6 +65,9 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
     if now != kept:
         with contextlib.suppress(OutputError):  # the cache saves time, no more
             write_atomic(kept_at, json.dumps(now).encode())
+    else:
+        with contextlib.suppress(OSError):  # the time of writing says when it was last of use
+            os.utime(kept_at)
     return digest.hexdigest()
 
 
