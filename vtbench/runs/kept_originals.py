@@ -4,7 +4,7 @@ user's cache, named by everything that it follows from beside the pixels."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor
 from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import cache_dir
 from vtbench.base.record_store import RecordStore
+from vtbench.base.records import Sample
 from vtbench.images import pixel_sha256, to_rgb8
 from vtbench.metrics.features import Encoder
 from vtbench.metrics.ocr import kept_readings
 from vtbench.metrics.ocr.kept_readings import KeptReadings
 from vtbench.runs import environment
 from vtbench.runs.code_digest import digest_code
+from vtbench.suites import kept_crops
+from vtbench.suites.batches import load_pixels
+from vtbench.suites.kept_crops import KeptCrops
 
 READINGS, FEATURES = "readings", "features"
 """Folders of the cache."""
@@ -86,6 +90,14 @@ class KeptFeatures:
         kind = np.float64 if self.encoder.dtype == torch.float64 else np.float32
         row = torch.from_numpy(np.frombuffer(content, kind).copy())
         return row if bool(torch.isfinite(row).all()) else None
+
+
+def open_crops(samples: Sequence[Sample]) -> KeptCrops | None:
+    """Return the kept pictures of a data set; None where no sample is cut to a square."""
+    if all(sample.preprocess.size is None for sample in samples):
+        return None
+    code = digest_code([kept_crops.__name__, load_pixels.__module__])
+    return KeptCrops({"code": code, "processor": environment.processor()})
 
 
 def _describe_machine(device: str) -> Mapping[str, object]:

@@ -40,6 +40,7 @@ from vtbench.results.partial import PartialRows
 from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
 from vtbench.results.writer import hold_run
+from vtbench.runs.kept_originals import open_crops
 from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
@@ -114,7 +115,7 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
         limit=request.limit,
         extra=request.metrics,
     )
-    cache = PixelCache()
+    cache = PixelCache(source=open_crops(request.samples()))
     write_suite_folder(request, cache)
     outcomes = []
     cells = request.cells()

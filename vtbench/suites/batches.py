@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from vtbench.base.errors import ImageError, SuiteError
 from vtbench.base.records import Sample
@@ -29,10 +29,22 @@ CACHE_BYTES = 512 * 2**20
 """Decoded originals kept for the next tokenizer; what does not fit is decoded again."""
 
 
-class PixelCache:
-    """Decoded originals by sample, up to `CACHE_BYTES`; shared by the tokenizers of a process."""
+class PixelSource(Protocol):
+    """What gives the pixels of samples as `load_pixels` does, perhaps without decoding them again."""
 
-    def __init__(self) -> None:
+    def load(self, sample: Sample) -> RGB8:
+        """Return the sample's pixels."""
+
+
+class PixelCache:
+    """Decoded originals by sample, up to `CACHE_BYTES`; shared by the tokenizers of a process.
+
+    Args:
+        source: where crops of data sets come from; None decodes each.
+    """
+
+    def __init__(self, *, source: PixelSource | None = None) -> None:
+        self._source = source
         self._kept: dict[str, RGB8] = {}
         self._bytes = 0
 
@@ -40,21 +52,23 @@ class PixelCache:
         """Return the sample's pixels. Raises ImageError or SuiteError as `load_pixels`."""
         if sample.id in self._kept:
             return self._kept[sample.id]
-        pixels = load_pixels(sample)
+        kept = self._source if sample.preprocess.size is not None else None
+        pixels = load_pixels(sample) if kept is None else kept.load(sample)
         if self._bytes + pixels.nbytes <= CACHE_BYTES:
             self._kept[sample.id] = pixels
             self._bytes += pixels.nbytes
         return pixels
 
 
-def load_pixels(sample: Sample) -> RGB8:
-    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest and its suite say.
+def load_pixels(sample: Sample, source: BinaryIO | None = None) -> RGB8:
+    """Return a sample's pixels, uint8 H×W×3, cropped as its manifest and its suite say. source: the
+    content of its file, where it was read already.
 
     Raises ImageError where the file cannot be decoded, and SuiteError where its pixels are not the
     pinned ones: another image under the same name must not score under the suite's name.
     """
     pixels = load_rgb8(
-        open_sample(sample),
+        open_sample(sample) if source is None else source,
         max_pixels=sample.max_pixels or MAX_PIXELS,
         upright=sample.preprocess.upright,
     )
@@ -64,11 +78,16 @@ def load_pixels(sample: Sample) -> RGB8:
         except ImageError as error:
             raise SuiteError(f"image {sample.id}: {error}") from None
     pixels = preprocess_rgb8(pixels, sample.preprocess)
+    require_pinned(sample, pixels)
+    return pixels
+
+
+def require_pinned(sample: Sample, pixels: RGB8) -> None:
+    """Raise SuiteError for pixels that are not those that the manifest pins."""
     if sample.sha256 is not None and pixel_sha256(pixels) != sample.sha256:
         raise SuiteError(
             f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"
         )
-    return pixels
 
 
 @dataclass(frozen=True)
