@@ -79,8 +79,9 @@ from pathlib import Path
 from vtbench.commands.site_pages import write_pages
 from vtbench.leaderboard.aggregate import read_board
 wall, cpu = time.perf_counter(), time.process_time()
-boards = [(read_board(Path(name)), Path(name), None) for name in sys.argv[2:]]
-write_pages(Path(sys.argv[1]), boards)
+folders = [Path(name) for name in sys.argv[2:]]
+boards = ((read_board(folder), folder, None) for folder in folders)
+write_pages(Path(sys.argv[1]), [folder.name for folder in folders], boards)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"rendered in {wall:.1f} s, {cpu:.1f} s of CPU, peak {peak:.0f} MiB")

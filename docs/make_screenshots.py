@@ -30,7 +30,7 @@ def main() -> None:
     """Render the site, and write the pictures beside this script."""
     folder = published_dir("embedded")
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
-        write_pages(Path(place), [(read_board(folder), folder, None)])
+        write_pages(Path(place), ["embedded"], [(read_board(folder), folder, None)])
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )

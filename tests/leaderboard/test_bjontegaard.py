@@ -11,8 +11,14 @@ from scipy.interpolate import PchipInterpolator
 from vtbench.base.errors import ResultsError, UnknownName
 from vtbench.base.locations import published_dir
 from vtbench.cli import main
+from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.bjontegaard import find_bd_rate, find_rate_at
+from vtbench.leaderboard.choice import find_lines
+from vtbench.leaderboard.csv_file import render_csv
+from vtbench.leaderboard.latex import render_latex
+from vtbench.leaderboard.markdown import render_markdown
 from vtbench.leaderboard.rate_difference import compare_with_codec
+from vtbench.leaderboard.words import find_front
 
 PUBLISHED = published_dir("embedded")
 
@@ -107,8 +113,57 @@ def test_what_cannot_be_asked(capsys):
         compare_with_codec(PUBLISHED, ["ref-kl-f8"], "jpg")
     with pytest.raises(UnknownName, match="ref-kl-f8"):
         compare_with_codec(PUBLISHED, ["ref-kl-f7"], "jpeg")
-    with pytest.raises(ResultsError, match="2 points"):
-        compare_with_codec(PUBLISHED, ["ref-kl-f8"], "webp")
+    with pytest.raises(ResultsError, match="1 points"):
+        compare_with_codec(PUBLISHED, ["ref-kl-f8"], "jpeg-lm's codec")
     where = ["--results", str(PUBLISHED)]
     assert main(["compare", "ref-kl-f8", "--bd", "jpeg", "--metric", "psnr_db", *where]) == 0
     assert "recon. PSNR ↑ (dB)  ref-kl-f8" in capsys.readouterr().out
+
+
+def test_a_curve_has_all_points_of_its_series_whatever_their_titles_say(
+    write_suite, write_run, rows
+):
+    folder = write_suite()
+    write_run(folder, "a", rows(bits=100, psnr=3))
+    for step in range(4):
+        write_run(
+            folder,
+            f"c{step}",
+            rows(bits=60 * step, psnr=2 * step),
+            tokenizer__title=f"A title, {step} of four, with commas",
+            tokenizer__kind="codec",
+            tokenizer__series="JPEG 2000",
+            tokenizer__curve_only=step > 1,
+        )
+    board = read_board(folder)
+    blocks = {line.name: line.block for line in board.lines}
+    assert blocks == {"a": "tokenizers", **dict.fromkeys(("c0", "c1"), "codecs")} | dict.fromkeys(
+        ("c2", "c3"), "curves"
+    )
+    assert {line.series for line in board.lines if line.joined} == {"JPEG 2000"}
+    # They are drawn, and neither ranked nor best of anything.
+    assert not any(line.competes or line.ranks for line in board.lines if line.block == "curves")
+    front = {name for column in board.columns for name in find_front(board.lines, column)}
+    assert front <= {"a", "c0", "c1"}
+    assert [line.name for line in find_lines(board, ())] == ["a", "c0", "c1"]
+    assert len(find_lines(board, (), curves=True)) == 5
+    for name in ("jpeg2000", "JPEG 2000", "Jpeg-2000"):
+        _, differences = compare_with_codec(folder, ["a"], name, ["reconstruction.psnr_db"])
+        assert [one.name for one in differences] == ["a"]
+    with pytest.raises(ResultsError, match="2 points"):
+        for name in ("c0", "c1"):
+            (folder / name / "run.json").unlink()
+        compare_with_codec(folder, ["a"], "jpeg2000")
+
+
+def test_tables_show_further_points_once_and_pages_all_of_them(write_suite, write_run, rows):
+    folder = write_suite()
+    write_run(folder, "a")
+    write_run(folder, "c1", rows(bits=9), tokenizer__kind="codec", tokenizer__series="S")
+    more = {"tokenizer__kind": "codec", "tokenizer__series": "S", "tokenizer__curve_only": True}
+    write_run(folder, "c2", rows(bits=30, psnr=4), **more)
+    board = read_board(folder)
+    text = render_markdown(board, None)
+    assert text.count("| c2 |") == 1 < text.count("| c1 |")
+    assert "c2" not in render_latex(board, None)
+    assert "local,c2," in render_csv(board, None)

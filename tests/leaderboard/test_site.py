@@ -48,7 +48,8 @@ class Page(HTMLParser):
 def render(*folders, entries=None, **options):
     """Return the files of a site of some folders of results."""
     suites = [SiteSuite(read_board(folder), folder, **options) for folder in folders]
-    return dict(render_site(suites, entries or {}))
+    names = [suite.board.suite.name for suite in suites]
+    return dict(render_site(names, suites, entries or {}))
 
 
 def read_data(files, name="tiny"):
@@ -263,5 +264,5 @@ def test_no_page_names_an_address_outside_of_it(folder):
 
 @pytest.mark.slow
 def test_a_run_can_be_read_from_where_the_site_was_made(folder, tmp_path):
-    page = write_pages(tmp_path / "site", [(read_board(folder), folder, None)])
+    page = write_pages(tmp_path / "site", ["tiny"], [(read_board(folder), folder, None)])
     assert page.is_file() and read_run(folder / "a").record.run == "a"

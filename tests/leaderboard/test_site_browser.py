@@ -67,7 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_results_run(published, "vq-small", make_rows(psnr=0.25))
     reported = ReportedRow("kl-paper", "Of a paper", {"family": "kl"}, {PSNR: 99.0}, "A table")
     suite = SiteSuite(read_board(folder), folder, read_board(published), [reported])
-    write_site(root / "site", render_site([suite], {}))
+    write_site(root / "site", render_site([suite.board.suite.name], [suite], {}))
     return root / "site"
 
 

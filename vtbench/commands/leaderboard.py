@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,10 @@ from vtbench.base import locations
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import EMBEDDED, FOLDER, data_option, registry_option
 from vtbench.commands.published import find_published
+
+if TYPE_CHECKING:
+    from vtbench.leaderboard.board import Board
+    from vtbench.results.schema import SuiteFolder
 
 
 @click.command("leaderboard")
@@ -47,23 +52,32 @@ def leaderboard_command(
         raise click.UsageError("several --results are for --site alone")
     if site is not None and out is not None:
         raise click.UsageError("--out is where tables go, --site where pages go: one of them")
-    boards = []
-    for folder in folders:
-        suite = read_suite_folder(folder)
+    suites = [read_suite_folder(folder) for folder in folders]
+    damaged: list[str] = []
+
+    def read(folder: Path, suite: SuiteFolder) -> tuple[Board, Path, Board | None]:
         published = find_published(suite.name, folder) if suite.published else None
-        boards.append((read_board(folder), folder, read_beside(folder, published)))
+        board = read_board(folder)
+        damaged.extend(board.damaged)
+        return board, folder, read_beside(folder, published)
+
     if site is not None:
         from vtbench.commands.site_pages import write_pages
 
-        page = write_pages(site, boards, registries=registries, data_folders=data_folders)
+        page = write_pages(
+            site,
+            [suite.name for suite in suites],
+            map(read, folders, suites),  # one at a time
+            registries=registries,
+            data_folders=data_folders,
+        )
         click.echo(str(page))
     else:
-        board, folder, beside = boards[0]
+        board, folder, beside = read(folders[0], suites[0])
         files = render_board(board, published=beside)
         write_board(out or folder, files)
         for name in files:
             click.echo(str((out or folder) / name))
-    damaged = [complaint for board, _, _ in boards for complaint in board.damaged]
     for complaint in damaged:
         complain(f"{complaint}: left out of the board")
     if damaged:

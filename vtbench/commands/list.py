@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -58,7 +59,8 @@ def weights_state(entry: Entry) -> str:
     """Return "none needed", "here", or "missing" with what brings the weights; and whether they are
     gated, and pinned by revision and sha256."""
     if entry.weights is None:
-        return "none needed"
+        absent = entry.needs is not None and find_spec(entry.needs) is None
+        return f"missing: pip install {entry.needs}" if absent else "none needed"
     unpinned = () if is_pinned(entry) else ("unpinned",)
     try:
         find_weights(entry)

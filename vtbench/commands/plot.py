@@ -20,7 +20,7 @@ from vtbench.commands.published import find_results
     metavar="FILE",
     help="A .pdf, .svg or .png file.",
 )
-@click.option("--rows", metavar="A,B,...", help="Runs. Default: all that compete.")
+@click.option("--rows", metavar="A,B,...", help="Runs. Default: all but sanity rows.")
 @click.option(
     "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
 )
@@ -39,6 +39,6 @@ def plot_command(
     board = read_board(find_results(results))
     y = find_column(board, y_name)
     x = find_column(board, x_name, task=y.task)
-    lines = find_lines(board, split_commas(rows or ""))
+    lines = find_lines(board, split_commas(rows or ""), curves=True)
     write_atomic(out, draw_figure(lines, x, y, kind=kind_of(out)))
     click.echo(str(out))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--images", type=FOLDER, metavar="FOLDER", help="Your own images, as a suite.")
 @click.option("--tokenizer", "-t", "names", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--family", "families", multiple=True, metavar="NAME", help="Repeatable.")
+@click.option("--curves", is_flag=True, help="Also all points of the codecs' curves.")
 @click.option(
     "--module",
     metavar="MODULE:FUNCTION",
@@ -64,6 +65,7 @@ def run_command(
     images: Path | None,
     names: tuple[str, ...],
     families: tuple[str, ...],
+    curves: bool,
     module: str | None,
     tasks: tuple[str, ...],
     metrics: tuple[str, ...],
@@ -119,6 +121,7 @@ def run_command(
             registry,
             names=split_names(names),
             families=families,
+            curves=curves,
             variant=variant,
             weights=parse_weights(weights, registry),
             crop=crop,
@@ -166,7 +169,11 @@ def finish(
     beside = read_beside(folder, published)
     write_board(folder, render_board(board, published=beside))
     page = write_pages(
-        folder / PAGE, [(board, folder, beside)], registries=registries, data_folders=data_folders
+        folder / PAGE,
+        [board.suite.name],
+        [(board, folder, beside)],
+        registries=registries,
+        data_folders=data_folders,
     )
     console = Console()
     # Piped output has no width of its own; the table should not be folded into it.

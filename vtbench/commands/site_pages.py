@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 
 from vtbench.commands.reproduce import (
@@ -28,7 +29,8 @@ PAGE = "leaderboard-site"
 
 def write_pages(
     target: Path,
-    boards: Sequence[tuple[Board, Path, Board | None]],
+    names: Sequence[str],
+    boards: Iterable[tuple[Board, Path, Board | None]],
     *,
     registries: Sequence[Path] = (),
     data_folders: Sequence[Path] = (),
@@ -37,13 +39,15 @@ def write_pages(
 
     Args:
         target: The site's folder.
-        boards: Of each suite its board, the folder of its results, and the published board.
+        names: Of the suites, in the order of the boards.
+        boards: Of each suite its board, the folder of its results, and the published board. One at a
+            time is asked for, and none is kept.
         registries: Folders of own entries.
         data_folders: Folders of own suites.
     """
     entries = dict(load_registry(registries).items())  # of a run whose entry is gone: none
-    suites = []
-    for board, folder, published in boards:
+
+    def collect(board: Board, folder: Path, published: Board | None) -> SiteSuite:
         facts = find_facts(board.suite.name, data_folders)
         compared = {}
         for line in board.lines:
@@ -53,8 +57,9 @@ def write_pages(
                 compared[line.name] = list(compare_all(entry, measured))
         data = (facts.get("source") or {}).get("name")
         reported = list(list_reported(board, entries, data)) if data is not None else []
-        suites.append(SiteSuite(board, folder, published, reported, compared))
-    write_site(target, render_site(suites, entries))
+        return SiteSuite(board, folder, published, reported, compared)
+
+    write_site(target, render_site(names, starmap(collect, boards), entries))
     return target / "index.html"
 
 

@@ -187,7 +187,7 @@ def _line(numbers: _RunNumbers, columns: Iterable[Column]) -> Line:
     elif tokenizer.family == "sanity":
         block = "sanity"
     elif tokenizer.kind == "codec":
-        block = "codecs"
+        block = "curves" if tokenizer.curve_only else "codecs"
     return Line(
         name=record.run,
         title=tokenizer.title,

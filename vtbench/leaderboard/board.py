@@ -14,11 +14,11 @@ from vtbench.results.folder import Run
 from vtbench.results.schema import Failure, RunRecord, SuiteFolder
 
 Bound = Literal["=", ">=", "<"]
-Block = Literal["tokenizers", "codecs", "sanity", "incomplete", "originals"]
+Block = Literal["tokenizers", "codecs", "curves", "sanity", "incomplete", "originals"]
 Origin = Literal["rows", "codes", "sets"]
 Floats = NDArray[np.float64]
 
-BLOCKS: tuple[Block, ...] = ("tokenizers", "codecs", "sanity", "incomplete")
+BLOCKS: tuple[Block, ...] = ("tokenizers", "codecs", "curves", "sanity", "incomplete")
 """The order of the lines; inside a block, by rate. Incomplete runs come last, whatever they are."""
 
 
@@ -196,8 +196,21 @@ class Line:
         return (self.record, *(run.record for run in self.other_seeds))
 
     @property
+    def series(self) -> str:
+        """The curve that it is a point of, as a legend names it: its entry's series, else of a codec
+        its title, of others the family."""
+        named = self.run.record.tokenizer.series if self.run is not None else None
+        return named or (self.title if self.joined else self.family)
+
+    @property
+    def joined(self) -> bool:
+        """Whether it is a codec's point, which a line joins with the others of its series."""
+        return self.block in ("codecs", "curves")
+
+    @property
     def competes(self) -> bool:
-        """Whether it can be best of anything: a tokenizer or codec with numbers."""
+        """Whether it can be best of anything: a tokenizer or codec with numbers, and no point that is
+        there for its curve alone."""
         return self.block in ("tokenizers", "codecs")
 
 

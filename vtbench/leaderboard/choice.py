@@ -54,8 +54,13 @@ def find_column(board: Board, name: str, *, task: str | None = None) -> Column:
     return next((column for column in of_metric if column.task == task), of_metric[0])
 
 
-def find_lines(board: Board, names: Sequence[str]) -> list[Line]:
-    """Return the lines of these names in their order; for none, the tokenizers and codecs.
+def find_lines(board: Board, names: Sequence[str], *, curves: bool = False) -> list[Line]:
+    """Return the lines of these names in their order.
+
+    Args:
+        board: The numbers.
+        names: Of runs; for none, the tokenizers and codecs.
+        curves: With all points of the codecs' curves among these.
 
     Raises UnknownName.
     """
@@ -65,7 +70,7 @@ def find_lines(board: Board, names: Sequence[str]) -> list[Line]:
             raise UnknownName("run", name, sorted(by_name))
     if names:
         return [by_name[name] for name in names]
-    return [line for line in board.lines if line.competes]
+    return [line for line in board.lines if line.competes or (curves and line.joined)]
 
 
 def split_commas(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from vtbench.base.errors import VtbenchError
 from vtbench.leaderboard.board import Column, Line
 from vtbench.leaderboard.columns import RATES, group_title
 from vtbench.leaderboard.plots import COLOURS, MARKERS, label_points
-from vtbench.leaderboard.words import describe_column, name_series
+from vtbench.leaderboard.words import describe_column
 
 FORMATS = ("pdf", "svg", "png")
 SIZE_INCHES = (6.0, 3.8)
@@ -37,7 +37,7 @@ def draw_figure(lines: Sequence[Line], x: Column, y: Column, *, kind: str) -> by
     for line in lines:
         a, b = line.cells[x.key].value, line.cells[y.key].value
         if a is not None and b is not None:
-            series.setdefault(name_series(line), []).append((a, b, line))
+            series.setdefault(line.series, []).append((a, b, line))
     if not series:
         raise VtbenchError(f"no run has numbers of both {x.key} and {y.key}")
     style: dict[Any, Any] = {
@@ -57,18 +57,17 @@ def draw_figure(lines: Sequence[Line], x: Column, y: Column, *, kind: str) -> by
         named = []
         for place, (name, points) in enumerate(series.items()):
             points.sort(key=lambda point: point[0])
-            block, colour = points[0][2].block, COLOURS[place % len(COLOURS)]
+            first, colour = points[0][2], COLOURS[place % len(COLOURS)]
+            joined = first.joined
             axes.plot(
                 [a for a, _, _ in points],
                 [b for _, b, _ in points],
-                linestyle="-" if block == "codecs" and len(points) > 1 else "none",
-                marker=MARKERS[block],
+                linestyle="-" if joined and len(points) > 1 else "none",
+                marker=MARKERS[first.block],
                 color=colour,
                 label=name,
             )
-            named += [
-                (a, b, "" if block == "codecs" else line.name, colour) for a, b, line in points
-            ]
+            named += [(a, b, "" if joined else line.name, colour) for a, b, line in points]
         for column, scale in ((x, axes.set_xscale), (y, axes.set_yscale)):
             if column.metric.key in RATES:
                 scale("log")

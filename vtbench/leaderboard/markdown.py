@@ -65,7 +65,7 @@ def _markdown_table(board: Board, table: Table) -> str:
     rows = [[*facts, *map(escape_markdown, heads)]]
     usual = {column.key: usual_n(column, board.complete) for column in table.columns}
     fronts = {column.key: find_front(board.lines, column) for column in table.columns}
-    for title, lines in blocks(board.lines, table.kind):
+    for title, lines in blocks(board.lines, table.kind, curves=table.overview):
         rows.append([f"**{title}**", *[""] * (len(rows[0]) - 1)])
         for line in lines:
             names = [*map(escape_markdown, (describe_line(line), line.family, line.kind))]

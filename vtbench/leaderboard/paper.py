@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from vtbench.base.errors import VtbenchError
@@ -54,7 +55,11 @@ class PaperTable:
 
     def text(self, line: Line, column: Column) -> str:
         """Return what a cell says, without its interval."""
-        return format_cell(line.cells[column.key], column, usual_n(column, self.lines))
+        return format_cell(line.cells[column.key], column, self._usual[column.key])
+
+    @cached_property
+    def _usual(self) -> dict[str, int]:
+        return {column.key: usual_n(column, self.lines) for column in self.columns}
 
     def interval(self, line: Line, column: Column) -> str:
         """Return the ends of a cell's interval, "" where it is not shown or has none."""

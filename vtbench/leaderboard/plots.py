@@ -18,13 +18,13 @@ import numpy as np
 from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.detail_pools import CURVE, GRID, list_gratings
 from vtbench.leaderboard.pools import PSNR_CAP_DB
-from vtbench.leaderboard.words import NO_CELL, name_series
+from vtbench.leaderboard.words import NO_CELL
 from vtbench.metrics.transfer import average_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = {"tokenizers": "o", "codecs": "s", "sanity": "x"}
+MARKERS = {"tokenizers": "o", "codecs": "s", "curves": "s", "sanity": "x"}
 COLOURS = (
     *("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e", "#ff8ab7", "#6cc5b0"),
     *("#efb118", "#9498a0", "#2b8cbe", "#b03060"),
@@ -139,16 +139,16 @@ def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> 
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(_series(board, beside))}
     named: list[tuple[float, float, str, str]] = []
     for lines, hollow in ((board.complete, False), (beside, True)):
-        for name in dict.fromkeys(map(name_series, lines)):
-            of_series = [line for line in lines if name_series(line) == name]
+        for name in dict.fromkeys(line.series for line in lines):
+            of_series = [line for line in lines if line.series == name]
             points = _points(of_series, column)
             if not points:
                 continue
-            block = of_series[0].block
+            block, joined = of_series[0].block, of_series[0].joined
             axes.plot(
                 [x for x, _, _ in points],
                 [y for _, y, _ in points],
-                linestyle="-" if block == "codecs" and len(points) > 1 else "none",
+                linestyle="-" if joined and len(points) > 1 else "none",
                 linewidth=1.1,
                 marker=MARKERS[block],
                 markersize=6,
@@ -157,9 +157,7 @@ def _draw_rate(axes: Axes, board: Board, beside: Sequence[Line], plot: Plot) -> 
                 label=f"{name} (published)" if hollow else name,
             )
             # A codec's points are named by their line.
-            named += [
-                (x, y, "" if block == "codecs" else label, colours[name]) for x, y, label in points
-            ]
+            named += [(x, y, "" if joined else label, colours[name]) for x, y, label in points]
     axes.set_xscale("log")
     axes.set_xlabel(f"rate of the {column.group} images (bits per pixel)")
     axes.set_ylabel(_axis(column))
@@ -192,7 +190,7 @@ def _draw_sizes(axes: Axes, board: Board, plot: Plot) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     sizes = list_sizes(board, plot.column)
-    for index, line in enumerate(board.complete):
+    for index, line in enumerate(_single(board)):
         cells = ((side, line.cells[column.key].value) for side, column in sizes)
         points = [(side, value) for side, value in cells if value is not None]
         if not points or (plot.column.metric.key == "psnr_db" and points[0][1] >= PSNR_CAP_DB):
@@ -209,7 +207,7 @@ def _draw_sizes(axes: Axes, board: Board, plot: Plot) -> None:
 
 def _draw_frequency(axes: Axes, board: Board, plot: Plot) -> None:
     columns = [c for c in board.columns if c.cpp is not None and c.task == plot.column.task]
-    for index, line in enumerate(board.complete):
+    for index, line in enumerate(_single(board)):
         points = [
             (column.cpp, value)
             for column in columns
@@ -233,7 +231,7 @@ def _draw_transfer(axes: Axes, board: Board) -> None:
     """Draw the mean gain at each frequency along the axes, with the range of 9 of 10 gratings; those
     that repeat with a grid of latent cells are in it, which is where a blind tokenizer has its holes.
     """
-    for index, line in enumerate(board.complete):
+    for index, line in enumerate(_single(board)):
         rows = line.run.rows if line.run else ()
         by_frequency = average_points(point for _, point, _ in list_gratings(rows, CURVE, GRID))
         if not by_frequency:
@@ -257,6 +255,11 @@ def _draw_transfer(axes: Axes, board: Board) -> None:
     axes.set_ylabel("transfer (1: kept)")
 
 
+def _single(board: Board) -> list[Line]:
+    """Return the lines that have a curve of their own in a plot: without further points of codecs'."""
+    return [line for line in board.complete if line.block != "curves"]
+
+
 def _line_style(line: Line, index: int) -> dict[str, Any]:
     styles = {"tokenizers": "-", "codecs": "--", "sanity": ":"}
     color = GRAY if line.block == "sanity" else COLOURS[index % len(COLOURS)]
@@ -264,7 +267,7 @@ def _line_style(line: Line, index: int) -> dict[str, Any]:
 
 
 def _series(board: Board, beside: Sequence[Line]) -> list[str]:
-    return list(dict.fromkeys(name_series(line) for line in (*board.complete, *beside)))
+    return list(dict.fromkeys(line.series for line in (*board.complete, *beside)))
 
 
 def _points(lines: Iterable[Line], column: Column) -> list[tuple[float, float, str]]:

@@ -17,7 +17,7 @@ from vtbench.leaderboard.bjontegaard import find_bd_rate, find_rate_at
 from vtbench.leaderboard.board import Column, Floats, Line
 from vtbench.leaderboard.columns import OVERVIEW_MEANS, group_title
 from vtbench.leaderboard.intervals import stack_shares
-from vtbench.leaderboard.words import describe_column, name_series
+from vtbench.leaderboard.words import describe_column
 from vtbench.results.folder import read_runs, read_suite_folder
 from vtbench.results.schema import SuiteFolder
 
@@ -49,7 +49,7 @@ def compare_with_codec(
     Args:
         folder: The results of a suite.
         names: Of the runs; two or more are also a curve of their own.
-        codec: The name of the codec's curve in the plots ("jpeg"), in any case.
+        codec: The series of the codec ("jpeg", "JPEG 2000"), in any case, with or without spaces.
         keys: Columns ("text.cer") or metrics of every task; none: the overview's quality.
 
     Raises:
@@ -66,11 +66,11 @@ def compare_with_codec(
             raise ResultsError(f"{folder / name}: not compared: {by_name[name].problem}")
     curves: dict[str, list[Line]] = {}
     for line in lines:
-        if line.block == "codecs" and line.name not in names:
-            curves.setdefault(name_series(line).lower(), []).append(line)
-    if codec.lower() not in curves:
+        if line.joined and line.name not in names:
+            curves.setdefault(_fold(line.series), []).append(line)
+    if _fold(codec) not in curves:
         raise UnknownName("codec", codec, sorted(curves))
-    curve = curves[codec.lower()]
+    curve = curves[_fold(codec)]
     if len(curve) < MIN_POINTS:
         raise ResultsError(
             f"{folder}: {codec} has {len(curve)} points here, {MIN_POINTS} are needed"
@@ -81,6 +81,11 @@ def compare_with_codec(
         if all(column_measured(line, column) for line in (*runs, *curve)):
             differences += _compare(column, runs, curve, seed=seed_of(suite.sha256))
     return suite, differences
+
+
+def _fold(series: str) -> str:
+    """Return a series as a user may type it: small letters and digits."""
+    return "".join(sign for sign in series.lower() if sign.isalnum())
 
 
 def _choose_columns(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:

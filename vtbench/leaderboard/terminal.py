@@ -42,7 +42,7 @@ def terminal_table(board: Board, *, width: int) -> RichTable:
     for column in columns:
         table.add_column(Text(_head(column)), justify="right", no_wrap=True)
     rows = iter(_format_rows(board, columns))
-    for title, lines in blocks(board.lines):
+    for title, lines in blocks(board.lines, curves=True):
         table.add_section()
         table.add_row(Text(title, style="dim"))
         for _ in lines:
@@ -70,7 +70,7 @@ def _format_rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
 
 def _rows(board: Board, columns: Sequence[Column]) -> Iterator[list[str]]:
     usual = {column.key: usual_n(column, board.complete) for column in columns}
-    for _, lines in blocks(board.lines):
+    for _, lines in blocks(board.lines, curves=True):
         for line in lines:
             name = f"{line.name}\n({len(line.records)} seeds)" if line.other_seeds else line.name
             cells = (format_cell(line.cells[c.key], c, usual[c.key]) for c in columns)

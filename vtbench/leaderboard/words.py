@@ -12,6 +12,7 @@ from vtbench.leaderboard.footnotes import describe_machine
 BLOCK_TITLES: Mapping[Block, str] = {
     "tokenizers": "Tokenizers",
     "codecs": "Codecs",
+    "curves": "Further points of codecs' curves, not ranked",
     "sanity": "Sanity rows",
     "incomplete": "Incomplete runs",
 }
@@ -27,9 +28,21 @@ def overview_columns(board: Board, published: Board | None) -> tuple[Column, ...
     return tuple(column for column in board.columns if column.key in keys)
 
 
-def blocks(lines: Sequence[Line], kind: Kind | None = None) -> Iterator[tuple[str, list[Line]]]:
-    """Yield each block's title and lines, without the empty ones; kind: of these tokenizers alone."""
+def blocks(
+    lines: Sequence[Line], kind: Kind | None = None, *, curves: bool = False
+) -> Iterator[tuple[str, list[Line]]]:
+    """Yield each block's title and lines, without the empty ones.
+
+    Args:
+        lines: Of a board.
+        kind: Of these tokenizers alone.
+        curves: With the further points of codecs' curves; these are left out only where there are
+            others.
+    """
+    left_out = not curves and any(line.competes for line in lines)
     for block in BLOCKS:
+        if block == "curves" and left_out:
+            continue
         if of_block := [x for x in lines if x.block == block and kind in (None, x.kind)]:
             yield BLOCK_TITLES[block], of_block
 
@@ -86,12 +99,6 @@ def describe_line(line: Line) -> str:
     if line.problem is not None:
         return f"{line.name} (incomplete: {line.problem})"
     return f"{line.name} ({len(line.records)} seeds)" if line.other_seeds else line.name
-
-
-def name_series(line: Line) -> str:
-    """Return the curve that a line is a point of, as a plot's legend names it: of codecs the title up
-    to its comma ("JPEG, quality 10"), of others the family."""
-    return line.title.partition(",")[0] if line.block == "codecs" else line.family
 
 
 def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:

@@ -90,7 +90,10 @@ class Entry(Strict):
     (`--tokens`; the adapter's plan has `kept`). parameters: of encoder and decoder together, codebook
     included. trained_on: the data, where it is known. training: the recipe, where vtbench trained it.
     licence: of the code; weights carry their own. used_by: generators that decode through it. reported:
-    published numbers, never mixed with measured ones. golden: the figures of official code in
+    published numbers, never mixed with measured ones. series: the curve that it is a point of, as a
+    legend names it: one codec at several settings. curve_only: one of the points that make the curve
+    full; measured when it is asked for, drawn, and in no ranking. needs: a package that does not come
+    with vtbench. golden: the figures of official code in
     tests/parity that its architecture is held against, in a small form. same_output_as:
     entries whose reconstructions are the same to the last bit, at another rate.
     """
@@ -116,6 +119,9 @@ class Entry(Strict):
     weights: Weights | None = None
     paper: Link | None = None
     used_by: tuple[Line, ...] = ()
+    series: Line | None = None
+    curve_only: bool = False
+    needs: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)] | None = None
     golden: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=80)] | None = None
     description: Description
     reported: tuple[Reported, ...] = ()
@@ -133,6 +139,8 @@ class Entry(Strict):
             raise ValueError("codebook_size belongs to kind: discrete, and to it alone")
         if (self.kind == "continuous") != (self.latent_channels is not None):
             raise ValueError("latent_channels belongs to kind: continuous, and to it alone")
+        if self.curve_only and self.series is None:
+            raise ValueError("curve_only belongs to a point of a series: name it")
         if self.input_range[0] >= self.input_range[1]:
             raise ValueError("input_range must be [low, high] with low < high")
         return self
@@ -178,6 +186,9 @@ class Entry(Strict):
             "golden",
             "ordered",
             "same_output_as",
+            "series",
+            "curve_only",
+            "needs",
         }
         content = self.model_dump(
             mode="json",

@@ -43,6 +43,10 @@ class TokenizerRecord(Strict):
     weights: dict[Stripped, Stripped]
     pinned: bool
     libraries: dict[Stripped, Stripped]
+    series: Stripped | None = None
+    """The curve that it is a point of, as a legend names it."""
+    curve_only: bool = False
+    """Whether it is there for that curve alone: drawn, and not ranked."""
     registered: bool = True
     """Whether it is an entry of a registry; a model of one's own is not, and never published."""
 

@@ -78,6 +78,7 @@ def plan_run(
     *,
     names: Sequence[str] = (),
     families: Sequence[str] = (),
+    curves: bool = False,
     tasks: Sequence[str] = (),
     metrics: Sequence[str] = (),
     variant: Variant | None = None,
@@ -99,6 +100,7 @@ def plan_run(
         registry: Where the names are looked up.
         names: The tokenizers to run; with neither names nor families, every one whose weights are here.
         families: The families whose tokenizers are run.
+        curves: Whether further points of the codecs' curves are among those that are not named.
         tasks: A part of the suite's tasks; all by default.
         metrics: Keys or lists measured beside the suite's own.
         variant: Changes of the entries that make other rows.
@@ -119,7 +121,7 @@ def plan_run(
     """
     tiled = variant is not None and variant.size_policy == "tile"
     known_tasks = choose_tasks(suite, tasks)
-    chosen = choose_entries(registry, names, families, weights or {})
+    chosen = choose_entries(registry, names, families, weights or {}, curves=curves)
     chosen = apply_variant(chosen, names, variant or Variant(), weights)
     own = suite
     if crop is not None:

@@ -168,5 +168,7 @@ def _describe_tokenizer(
         weights=hashes,
         pinned=registered and is_pinned(entry, found) and not own_weights and not converted,
         libraries=libraries,
+        series=entry.series,
+        curve_only=entry.curve_only,
         registered=registered,
     )

@@ -36,11 +36,14 @@ def choose_entries(
     names: Sequence[str],
     families: Sequence[str],
     weights: Mapping[str, Path],
+    *,
+    curves: bool = False,
 ) -> EntrySelection:
     """Return the entries of these names and families; with neither, every one that can run here.
 
-    A named entry without weights raises WeightsMissing, whose message has the command that fetches
-    them; one that was not named is skipped with that reason.
+    Further points of a curve (`curve_only`) are chosen by name, or all of them with `curves`. A named
+    entry without weights raises WeightsMissing, whose message has the command that fetches them; one
+    that was not named is skipped with that reason.
     """
     known = {entry.family for entry in registry.values()}
     for family in families:
@@ -54,6 +57,8 @@ def choose_entries(
     entries, skipped = list(named), []
     for entry in registry.values():
         if entry in named or (families and entry.family not in families):
+            continue
+        if entry.curve_only and not curves:
             continue
         try:
             find_weights(entry, weights.get(entry.name))

@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
@@ -76,8 +77,13 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
     Looked for, in this order: `override` (`--weights NAME=PATH`), `$VTBENCH_WEIGHTS/NAME` (a folder,
     or NAME.safetensors), the entry's own source. Raises WeightsMissing with the places and with the
     command that brings them; also where a file is one that stands for the weights (`_name_stand_in`).
-    Hashes are not read here; see `check_hashes`.
+    Hashes are not read here; see `check_hashes`. A package that the entry needs and that is not
+    installed is missing in the same way.
     """
+    if entry.needs is not None and find_spec(entry.needs) is None:
+        raise WeightsMissing(
+            f"{entry.name} needs the package {entry.needs}: `pip install {entry.needs}`"
+        )
     found = _find(entry, override)
     for file in found.files if found is not None else ():
         if what := _name_stand_in(file):

@@ -18,7 +18,7 @@ HEX = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 FACTS = (
     *("title", "family", "kind", "quantizer", "downsample", "codebook_size", "latent_channels"),
-    *("parameters", "stochastic"),
+    *("parameters", "stochastic", "curve_only"),
 )
 FIRST_YEAR = 2024
 
@@ -88,6 +88,8 @@ def _entry(record: RunRecord, entry: Entry) -> Iterator[str]:
     for fact in FACTS:
         if (told := getattr(tokenizer, fact)) != (own := getattr(entry, fact)):
             yield f"{fact} is {str(told)[:80]!r}; the entry says {str(own)[:80]!r}"
+    if tokenizer.series not in (None, entry.series):  # unknown before 2026-12
+        yield f"series is {tokenizer.series[:80]!r}; the entry says {entry.series!r}"
     if (entry.weights is None) != (not tokenizer.weights):
         yield "weights: " + ("none; the entry has some" if entry.weights else "the entry has none")
     if tokenizer.pinned and not is_pinned(entry) and not _official_pins(entry):

@@ -21,7 +21,6 @@ from vtbench.leaderboard.words import (
     find_front,
     format_cell,
     format_interval,
-    name_series,
 )
 from vtbench.metrics.transfer import average_points
 from vtbench.registry.entries import Entry
@@ -65,8 +64,9 @@ def collect_data(
     """
     columns = list_columns(board)
     beside = published_numbers(board, published)
+    usual = {column.key: usual_n(column, board.complete) for column in columns}
     rows = [
-        _row(board, line, columns, entries.get(line.record.tokenizer.name), beside)
+        _row(line, usual, columns, entries.get(line.record.tokenizer.name), beside)
         for line in board.lines
     ]
     rows += [_originals(line, columns) for line in board.originals]
@@ -160,8 +160,8 @@ def _label(column: Column) -> str:
 
 
 def _row(
-    board: Board,
     line: Line,
+    usual: Mapping[str, int],
     columns: Sequence[Column],
     entry: Entry | None,
     beside: Mapping[str, Line],
@@ -169,7 +169,7 @@ def _row(
     cells = {}
     for column in columns:
         cell = line.cells[column.key]
-        written = write_cell(cell, column, usual_n(column, board.complete))
+        written = write_cell(cell, column, usual[column.key])
         if rank := line.ranks.get(column.key):
             written["r"] = list(rank)
         other = beside.get(line.name)
@@ -182,7 +182,9 @@ def _row(
         "source": "measured",
         "block": BLOCK_TITLES[line.block],
         "competes": line.competes,
-        "series": name_series(line),
+        "joined": line.joined,
+        "curve": line.block == "curves",
+        "series": line.series,
         "problem": line.problem,
         "seeds": len(line.records),
         "facts": list_facts(line, entry),

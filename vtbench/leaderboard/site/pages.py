@@ -4,7 +4,7 @@ through the templates' escaping, or through JSON and then the scripts' own."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,19 +62,30 @@ class _Link:
     here: bool
 
 
+@dataclass
+class _Tokenizer:
+    """What a run's page says: of all suites, its title and card, and a part for each."""
+
+    title: str
+    card: list[tuple[str, str, str | None]]
+    parts: list[Part]
+
+
 def render_site(
-    suites: Sequence[SiteSuite], entries: Mapping[str, Entry]
+    names: Sequence[str], suites: Iterable[SiteSuite], entries: Mapping[str, Entry]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a site, each with its place: the pages, their data, scripts and pictures.
 
+    One suite is in memory at a time, if `suites` reads each when it is asked for.
+
     Args:
-        suites: In the order of the pages; the first is the start page.
+        names: Of the suites, in the order of the pages; the first is the start page.
+        suites: Of these names, in this order.
         entries: The registry's, by name.
 
     Raises:
         VtbenchError: no suite, two of one name, or a script of a library that is not found.
     """
-    names = [suite.board.suite.name for suite in suites]
     if not names:
         raise VtbenchError("a site needs results of at least one suite")
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -83,29 +94,48 @@ def render_site(
         )
     yield from ((f"assets/{name}", content) for name, content in read_libraries().items())
     yield from ((f"assets/{name}", _read_asset(name)) for name in ASSETS)
-    parts: dict[str, list[Part]] = {}
+    tokenizers: dict[str, _Tokenizer] = {}
     for suite in suites:
         found = find_pictures(suite.board, suite.folder)
         yield from read_pictures(found, suite.folder)
-        yield from _render_suite(suite, suites, entries, list(found))
-        published = published_numbers(suite.board, suite.published)
-        for line in suite.board.lines:
-            part = write_part(
-                suite.board,
-                line,
-                table=_table_page(suites, suite),
-                published=published.get(line.name),
-                pictures=[picture for picture in found if picture.run == line.name],
-                compared=suite.compared.get(line.name, ()),
-            )
-            parts.setdefault(line.name, []).append(part)
-    for name, of_run in parts.items():
-        yield _tokenizer_page(name), _render_tokenizer(name, of_run, suites, entries)
+        yield from _render_suite(suite, names, entries, list(found))
+        _add_parts(tokenizers, suite, names, entries, found)
+        del suite, found  # before the next suite is read
+    for name, tokenizer in tokenizers.items():
+        entry = entries.get(name.partition("@")[0])
+        description = entry.description if entry is not None else ""
+        yield _tokenizer_page(name), _render_tokenizer(name, tokenizer, names, description)
 
 
-def _table_page(suites: Sequence[SiteSuite], suite: SiteSuite) -> str:
-    name = suite.board.suite.name
-    return "index.html" if suite is suites[0] else f"{name}.table.html"
+def _add_parts(
+    tokenizers: dict[str, _Tokenizer],
+    suite: SiteSuite,
+    names: Sequence[str],
+    entries: Mapping[str, Entry],
+    found: Iterable[Picture],
+) -> None:
+    """Add a suite's part to the page of each of its runs."""
+    published = published_numbers(suite.board, suite.published)
+    pictures: dict[str | None, list[Picture]] = {}
+    for picture in found:
+        pictures.setdefault(picture.run, []).append(picture)
+    for line in suite.board.lines:
+        part = write_part(
+            suite.board,
+            line,
+            table=_table_page(names, suite.board.suite.name),
+            published=published.get(line.name),
+            pictures=pictures.get(line.name, ()),
+            compared=suite.compared.get(line.name, ()),
+        )
+        if line.name not in tokenizers:
+            card = describe_card(line, entries.get(line.name.partition("@")[0]))
+            tokenizers[line.name] = _Tokenizer(line.title, card, [])
+        tokenizers[line.name].parts.append(part)
+
+
+def _table_page(names: Sequence[str], name: str) -> str:
+    return "index.html" if name == names[0] else f"{name}.table.html"
 
 
 def _tokenizer_page(name: str) -> str:
@@ -114,7 +144,7 @@ def _tokenizer_page(name: str) -> str:
 
 def _render_suite(
     one: SiteSuite,
-    suites: Sequence[SiteSuite],
+    names: Sequence[str],
     entries: Mapping[str, Entry],
     pictures: Sequence[Picture],
 ) -> Iterator[tuple[str, bytes]]:
@@ -135,25 +165,26 @@ def _render_suite(
     yield f"data/{name}.parquet", encode_table(board)
     notes = write_footnotes(board, board.overview.columns)
     common: dict[str, Any] = {"suite": board.suite, "label": suite_label(board.suite)}
-    table = _table_page(suites, one)
+    table = _table_page(names, name)
     yield (
         table,
         _render(
             "table",
-            _links(one, suites, "Table"),
+            _links(name, names, "Table"),
             **common,
             page=board.suite.title,
             published=bool(published_numbers(board, one.published)),
             published_notes=list(_say_published(one)),
+            curves=any(line.block == "curves" for line in board.lines),
             files=FILES,
             notes=[(n.heading, [split_code(text) for text in n.lines]) for n in notes],
         ),
     )
-    links = _links(one, suites, "Plots")
+    links = _links(name, names, "Plots")
     page = f"Plots of {board.suite.title}"
     yield f"{name}.plots.html", _render("plots", links, **common, page=page, table=table)
     items = [picture.item for picture in pictures if picture.run is None]
-    links = _links(one, suites, "Viewer")
+    links = _links(name, names, "Viewer")
     page = f"Pictures of {board.suite.title}"
     yield f"{name}.viewer.html", _render("viewer", links, **common, page=page, items=items)
     if items:
@@ -204,44 +235,36 @@ def _say_published(one: SiteSuite) -> Iterator[list[tuple[bool, str]]]:
     )
 
 
-def _links(one: SiteSuite, suites: Sequence[SiteSuite], here: str) -> dict[str, list[_Link]]:
-    name = one.board.suite.name
+def _links(name: str, names: Sequence[str], here: str) -> dict[str, list[_Link]]:
     pages = {
-        "Table": _table_page(suites, one),
+        "Table": _table_page(names, name),
         "Plots": f"{name}.plots.html",
         "Viewer": f"{name}.viewer.html",
     }
     return {
         "links": [_Link(text, address, text == here) for text, address in pages.items()],
-        "suites": [
-            _Link(suite.board.suite.name, _table_page(suites, suite), suite is one)
-            for suite in suites
-        ],
+        "suites": [_Link(other, _table_page(names, other), other == name) for other in names],
     }
 
 
 def _render_tokenizer(
-    name: str,
-    parts: Sequence[Part],
-    suites: Sequence[SiteSuite],
-    entries: Mapping[str, Entry],
+    name: str, tokenizer: _Tokenizer, names: Sequence[str], description: str
 ) -> bytes:
-    entry = entries.get(name.partition("@")[0])
-    line = next(x for s in suites for x in s.board.lines if x.name == name)
-    links = _links(suites[0], suites, "") if len(suites) == 1 else {"links": [], "suites": []}
-    if len(suites) > 1:
-        addresses = [(s.board.suite.name, _table_page(suites, s)) for s in suites]
-        links["links"] = [_Link(text, address, False) for text, address in addresses]
+    if len(names) == 1:
+        links = _links(names[0], names, "")
+    else:
+        tables = [_Link(other, _table_page(names, other), False) for other in names]
+        links = {"links": tables, "suites": []}
     return _render(
         "tokenizer",
         links,
         root="../",
         page=name,
         name=name,
-        title=line.title,
-        description=entry.description if entry is not None else "",
-        card=describe_card(line, entry),
-        parts=parts,
+        title=tokenizer.title,
+        description=description,
+        card=tokenizer.card,
+        parts=tokenizer.parts,
     )
 
 

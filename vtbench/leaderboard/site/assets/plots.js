@@ -35,7 +35,7 @@
     };
   };
   const matches = (row, text) => !text || text.toLowerCase().split(/[\s,]+/).filter(Boolean).some((word) => `${row.name} ${row.facts.family} ${row.series}`.toLowerCase().includes(word));
-  const SYMBOLS = { Tokenizers: "circle", Codecs: "square", "Sanity rows": "x" };
+  const SYMBOLS = { Tokenizers: "circle", "Sanity rows": "x" };
 
   const drawPoints = (state) => {
     const x = columns.get(state.x), y = columns.get(state.y), series = new Map();
@@ -49,12 +49,12 @@
     }
     const traces = [...series].map(([title, points], i) => {
       points.sort((p, q) => p[0] - q[0]);
-      const { block } = points[0][2], codec = block === "Codecs" && points.length > 1;
+      const { block, joined } = points[0][2], codec = joined && points.length > 1;
       return {
         name: escape(title), x: points.map((p) => p[0]), y: points.map((p) => p[1]),
         text: points.map((p) => escape(p[2].name)), hovertemplate: `%{text}<br>${escape(x.label)} %{x}<br>${escape(y.label)} %{y}<extra></extra>`,
         mode: codec ? "lines+markers" : "markers", type: "scatter",
-        marker: { size: 9, symbol: SYMBOLS[block], color: COLOURS[i % COLOURS.length], line: { width: 1, color: style("--bg") } }, line: { color: COLOURS[i % COLOURS.length], width: 1.4 },
+        marker: { size: 9, symbol: joined ? "square" : SYMBOLS[block], color: COLOURS[i % COLOURS.length], line: { width: 1, color: style("--bg") } }, line: { color: COLOURS[i % COLOURS.length], width: 1.4 },
       };
     });
     if (state.front) {
@@ -69,7 +69,7 @@
     return [traces, layout({ title: name(x), log: state.xlog }, { title: name(y), log: state.ylog })];
   };
   const drawCurves = (state) => {
-    const curve = curves[state.plot], shown = rows.filter((row) => matches(row, state.q) && curve.points(row).length);
+    const curve = curves[state.plot], shown = rows.filter((row) => !row.curve && matches(row, state.q) && curve.points(row).length);
     const groups = new Map();
     const traces = shown.map((row, i) => {
       const points = curve.points(row), first = !groups.has(row.block);

@@ -122,6 +122,7 @@
 
   const keep = (row) => {
     if (row.source === "reported" ? state.source === "measured" : state.source === "reported") return false;
+    if (row.curve && !state.curves && !state.q) return false;
     for (const [key] of selects) {
       const wanted = state[key];
       if (wanted && (wanted === "?" ? row.facts[key] != null : row.facts[key] !== wanted)) return false;
@@ -240,6 +241,7 @@
     state.bold = byId("bold").value;
     state.ci = byId("intervals").checked ? "1" : "";
     state.delta = byId("deltas")?.checked ? "1" : "";
+    state.curves = byId("curves")?.checked ? "1" : "";
     state.source = source.value;
     for (const [key, select] of selects) state[key] = select.value;
     for (const [key, [low, high]] of ranges) state[key] = low.value || high.value ? `${low.value}~${high.value}` : "";
@@ -255,6 +257,7 @@
     byId("bold").value = read.bold in LEGEND || read.bold === "none" ? read.bold : "front";
     byId("intervals").checked = read.ci === "1";
     if (byId("deltas")) byId("deltas").checked = read.delta !== "0";
+    if (byId("curves")) byId("curves").checked = read.curves === "1";
     source.value = read.source in SOURCES ? read.source : "measured";
     for (const [key, select] of selects) {
       select.value = read[key] ?? "";
@@ -278,7 +281,7 @@
     waiting = setTimeout(update, 120);
   });
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const control of [byId("bold"), byId("intervals"), byId("deltas"), filters]) control?.addEventListener("change", update);
+  for (const control of [byId("bold"), byId("intervals"), byId("deltas"), byId("curves"), filters]) control?.addEventListener("change", update);
   reset.addEventListener("click", () => {
     byId("search").value = "";
     for (const select of selects.values()) select.value = "";
