@@ -6,6 +6,8 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,12 +15,14 @@ import torch
 
 from vtbench.base.errors import ResultsError
 from vtbench.base.locations import data_dir
+from vtbench.base.records import Sample
 from vtbench.cli import main
-from vtbench.commands.legibility import collect_readings
+from vtbench.commands.audit.text_scores import find_unreadable_scripts
 from vtbench.images import load_rgb8
+from vtbench.leaderboard.legibility import collect_readings
 from vtbench.metrics.ocr.reader import crop_line
 from vtbench.metrics.text_pages import PageMeter
-from vtbench.results.folder import read_run
+from vtbench.results.folder import Run, read_run
 from vtbench.suites.suites import Suite, load_suite
 
 
@@ -56,6 +60,32 @@ def test_a_script_that_the_engine_cannot_read_is_not_applicable(suite: Suite) ->
     assert korean["script"] == "korean" and "char_edits" not in korean and "reading" not in korean
     assert latin["char_edits"] == latin["original_char_edits"] and latin["glyphs_lost"] == 0
     assert latin["glyphs_readable"] <= latin["chars"] and latin["exact_lines"] <= latin["lines"]
+
+
+def test_a_script_whose_originals_are_read_badly_is_not_published(suite: Suite) -> None:
+    def read(sample: Sample, line: str) -> str:
+        greek = sample.meta["script"] == "greek" and sample.meta["glyph_px"] >= 20
+        return "x" * (len(line) // 10) + line[len(line) // 10 :] if greek else line
+
+    rows = []
+    for sample in suite.samples:
+        truth = [line["text"] for line in sample.meta["lines"]]
+        known = [read(sample, line) for line in truth]
+        korean = sample.meta["script"] == "korean"  # cannot be read: not applicable, never an error
+        texts = {"original_reading": known, "reading": known}
+        rows.append(
+            {"id": sample.id, "error": None} | {k: None if korean else v for k, v in texts.items()}
+        )
+    record = SimpleNamespace(
+        suite=SimpleNamespace(sha256=suite.sha256),
+        protocol=SimpleNamespace(ocr={"engine": "tesseract"}),
+    )
+    run = cast(Run, SimpleNamespace(record=record, rows=rows, folder="folder"))
+    (reason,) = find_unreadable_scripts(suite, run)
+    assert reason.startswith(
+        "tesseract reads the originals of greek of 20 px and more with a CER of"
+    )
+    assert reason.endswith("above 5 %: that script is not published for it")
 
 
 def test_the_scans_are_what_their_maker_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +131,7 @@ def test_runs_are_printed_by_script_and_engines_compared(
     assert "resize-4x" not in capsys.readouterr().out
     assert main(["legibility", "--results", str(tmp_path)]) == 2
     scans, run = load_suite("text-scans"), read_run(out / "resize-4x")
-    readings = collect_readings(scans, run)["latin"]
+    readings = collect_readings(scans, run).lines["latin"]
     assert len(readings) == 9 and any(own.reading != own.original for own in readings)
     with pytest.raises(ResultsError, match="another version of suite"):
         collect_readings(load_suite("text-multilingual"), run)

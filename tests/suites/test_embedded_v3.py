@@ -80,9 +80,9 @@ def test_it_is_published_beside_the_current_version_and_never_into_it() -> None:
     assert find_target(third) == published_dir("embedded@3")
     # And what is there is compared with its own protocol, or with none.
     for folder, name in ((second, "embedded"), (third, "embedded@3")):
-        suite = audit_folder._find_suite(folder, ())
+        suite = audit_folder.find_suite(folder, ())
         assert suite is not None and suite.sha256 == load_suite(name).sha256
-    assert audit_folder._find_suite(second.model_copy(update={"version": 9}), ()) is None
+    assert audit_folder.find_suite(second.model_copy(update={"version": 9}), ()) is None
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
 
+from vtbench.base.errors import SuiteError, UnknownName
 from vtbench.commands.reproduce import (
     Comparison,
     Measured,
@@ -15,6 +16,7 @@ from vtbench.commands.reproduce import (
     resolve_protocol,
 )
 from vtbench.leaderboard.board import Board, Line
+from vtbench.leaderboard.legibility import RunReadings, collect_readings
 from vtbench.leaderboard.site.card import Compared
 from vtbench.leaderboard.site.data import ReportedRow
 from vtbench.leaderboard.site.facts import describe_entry
@@ -22,6 +24,7 @@ from vtbench.leaderboard.site.folder import write_site
 from vtbench.leaderboard.site.pages import SiteSuite, render_site
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry.entries import Entry, load_registry
+from vtbench.suites.suites import load_suite
 
 PAGE = "leaderboard-site"
 """The folder of a run's page, below its results."""
@@ -57,10 +60,27 @@ def write_pages(
                 compared[line.name] = list(compare_all(entry, measured))
         data = (facts.get("source") or {}).get("name")
         reported = list(list_reported(board, entries, data)) if data is not None else []
-        return SiteSuite(board, folder, published, reported, compared)
+        readings = read_legibility(board, data_folders)
+        return SiteSuite(board, folder, published, reported, compared, readings)
 
     write_site(target, render_site(names, starmap(collect, boards), entries))
     return target / "index.html"
+
+
+def read_legibility(board: Board, data_folders: Sequence[Path]) -> tuple[RunReadings, ...]:
+    """Return the lines of a board's runs that an engine read, where the suite with its true text is
+    here in the same version; empty otherwise."""
+    folder = board.suite
+    if not folder.published or not any(line.record.protocol.ocr for line in board.complete):
+        return ()
+    try:
+        suite = load_suite(f"{folder.name}@{folder.version}", data_folders)
+    except (UnknownName, SuiteError):
+        return ()
+    if suite.sha256 != folder.sha256 or not suite.scripts():
+        return ()
+    runs = [line.run for line in board.complete if line.run is not None]
+    return tuple(collect_readings(suite, run) for run in runs)
 
 
 def compare_all(entry: Entry, measured: Measured) -> Iterator[Compared]:

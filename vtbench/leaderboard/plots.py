@@ -32,6 +32,18 @@ COLOURS = (
 GRAY = "#808080"
 LABEL_PT = 7.5
 
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "vtbench",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names come from strangers
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+"""What every plot sets in matplotlib."""
+
 
 Kind = Literal["rate", "size", "frequency", "transfer"]
 """What the horizontal axis is: bits per pixel, side of the image, or cycles per pixel."""
@@ -97,19 +109,9 @@ def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]
     if published is not None and published.suite.sha256 == board.suite.sha256:
         beside = published.complete
     files = {}
-    style: dict[Any, Any] = {
-        "svg.hashsalt": "vtbench",
-        "svg.fonttype": "none",
-        "text.parse_math": False,  # names come from strangers
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial"],
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc changes no plot
-        matplotlib.rcParams.update(style)
+        matplotlib.rcParams.update(STYLE)
         for plot in plan_plots(board, published):
             figure = Figure(figsize=(8.6, 4.8), layout="constrained")
             axes = figure.add_subplot()

@@ -132,9 +132,46 @@ class Threshold:
     high: float | None
     heights: tuple[float, float]
 
-    def in_tokens(self, stride: int) -> float | None:
-        """Return the threshold as glyph height ÷ stride of the code grid."""
-        return None if self.px is None else self.px / stride
+    def in_tokens(self, stride: int) -> Threshold:
+        """Return the same in glyph height ÷ stride of the code grid, all numbers."""
+        px, low, high = (
+            None if own is None else own / stride for own in (self.px, self.low, self.high)
+        )
+        smallest, largest = self.heights
+        return Threshold(px, self.beyond, low, high, (smallest / stride, largest / stride))
+
+
+@dataclass(frozen=True)
+class HeightRate:
+    """The CER at one glyph height. low, high: 95 % interval, None where there are too few lines."""
+
+    px: float
+    cer: float
+    low: float | None
+    high: float | None
+
+
+def measure_heights(lines: Sequence[LineReading], *, seed: int) -> list[HeightRate]:
+    """Return the CER by glyph height, smallest height first, with intervals of the same bootstrap as
+    the threshold's. No lines have no heights."""
+    heights = np.array(sorted({line.glyph_px for line in lines}), dtype=np.float64)
+    edits, chars = _counts_by_height(lines, heights)
+    rates = edits.sum(axis=0) / chars.sum(axis=0)
+    if len(lines) < MIN_UNITS:
+        return [HeightRate(px, rate, None, None) for px, rate in _pair(heights, rates)]
+    strata = [f"{line.glyph_px:08.2f}" for line in lines]
+    drawn = np.sort(Bootstrap(strata, seed=seed).ratios(edits, chars), axis=0)
+    tail = (1 - LEVEL) / 2
+    low = np.maximum(drawn[math.floor(tail * len(drawn))], 0)
+    high = drawn[math.ceil((1 - tail) * len(drawn)) - 1]
+    return [
+        HeightRate(px, rate, float(low[place]), float(high[place]))
+        for place, (px, rate) in enumerate(_pair(heights, rates))
+    ]
+
+
+def _pair(heights: Floats, rates: Floats) -> list[tuple[float, float]]:
+    return list(zip(heights.tolist(), rates.tolist(), strict=True))
 
 
 def find_threshold(

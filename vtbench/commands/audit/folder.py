@@ -64,7 +64,7 @@ def audit_results(
         data_folders: the user's folders with suites.
         published: whether the folder must have what a published one has, and nothing else.
     """
-    suite = _find_suite(folder, data_folders)
+    suite = find_suite(folder, data_folders)
     complaints = _audit(path, folder, runs, registry, suite, published)
     found: list[str] = []
     for complaint in chain(complaints, plots.audit_plots(path, _draw(path, boards))):
@@ -119,7 +119,7 @@ def is_shipped(path: Path, folder: SuiteFolder) -> bool:
     )
 
 
-def _find_suite(folder: SuiteFolder, data_folders: Sequence[Path]) -> Suite | None:
+def find_suite(folder: SuiteFolder, data_folders: Sequence[Path]) -> Suite | None:
     """Return the suite of this name and version, if it is here."""
     try:
         return load_suite(f"{folder.name}@{folder.version}", data_folders)

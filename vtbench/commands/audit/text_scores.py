@@ -1,20 +1,48 @@
-"""Reading errors: counted again from the readings and the true lines."""
+"""Reading errors, counted again from the readings and the true lines; and scripts that an engine does
+not read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vtbench.base.errors import ResultsError
 from vtbench.commands.audit.case import Case, tell_first
+from vtbench.leaderboard.legibility import (
+    LARGE_PX,
+    collect_readings,
+    find_unpublishable_scripts,
+)
+from vtbench.metrics.legibility import CER_LIMIT
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES
 from vtbench.metrics.text import score_lines
+from vtbench.results.folder import Run
+from vtbench.suites.suites import Suite
 
 COUNTED = ("char_edits", "word_edits", "ned")
 """What is counted of a reading."""
 
 
 def audit_text(case: Case) -> Iterator[str]:
-    """Yield reading errors that are not those of the row's readings."""
+    """Yield reading errors that are not those of the row's readings, and of a run that is held to what
+    may be published the scripts that its engine cannot read."""
     yield from tell_first(_compare(case))
+    if case.published and case.suite is not None:
+        yield from find_unreadable_scripts(case.suite, case.run)
+
+
+def find_unreadable_scripts(suite: Suite, run: Run) -> Iterator[str]:
+    """Yield why a run's reading of a script is not published: it would be of the engine's errors and
+    not of the tokenizer's."""
+    try:
+        found = find_unpublishable_scripts(collect_readings(suite, run))
+    except ResultsError:  # the readings do not fit the pages: `_compare` says of which
+        return
+    engine = run.record.protocol.ocr.get("engine", "its engine")
+    for script, cer in found.items():
+        yield (
+            f"{engine} reads the originals of {script} of {LARGE_PX} px and more with a CER of "
+            f"{100 * cer:.1f} %, above {100 * CER_LIMIT:g} %: that script is not published for it"
+        )
 
 
 def _compare(case: Case) -> Iterator[tuple[str, str]]:

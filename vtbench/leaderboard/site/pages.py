@@ -18,6 +18,8 @@ from vtbench.leaderboard.csv_file import render_csv
 from vtbench.leaderboard.footnotes import describe_machine, write_footnotes
 from vtbench.leaderboard.json_file import render_json
 from vtbench.leaderboard.latex import render_latex
+from vtbench.leaderboard.legibility import RunReadings, compare_runs, describe_run
+from vtbench.leaderboard.legibility_plot import draw_legibility
 from vtbench.leaderboard.markdown import render_markdown
 from vtbench.leaderboard.site.card import Compared, Part, describe_card, write_part
 from vtbench.leaderboard.site.data import ReportedRow, collect_data, published_numbers
@@ -46,6 +48,7 @@ class SiteSuite:
         published: Published numbers of the same suite, told as differences; None for none.
         reported: Numbers of papers about the same data.
         compared: By run, what papers report beside what was measured.
+        readings: Of the runs that an engine read against known text, their lines.
     """
 
     board: Board
@@ -53,6 +56,7 @@ class SiteSuite:
     published: Board | None = None
     reported: Sequence[ReportedRow] = ()
     compared: Mapping[str, Sequence[Compared]] = field(default_factory=dict)
+    readings: Sequence[RunReadings] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def _render_suite(
         table,
         _render(
             "table",
-            _links(name, names, "Table"),
+            _links(name, names, "Table", readings=bool(one.readings)),
             **common,
             page=board.suite.title,
             published=bool(published_numbers(board, one.published)),
@@ -180,15 +184,37 @@ def _render_suite(
             notes=[(n.heading, [split_code(text) for text in n.lines]) for n in notes],
         ),
     )
-    links = _links(name, names, "Plots")
+    links = _links(name, names, "Plots", readings=bool(one.readings))
     page = f"Plots of {board.suite.title}"
     yield f"{name}.plots.html", _render("plots", links, **common, page=page, table=table)
     items = [picture.item for picture in pictures if picture.run is None]
-    links = _links(name, names, "Viewer")
+    links = _links(name, names, "Viewer", readings=bool(one.readings))
     page = f"Pictures of {board.suite.title}"
     yield f"{name}.viewer.html", _render("viewer", links, **common, page=page, items=items)
     if items:
         yield f"data/{name}.pictures.js", _script(_viewer_data(board, pictures))
+    if one.readings:
+        links = _links(name, names, "Legibility", readings=True)
+        yield from _render_legibility(one, links, common)
+
+
+def _render_legibility(
+    one: SiteSuite, links: Mapping[str, Any], common: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the page of what is read of known text, and its curves."""
+    name, curves = one.board.suite.name, draw_legibility(one.readings)
+    if curves is not None:
+        yield f"data/{name}.legibility.svg", curves
+    page = _render(
+        "legibility",
+        links,
+        **common,
+        page=f"Legibility: {one.board.suite.title}",
+        curves=curves is not None,
+        comparison=list(compare_runs(one.readings)),
+        runs=[(own.name, own.engine, list(describe_run(own))) for own in one.readings],
+    )
+    yield f"{name}.legibility.html", page
 
 
 def _viewer_data(board: Board, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -235,12 +261,17 @@ def _say_published(one: SiteSuite) -> Iterator[list[tuple[bool, str]]]:
     )
 
 
-def _links(name: str, names: Sequence[str], here: str) -> dict[str, list[_Link]]:
+def _links(
+    name: str, names: Sequence[str], here: str, *, readings: bool = False
+) -> dict[str, list[_Link]]:
+    """Return a page's links. readings: whether the suite has a page of what was read."""
     pages = {
         "Table": _table_page(names, name),
         "Plots": f"{name}.plots.html",
         "Viewer": f"{name}.viewer.html",
     }
+    if readings:
+        pages["Legibility"] = f"{name}.legibility.html"
     return {
         "links": [_Link(text, address, text == here) for text, address in pages.items()],
         "suites": [_Link(other, _table_page(names, other), other == name) for other in names],
