@@ -92,13 +92,13 @@ def test_the_threshold_lies_where_the_error_falls_to_the_limit() -> None:
     # 1600 letters a height: ±.005 of a CER of .05, which is ±.35 px there; three times that.
     assert found.px == pytest.approx(truth, abs=1.0)
     assert found.low < truth < found.high and found.beyond is None
-    assert found.in_tokens(8) == pytest.approx(found.px / 8)
+    assert found.in_tokens(8).px == pytest.approx(found.px / 8)
     assert found.heights == (6.0, 32.0)
 
 
 def test_a_threshold_outside_of_the_heights_is_not_a_number() -> None:
     legible = find_threshold(heights_with_rates({6.0: 0.0, 12.0: 0.0}), seed=1)
-    assert (legible.px, legible.beyond, legible.in_tokens(8)) == (None, "below", None)
+    assert (legible.px, legible.beyond, legible.in_tokens(8).px) == (None, "below", None)
     lost = find_threshold(heights_with_rates({6.0: 0.9, 12.0: 0.8}), seed=1)
     assert (lost.px, lost.beyond) == (None, "above")
     assert lost.low == np.inf and legible.high == -np.inf
