@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
@@ -40,6 +42,7 @@ from vtbench.metrics import pixel
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import Run
 from vtbench.runs import runner
+from vtbench.runs.measuring import Measured
 from vtbench.runs.planning import open_suite, plan_run
 from vtbench.runs.reconstruction import Reconstruction
 from vtbench.suites.batches import Batch
@@ -75,16 +78,26 @@ class Way:
         self.holds, self.uncounted = holds, uncounted
         self.passed: dict[str, None] = {}
         self._took: dict[FrameType, bool] = {}
-        self._end: FrameType | None = None
+        self._ends = threading.local()  # of each thread, the end that it is in
+
+    @property
+    def _end(self) -> FrameType | None:
+        return getattr(self._ends, "frame", None)
+
+    @_end.setter
+    def _end(self, frame: FrameType | None) -> None:
+        self._ends.frame = frame
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen to the calls of this thread."""
+        """Listen to the calls of this thread, and of those that begin meanwhile."""
+        threading.setprofile(self._hear)
         sys.setprofile(self._hear)
         try:
             yield
         finally:
             sys.setprofile(None)
+            threading.setprofile(None)
 
     def _hear(self, frame: FrameType, event: str, value: Any) -> None:
         code = frame.f_code
@@ -177,7 +190,9 @@ def is_image(value: Any) -> bool:
         return value.get("id") == "photo-0" or "psnr_db" in value
     if isinstance(value, bytes):
         return value.startswith(b"PAR1")
-    return isinstance(value, Batch | Code | Reconstruction | Tensor | np.ndarray)
+    return isinstance(
+        value, Batch | Code | Reconstruction | Measured | Tensor | np.ndarray | pa.Table
+    )
 
 
 class Silent:

@@ -258,12 +258,19 @@ def read_png_original(path: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def to_float(pixels: list[RGB8], device: torch.device | str = "cpu") -> Tensor:
-    """Return equally sized uint8 H×W×3 arrays as one float32 N×3×H×W batch in [0, 1]."""
+def to_batch8(pixels: Sequence[RGB8]) -> Tensor:
+    """Return equally sized uint8 H×W×3 arrays as one uint8 N×3×H×W batch."""
     import torch
 
-    batch = torch.from_numpy(np.stack(pixels)).to(device)
-    return batch.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255.0
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+
+
+def to_float(pixels: Sequence[RGB8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Return uint8 pixels, a list of H×W×3 arrays or a batch, as float32 N×3×H×W in [0, 1]."""
+    batch = to_batch8(pixels) if isinstance(pixels, Sequence) else pixels.cpu()
+    return (batch.float() / 255.0).to(
+        device
+    )  # divided on the CPU: CUDA multiplies by a rounded 1/255
 
 
 def require_unit_range(batch: Tensor) -> None:
@@ -298,14 +305,10 @@ def to_rgb8(images: Tensor) -> list[RGB8]:
 
 def luma(images: Tensor) -> Tensor:
     """Return Rec. 601 luma of an N×3×H×W batch as float64 N×H×W, in the batch's own scale."""
-    weights = images.new_tensor([0.299, 0.587, 0.114], dtype=_float64())
-    return (images.to(weights.dtype) * weights[:, None, None]).sum(dim=1)
-
-
-def _float64() -> torch.dtype:
     import torch
 
-    return torch.float64
+    weights = images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+    return (images.to(weights.dtype) * weights[:, None, None]).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,8 @@ def fit(images: Tensor, size: SizePolicy) -> tuple[Tensor, Fit]:
     elif size.fixed is not None:
         target = size.fixed
     else:
-        target = (_ceil_to(height, size.multiple), _ceil_to(width, size.multiple))
+        step = size.multiple
+        target = (-(-height // step) * step, -(-width // step) * step)
     if target == (height, width):
         return images, Fit(target, target, "none" if tiles == (1, 1) else "tile", tiles)
     if size.policy == "resize":
@@ -376,10 +380,6 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the float batch resampled to (height, width): bicubic (a = −0.5) with antialiasing,
     half-pixel centres, as Pillow's BICUBIC; values may overshoot [0, 1]."""
     return _resize_float(images, size, "bicubic")
-
-
-def _ceil_to(side: int, multiple: int) -> int:
-    return -(-side // multiple) * multiple
 
 
 def _reflect_index(side: int, padded: int, like: Tensor) -> Tensor:

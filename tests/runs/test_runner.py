@@ -25,7 +25,7 @@ from vtbench.metrics import dists
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run, read_suite_folder
 from vtbench.results.rows import Row
-from vtbench.runs import runner
+from vtbench.runs import reconstruction
 from vtbench.runs.request import (
     EntrySelection,
     Request,
@@ -247,7 +247,7 @@ def test_tokens_that_cannot_be_counted_are_named(
     message: str,
 ) -> None:
     spec = Spec(name="x", family="t", kind="discrete", quantizer="none", codebook_size=2)
-    monkeypatch.setattr(runner, "build_tokenizer", lambda *a, **k: tokenizer(spec))
+    monkeypatch.setattr(reconstruction, "build_tokenizer", lambda *a, **k: tokenizer(spec))
     outcome = run_suite(request(data, tmp_path, "identity"), Quiet())[0]
     assert outcome.status == "failed"
     assert message in str(outcome.reason)
@@ -403,7 +403,7 @@ def test_a_failing_image_is_named_and_the_others_go_on(
 ) -> None:
     spec = Spec(name="x", family="t", kind="continuous", quantizer="none", latent_channels=3)
     monkeypatch.setattr(
-        runner, "build_tokenizer", lambda *a, **k: tokenizer(spec, dtype=torch.float32)
+        reconstruction, "build_tokenizer", lambda *a, **k: tokenizer(spec, dtype=torch.float32)
     )
     outcome = run_suite(request(data, tmp_path / "out", "identity"), Quiet())[0]
     assert outcome.status == "failed"

@@ -47,12 +47,13 @@ from vtbench.metrics.pixel import psnr_db
 from vtbench.registry.entries import Entry
 from vtbench.runs.export import export_reconstructions
 from vtbench.runs.planning import open_suite
-from vtbench.runs.reconstruction import LiveReconstructor
+from vtbench.runs.reconstruction import LiveReconstructor, open_tokenizer
 from vtbench.runs.request import Request, Variant
 from vtbench.runs.runner import exact_arithmetic
 from vtbench.suites.copies import parse_sources
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
+from vtbench.weights.entries import find_weights
 
 CELL_SIDE = 384
 """Longest side of a picture on the sheet; larger ones are shown smaller there, whole on disk."""
@@ -296,12 +297,12 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
     for entry in request.entries:
         folder = request.out / entry.row_name
         try:
-            tokenizer = build_tokenizer(
+            tokenizer = open_tokenizer(  # as a run opens it: the same pixels
                 entry,
                 device=request.device,
                 dtype=request.dtype or request.suite.protocol.dtype,
                 seed=request.suite.protocol.seed,
-                weights=weights.get(entry.name),
+                found=find_weights(entry, weights.get(entry.name)),
             )
             with Steps(entry.row_name) as steps, exact_arithmetic():
                 failures = export_reconstructions(

@@ -144,7 +144,7 @@ def measure(request: Request) -> tuple[Outcome, ...]:
 
     silence_libraries()
     with Progress(request) as progress:
-        return run_suite(request, progress)
+        return run_suite(request, progress, steady=True)
 
 
 def finish(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,10 +134,7 @@ def verify_run(
         raise SuiteError(f"{run.folder}: {unknown[0]!r} is no image of {suite.name}")
     drawn = sorted(random.Random(f"{seed}").sample(done, min(sample, len(done))))
     device = resolve_device(device)
-    with tempfile.TemporaryDirectory() as place:
-        again = measure_again(
-            run, suite, entry, drawn, found=found, device=device, folder=Path(place)
-        )
+    again = measure_again(run, suite, entry, drawn, found=found, device=device)
     other = name_differences(record.environment, device)
     differences, skipped = _compare(run, again, drawn, same_machine=not other)
     pixels = (

@@ -104,7 +104,7 @@ def collect_readings(suite: Suite, run: Run) -> RunReadings:
                 LineReading(
                     page=row["id"],
                     script=meta["script"],
-                    kind=line.get("kind", meta["condition"]),
+                    kind=str(line.get("kind", meta.get("condition"))),
                     glyph_px=float(line.get("glyph_px", meta["glyph_px"])),
                     truth=line["text"],
                     original=original,

@@ -19,9 +19,10 @@ atomic. Imports no torch.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +131,7 @@ def require_own_folder(folder: Path, suite: str) -> None:
 def write_run(
     folder: Path,
     record: RunRecord,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | pa.Table,
     *,
     codes: Sequence[Histogram] = (),
 ) -> RunRecord:
@@ -139,9 +140,13 @@ def write_run(
 
     run.json is last and holds the others' digests, so a folder is complete exactly when it validates.
     """
-    parquet = encode_rows(
-        [{**row, "error": without_paths(row["error"])} if row.get("error") else row for row in rows]
-    )
+    import pyarrow as pa
+
+    table = rows if isinstance(rows, pa.Table) else tabulate(rows)
+    errors = [error and without_paths(error) for error in table["error"].to_pylist()]
+    place = table.column_names.index("error")
+    table = table.set_column(place, "error", pa.array(errors, pa.string()))
+    parquet = encode_rows(table)
     update: dict[str, Any] = {"rows_sha256": sha256_bytes(parquet), "codes": None}
     write_atomic(folder / "images.parquet", parquet, durable=True)
     if codes:
@@ -149,7 +154,7 @@ def write_run(
         books = (CodebookRecord(size=c.size, unit=c.unit, tokens=c.tokens) for c in codes)
         update["codes"] = CodesRecord(
             sha256=sha256_bytes(content),
-            images=sum(row.get("entropy_bits") is not None for row in rows),
+            images=len(table) - table["entropy_bits"].null_count,
             codebooks=tuple(books),
         )
         write_atomic(folder / CODES, content, durable=True)
@@ -161,20 +166,43 @@ def write_run(
     return record
 
 
-def encode_rows(rows: Sequence[Row]) -> bytes:
+CHUNK = 1000
+"""Rows that are dictionaries at a time: a dictionary takes some kB, a row of a table a tenth of it."""
+
+
+def tabulate(rows: Iterable[Row], *, extra: Collection[str] = ()) -> pa.Table:
+    """Return rows as a table with the columns that any of them has, in order, and those of the pass.
+
+    Args:
+        rows: each with columns of ROW_COLUMNS alone; they are taken a part at a time.
+        extra: further columns of text, behind the others where any row has them.
+
+    Raises:
+        ResultsError: a row has a column that is not known.
+    """
+    import pyarrow as pa
+
+    kinds = {**ROW_COLUMNS, **dict.fromkeys(extra, "string")}
+    schema = pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()])
+    present, parts = set(IMAGE_COLUMNS), [schema.empty_table()]
+    rows = iter(rows)
+    while part := list(itertools.islice(rows, CHUNK)):
+        for row in part:
+            if not row.keys() <= kinds.keys():
+                unknown = min(row.keys() - kinds.keys())
+                raise ResultsError(f"row {row.get('id')}: unknown column {unknown}")
+            present |= row.keys()
+        parts.append(pa.Table.from_pylist(part, schema=schema))
+    table = pa.concat_tables(parts)
+    return table.select([name for name in kinds if name in present]).combine_chunks()
+
+
+def encode_rows(rows: Sequence[Row] | pa.Table) -> bytes:
     """Return the rows as a Parquet file. Raises ResultsError for a column that is not known."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    present = set(IMAGE_COLUMNS)
-    for row in rows:
-        if unknown := sorted(set(row) - set(ROW_COLUMNS)):
-            raise ResultsError(f"row {row.get('id')}: unknown column {unknown[0]}")
-        present |= set(row)
-    schema = pa.schema(
-        [(name, arrow_type(kind)) for name, kind in ROW_COLUMNS.items() if name in present]
-    )
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    table = rows if isinstance(rows, pa.Table) else tabulate(rows)
     buffer = pa.BufferOutputStream()
     parquet.write_table(table, buffer, compression="zstd")
     return bytes(buffer.getvalue())

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtbench.base.errors import OutputError
 from vtbench.base.files import write_atomic
+from vtbench.results.folder import tabulate
 from vtbench.results.rows import ROW_COLUMNS, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @functools.cache
 def _columns() -> frozenset[str]:
     """Return what a row of the file may have: a row's columns, and the packed counts of its tokens."""
-    return frozenset(ROW_COLUMNS) | {"codes"}
+    return frozenset(ROW_COLUMNS) | set(_EXTRA)
+
+
+_EXTRA = ("codes",)
 
 
 class PartialRows:
@@ -35,15 +43,17 @@ class PartialRows:
         key: the run's key.
         ids: the run's images; None takes any.
 
+    Rows stay in the file: of each image the process holds its name alone.
+
     Attributes:
-        rows: those that were kept and have numbers, then those that were appended.
+        done: images that were kept and have numbers, then those that were appended, in that order.
         failed: images that failed before the kill, to be tried again.
     """
 
     def __init__(self, path: Path, key: str, *, ids: Collection[str] | None = None) -> None:
         self.path = path
         self.key = key
-        self.rows: list[Row] = []
+        self.done: dict[str, None] = {}
         self.failed: frozenset[str] = frozenset()
         lines = self._read(ids)
         write_atomic(path, b"".join([self._head(), *lines]), durable=True)
@@ -61,7 +71,7 @@ class PartialRows:
             raise OutputError(f"cannot read {self.path}: {error.strerror or error}") from error
         if _parse(first) != {"key": self.key}:
             return []
-        rows: dict[str, Row] = {}
+        done: dict[str, None] = {}
         failed: set[str] = set()
         kept = []
         for line in lines[:-1]:  # what follows the last newline was cut
@@ -70,16 +80,16 @@ class PartialRows:
                 break
             names = [row["id"] for row in batch]
             known = ids is None or all(name in ids for name in names)
-            if not known or len(set(names)) < len(names) or not rows.keys().isdisjoint(names):
+            if not known or len(set(names)) < len(names) or not done.keys().isdisjoint(names):
                 break
             kept.append(line + b"\n")
             for row in batch:
                 if row["error"] is None:
-                    rows[row["id"]] = row
+                    done[row["id"]] = None
                     failed.discard(row["id"])
                 else:
                     failed.add(row["id"])
-        self.rows, self.failed = list(rows.values()), frozenset(failed)
+        self.done, self.failed = done, frozenset(failed)
         return kept
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -92,12 +102,30 @@ class PartialRows:
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self.rows.extend(rows)
+        self.done |= dict.fromkeys(row["id"] for row in rows)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of `done`, in its order, read from the file."""
+        with self.path.open("rb") as file:
+            rows = {
+                row["id"]: row for line in itertools.islice(file, 1, None) for row in _parse(line)
+            }
+        return [rows[name] for name in self.done]
+
+    def read_table(self, order: Sequence[str]) -> pa.Table:
+        """Return the rows of these images in this order, with the packed counts of tokens in a column
+        `codes` where there are any. What failed and was tried again has the row of the last try."""
+        with self.path.open("rb") as file:
+            lines = itertools.islice(file, 1, None)
+            table = tabulate((row for line in lines for row in json.loads(line)), extra=_EXTRA)
+        place = {name: index for index, name in enumerate(table["id"].to_pylist())}  # the last
+        return table.take([place[name] for name in order])
 
     def restart(self) -> None:
         """Forget the rows that were kept: what belongs to them is gone."""
         write_atomic(self.path, self._head(), durable=True)
-        self.rows, self.failed = [], frozenset()
+        self.done, self.failed = {}, frozenset()
 
     def discard(self) -> None:
         """Remove the file: its rows stand in images.parquet now."""

@@ -44,10 +44,10 @@ def export_reconstructions(
     for batch in make_batches(samples, PixelCache(), batch_size=batch_size):
         names = [sample.id for sample in batch.samples]
         try:
-            if batch.images is None:
+            if batch.pixels is None:
                 raise ImageError(str(batch.error))
             images = reconstructor.reconstruct(batch, quantized=False).images
-            if images.shape != batch.images.shape or not torch.isfinite(images).all():
+            if images.shape != batch.pixels.shape or not torch.isfinite(images).all():
                 raise ImageError("of another size, or with NaN or infinite values")
         except Exception as error:
             said = str(error) if isinstance(error, VtbenchError) else describe_foreign(error)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from vtbench.base.errors import OutputError, describe_foreign
 from vtbench.images import RGB8, pixel_sha256, to_rgb8, to_uint8
@@ -13,11 +15,31 @@ from vtbench.results.rows import Row
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import Reconstruction, Reconstructor
-from vtbench.runs.set_features import SetRun
+from vtbench.runs.set_features import Pair
 from vtbench.suites.batches import Batch
 
-Measured = tuple[list[Row], list[RGB8 | None]]
-"""Rows of a batch, and its reconstructions as pictures (None where there is none)."""
+
+@dataclass
+class Measured:
+    """A batch that was measured.
+
+    Attributes:
+        rows: One an image.
+        pictures: Its reconstructions, None where there is none.
+        features: What feature networks made of it; empty where there are none, or where the images
+            went one by one: then `parts` has them.
+        parts: The images of a batch that failed as a whole, each measured by itself.
+    """
+
+    rows: list[Row]
+    pictures: list[RGB8 | None]
+    features: Mapping[str, Pair] = field(default_factory=dict)
+    parts: list[tuple[Batch, Measured]] = field(default_factory=list)
+
+
+class BatchFailed(Exception):
+    """A batch of several images failed after its reconstruction: its images are to be tried one by
+    one."""
 
 
 class _Rounded:
@@ -28,8 +50,9 @@ class _Rounded:
     """
 
     def __init__(self, result: Reconstruction) -> None:
-        self.image8 = to_uint8(torch.nan_to_num(result.images))
         self.finite: list[bool] = torch.isfinite(result.images).flatten(1).all(dim=1).tolist()
+        images = result.images if all(self.finite) else torch.nan_to_num(result.images)
+        self.image8 = to_uint8(images).contiguous()
         self.facts = result.facts
         self.quantized = result.quantized
         self.fit = result.fit
@@ -42,13 +65,23 @@ class BatchMeter:
     reconstructor: Reconstructor
     meter: Meter
     memory: PeakMemory
-    sets: SetRun
 
     def measure(self, batch: Batch) -> Measured:
         """Return the batch's rows and reconstructions.
 
         Whatever the tokenizer or a metric raises fails the image that it is about, by name: the
         images of a batch are then tried one by one.
+        """
+        try:
+            return self.begin(batch)()
+        except BatchFailed:
+            return self.measure_singly(batch)
+
+    def begin(self, batch: Batch) -> Callable[[], Measured]:
+        """Reconstruct a batch and take what needs the device; return what takes the rest.
+
+        What is returned reads text, hashes pixels and makes rows: it may be called in another thread,
+        while the next batch is reconstructed. It raises BatchFailed where a batch of several fails.
         """
         rows: list[Row] = [
             {
@@ -62,11 +95,10 @@ class BatchMeter:
             }
             for sample in batch.samples
         ]
-        if batch.images is None:
+        if batch.pixels is None:
             # Without a hash of its pixels: the original is at fault, and leaves the set for all.
-            return _fail([{**row, "sha256": None} for row in rows], str(batch.error))
-        original = to_uint8(batch.images)
-        for row, image in zip(rows, to_rgb8(original), strict=True):
+            return _done(_fail([{**row, "sha256": None} for row in rows], str(batch.error)))
+        for row, image in zip(rows, to_rgb8(batch.pixels), strict=True):
             row["height"], row["width"] = image.shape[:2]
             row["sha256"] = pixel_sha256(image)
         quantized = self.meter.wants_quantized(batch.samples[0].task)
@@ -74,14 +106,11 @@ class BatchMeter:
         try:
             result = self.reconstructor.reconstruct(batch, quantized=quantized)
             peak = self.memory.stop()
-            if result.images.shape != batch.images.shape:
-                shapes = (
-                    f"{tuple(batch.images.shape)} went in, {tuple(result.images.shape)} came back"
-                )
-                return _fail(rows, f"wrong size: {shapes}")
+            if (came := tuple(result.images.shape)) != (went := tuple(batch.pixels.shape)):
+                return _done(_fail(rows, f"wrong size: {went} went in, {came} came back"))
             rounded = _Rounded(result)
             del result
-            return self._fill(batch, rows, rounded, peak)
+            return self._take(batch, rows, rounded, peak)
         except OutputError:  # the disk, and no image
             raise
         except Exception as error:
@@ -89,65 +118,103 @@ class BatchMeter:
             if batch.size > 1:
                 if isinstance(error, torch.OutOfMemoryError):
                     torch.cuda.empty_cache()
-                return self._measure_singly(batch)
-            return _fail(rows, describe_foreign(error))
+                return _done(self.measure_singly(batch))
+            return _done(_fail(rows, describe_foreign(error)))
 
-    def _fill(
+    def _take(
         self, batch: Batch, rows: list[Row], rounded: _Rounded, peak: float | None
-    ) -> Measured:
-        assert batch.images is not None
-        image8 = rounded.image8
-        original = to_uint8(batch.images).to(image8.device)
-        task = batch.samples[0].task
-        features = self.meter.sets.encode(task, batch.samples, original, image8)
+    ) -> Callable[[], Measured]:
+        """Take what needs the device; return what takes the rest."""
+        assert batch.pixels is not None
+        original, task = batch.pixels, batch.samples[0].task
+        there = original.to(rounded.image8.device)
+        features = self.meter.sets.encode(task, batch.samples, there, rounded.image8)
         measured = self.meter.measure(
-            task, batch.samples, original, image8, features, fit=rounded.fit
+            task, batch.samples, there, rounded.image8, features, fit=rounded.fit
         )
         if rounded.quantized is not None:
-            coarse, bits = rounded.quantized
-            coarse8 = to_uint8(torch.nan_to_num(coarse))
-            of_coarse = self.meter.measure_quantized(original, coarse8, bits)
-            for values, more, image in zip(measured, of_coarse, coarse, strict=True):
-                # NaN fails the image by name: see `_refuse_non_finite`.
-                values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
-        pictures: list[RGB8 | None] = []
-        for index, (row, facts, values) in enumerate(
-            zip(rows, rounded.facts, measured, strict=True)
-        ):
-            if not rounded.finite[index]:
-                row["error"] = "the reconstruction has NaN or infinite values"
-                pictures.append(None)
-                continue
-            picture = to_rgb8(image8[index : index + 1])[0]
-            row["reconstruction_sha256"] = pixel_sha256(picture)
-            row.update(facts, batch_size=batch.size, peak_memory_mib=peak, **values)
-            _refuse_non_finite(row)
-            pictures.append(picture)
-        if features:
-            self.sets.append(
-                task, batch.samples, features, rows
-            )  # first: a kill leaves no row alone
-        return rows, pictures
+            self._take_quantized(there, rounded.quantized, measured)
+        del there
+        image8 = rounded.image8.cpu()
 
-    def _measure_singly(self, batch: Batch) -> Measured:
-        assert batch.images is not None
-        rows: list[Row] = []
-        pictures: list[RGB8 | None] = []
+        def finish() -> Measured:
+            try:
+                texts = self.meter.read(task, batch.samples, original, image8)
+                for values, more in zip(measured, texts, strict=True):
+                    values.update(more)
+                pictures = [
+                    picture if finite else None
+                    for picture, finite in zip(to_rgb8(image8), rounded.finite, strict=True)
+                ]
+                _fill(rows, pictures, rounded.facts, measured, size=batch.size, peak=peak)
+                return Measured(rows, pictures, features)
+            except Exception as error:
+                if batch.size > 1:
+                    raise BatchFailed from error
+                return _fail(rows, describe_foreign(error))
+
+        return finish
+
+    def _take_quantized(
+        self,
+        original: Tensor,
+        quantized: tuple[Tensor, tuple[float, ...]],
+        measured: list[Row],
+    ) -> None:
+        coarse, bits = quantized
+        coarse8 = to_uint8(torch.nan_to_num(coarse))
+        of_coarse = self.meter.measure_quantized(original, coarse8, bits)
+        for values, more, image in zip(measured, of_coarse, coarse, strict=True):
+            # NaN fails the image by name: see `_find_non_finite`.
+            values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
+
+    def measure_singly(self, batch: Batch) -> Measured:
+        """Return a batch whose images were measured one by one."""
+        assert batch.pixels is not None
+        parts = []
         for index, sample in enumerate(batch.samples):
-            row, picture = self.measure(Batch((sample,), batch.images[index : index + 1], 1))
-            rows += row
-            pictures += picture
-        return rows, pictures
+            alone = Batch((sample,), batch.pixels[index : index + 1], 1)
+            parts.append((alone, self.measure(alone)))
+        rows = [row for _, part in parts for row in part.rows]
+        pictures = [picture for _, part in parts for picture in part.pictures]
+        return Measured(rows, pictures, parts=parts)
+
+
+def _fill(
+    rows: list[Row],
+    pictures: list[RGB8 | None],
+    facts: tuple[Row, ...],
+    measured: list[Row],
+    *,
+    size: int,
+    peak: float | None,
+) -> None:
+    """Put what was found into the rows."""
+    for row, picture, own, values in zip(rows, pictures, facts, measured, strict=True):
+        if picture is None:
+            row["error"] = "the reconstruction has NaN or infinite values"
+            continue
+        row["reconstruction_sha256"] = pixel_sha256(picture)
+        row.update(own, batch_size=size, peak_memory_mib=peak, **values)
+        # Neither is a number, nor a state: the row fails, and has none of them.
+        for key, said in _find_non_finite(row).items():
+            row["error"] = row["error"] or said
+            row[key] = None
+
+
+def _done(measured: Measured) -> Callable[[], Measured]:
+    return lambda: measured
 
 
 def _fail(rows: list[Row], reason: str) -> Measured:
-    return [{**row, "error": reason} for row in rows], [None] * len(rows)
+    return Measured([{**row, "error": reason} for row in rows], [None] * len(rows))
 
 
-def _refuse_non_finite(row: Row) -> None:
-    """Fail a row that has a NaN or infinity, and take it out: neither is a number, nor a state."""
+def _find_non_finite(row: Row) -> dict[str, str]:
+    """Return what is said of each column of a row that has a NaN or infinity."""
+    said = {}
     for key, value in row.items():
         values = value if isinstance(value, list) else [value]
         if not all(math.isfinite(v) for v in values if isinstance(v, float)):
-            row["error"] = row["error"] or f"{key} is {value}"
-            row[key] = None
+            said[key] = f"{key} is {value}"
+    return said

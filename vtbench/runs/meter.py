@@ -106,11 +106,15 @@ class Meter:
         features: Mapping[str, Pair],
         fit: Fit | None = None,
     ) -> list[Row]:
-        """Return one mapping of columns an image. Both batches are uint8 N×3×H×W; features are what
-        `sets.encode` gave for them. fit: how the tokenizer was given the batch, None if unknown."""
+        """Return one mapping of columns an image; what is read (`read`) is not in it.
+
+        Both batches are uint8 N×3×H×W; features are what `sets.encode` gave for them. fit: how the
+        tokenizer was given the batch, None if unknown."""
         rows: list[Row] = [{} for _ in samples]
         for metric in self._choose(task):
             measure = self._opened[metric.function]
+            if metric.takes == "ocr":
+                continue
             if metric.takes == "pair":
                 _spread(rows, metric.key, measure(original, image))
             elif metric.takes == "tiles":
@@ -122,6 +126,19 @@ class Meter:
                     row.update(values)
         if features:
             self.sets.put_cosines(task, features, rows)
+        return rows
+
+    def read(
+        self, task: str, samples: Sequence[Sample], original: Tensor, image: Tensor
+    ) -> list[Row]:
+        """Return one mapping of columns an image: what OCR reads. Both batches are uint8 N×3×H×W, on
+        the CPU. It may run in another thread than `measure`."""
+        rows: list[Row] = [{} for _ in samples]
+        for metric in self._choose(task):
+            if metric.takes == "ocr":
+                values = self._opened[metric.function](samples, original, image)
+                for row, own in zip(rows, values, strict=True):
+                    row.update(own)
         return rows
 
     def _choose(self, task: str) -> list[Metric]:

@@ -11,12 +11,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vtbench.base.errors import ImageError
+from vtbench.base.errors import CellFailed, ImageError, VtbenchError, describe_foreign
 from vtbench.images import MAX_PIXELS, Fit, load_rgb8, to_float
 from vtbench.metrics import rate
+from vtbench.registry.entries import Entry
 from vtbench.results.rows import Row
+from vtbench.runs.fast_form import choose_layout
 from vtbench.suites.batches import Batch
+from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code, Tokenizer
+from vtbench.weights.entries import WeightFiles
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ class LiveReconstructor:
 
     def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
         """Return the batch's reconstructions, timed with the device synchronized on both sides."""
-        assert batch.images is not None
-        device = self.tokenizer.device
-        images = batch.images.to(device)
+        images, device = batch.images, self.tokenizer.device
+        assert images is not None
+        if device.type == "cuda":  # which fetches pinned memory while the processor goes on
+            images = images.pin_memory().to(device, non_blocking=True)
         _synchronize(device)
         start = time.perf_counter()
         code = self.tokenizer.encode(images)
@@ -103,8 +108,8 @@ class StoredReconstructor:
 
     def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
         """Return the stored images. Raises ImageError for one of another size than its original."""
-        assert batch.images is not None
-        height, width = batch.images.shape[-2:]
+        assert batch.pixels is not None
+        height, width = batch.pixels.shape[-2:]
         pictures = []
         for sample in batch.samples:
             picture = load_rgb8(self.files[sample.id], max_pixels=sample.max_pixels or MAX_PIXELS)
@@ -115,7 +120,24 @@ class StoredReconstructor:
                 )
             pictures.append(picture)
         facts: tuple[Row, ...] = tuple({"bits": self.bits.get(s.id)} for s in batch.samples)
-        return Reconstruction(to_float(pictures, batch.images.device), facts)
+        return Reconstruction(to_float(pictures), facts)
+
+
+def open_tokenizer(
+    entry: Entry, *, device: str, dtype: str, seed: int, found: WeightFiles | None
+) -> Tokenizer:
+    """Return the entry's tokenizer in the fastest form that gives the same images (`fast_form`).
+
+    Raises CellFailed for whatever a stranger's constructor raises: this tokenizer fails, the others
+    go on."""
+    try:
+        tokenizer = build_tokenizer(entry, device=device, dtype=dtype, seed=seed, weights=found)
+    except VtbenchError:
+        raise
+    except Exception as error:
+        raise CellFailed(describe_foreign(error)) from error
+    choose_layout(tokenizer)
+    return tokenizer
 
 
 def count_tokens(code: Code) -> list[str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from vtbench.base.errors import CellFailed, VtbenchError, describe_foreign
-from vtbench.images import to_float
+from vtbench.images import to_batch8
 from vtbench.metrics.catalogue import METRICS, SET_METRICS
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run
@@ -17,12 +15,10 @@ from vtbench.runs import environment
 from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
-from vtbench.runs.reconstruction import LiveReconstructor
+from vtbench.runs.reconstruction import LiveReconstructor, open_tokenizer
 from vtbench.runs.runner import exact_arithmetic
-from vtbench.runs.set_features import SetRun
 from vtbench.suites.batches import Batch, load_pixels
 from vtbench.suites.suites import Suite
-from vtbench.tokenizers import build_tokenizer
 from vtbench.weights.entries import WeightFiles
 
 
@@ -48,7 +44,6 @@ def measure_again(
     *,
     found: WeightFiles | None,
     device: str,
-    folder: Path,
 ) -> Again:
     """Return the rows of some images of a run, measured on this machine.
 
@@ -59,7 +54,6 @@ def measure_again(
         images: the ids to measure; the others of their batches go through the tokenizer with them.
         found: the entry's weights.
         device: where.
-        folder: an empty one, for what is written on the way.
 
     Raises:
         CellFailed: the tokenizer cannot be built.
@@ -71,24 +65,18 @@ def measure_again(
     ]
     ocr = protocol.ocr.get("engine") or suite.protocol.ocr
     meter = Meter(suite, protocol.tasks, device=device, ocr=ocr, limit=protocol.limit, extra=extra)
-    try:
-        tokenizer = build_tokenizer(
-            entry, device=device, dtype=protocol.dtype, seed=protocol.seed, weights=found
-        )
-    except VtbenchError:
-        raise
-    except Exception as error:  # a stranger's constructor
-        raise CellFailed(describe_foreign(error)) from error
-    sets = SetRun(meter.sets, folder / "features")
-    measuring = BatchMeter(LiveReconstructor(tokenizer), meter, PeakMemory(device), sets)
+    tokenizer = open_tokenizer(
+        entry, device=device, dtype=protocol.dtype, seed=protocol.seed, found=found
+    )
+    measuring = BatchMeter(LiveReconstructor(tokenizer), meter, PeakMemory(device))
     samples = {sample.id: sample for sample in suite.samples}
     rows: dict[str, Row] = {}
     in_batch: set[str] = set()
     with exact_arithmetic():
         for ids, size in _find_batches(run.rows, images):
             own = tuple(samples[image] for image in ids)
-            batch = Batch(own, to_float([load_pixels(sample) for sample in own]), len(own))
-            for row in measuring.measure(batch)[0]:
+            batch = Batch(own, to_batch8([load_pixels(sample) for sample in own]), len(own))
+            for row in measuring.measure(batch).rows:
                 if row["id"] in images:
                     rows[row["id"]] = row
                     in_batch |= {row["id"]} if len(ids) == size else set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -335,6 +336,11 @@ class Request:
         """Images of 256² that go through the tokenizer together."""
         cost = self.suite.protocol.cost
         return self.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
+
+    @property
+    def decoders(self) -> int:
+        """Threads that decode pictures ahead: a GPU is faster than one of them."""
+        return 1 if self.device == "cpu" else min(8, os.cpu_count() or 1)
 
     def samples(self) -> tuple[Sample, ...]:
         """Return the samples to measure, in an order that makes batches of equal shape."""

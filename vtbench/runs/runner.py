@@ -9,15 +9,16 @@ prints: progress goes to a `Listener`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
@@ -27,33 +28,34 @@ from vtbench.base.errors import (
     RegistryError,
     ResultsError,
     SuiteError,
-    VtbenchError,
     WeightsError,
-    describe_foreign,
 )
 from vtbench.metrics import rate
 from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run, read_run, write_run
 from vtbench.results.parquet_file import MAX_ROWS
-from vtbench.results.partial import PartialRows
 from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
 from vtbench.results.writer import hold_run
+from vtbench.runs.background import Background
 from vtbench.runs.kept_originals import open_crops
-from vtbench.runs.measuring import BatchMeter
+from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
-from vtbench.runs.panel import PanelSpool
 from vtbench.runs.provenance import draft_record
-from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
+from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_tokenizer
 from vtbench.runs.request import Request
-from vtbench.runs.set_features import SetRun
+from vtbench.runs.spools import Spools, resume_spools
+from vtbench.runs.steady_memory import SteadyMemory
 from vtbench.runs.suite_folder import write_suite_folder
-from vtbench.suites.batches import PixelCache, make_batches
+from vtbench.suites.batches import CACHE_BYTES, Batch, PixelCache, make_batches
 from vtbench.suites.copies import sort_for_reading
-from vtbench.tokenizers import build_tokenizer, resolve_device
+from vtbench.tokenizers import resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LOG = logging.getLogger("vtbench")
 
@@ -92,12 +94,21 @@ class Listener(Protocol):
         """Hear how a run ended."""
 
 
-def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
+def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> tuple[Outcome, ...]:
     """Measure every requested tokenizer on the suite, write its results, return how each ended.
 
     A tokenizer that fails is reported and the others go on. What was complete and current is
-    reused unless `request.fresh`. Raises OutputError when results cannot be written, SuiteError
-    when an image is not the pinned one.
+    reused unless `request.fresh`.
+
+    Args:
+        request: What to run.
+        listener: Hears how it goes on.
+        steady: Whether the process is vtbench's own, so that its allocator may be set
+            (`SteadyMemory`).
+
+    Raises:
+        OutputError: Results cannot be written.
+        SuiteError: An image is not the pinned one.
     """
     n_images = len(request.samples())
     if n_images > MAX_ROWS:
@@ -115,10 +126,12 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
         limit=request.limit,
         extra=request.metrics,
     )
-    cache = PixelCache(source=open_crops(request.samples()))
+    cells = request.cells()
+    cache = PixelCache(
+        source=open_crops(request.samples()), limit=CACHE_BYTES if len(cells) > 1 else 0
+    )
     write_suite_folder(request, cache)
     outcomes = []
-    cells = request.cells()
     found: dict[str, WeightFiles | None] = {}
     for index, (entry, seed) in enumerate(cells):
         name = request.run_name(entry, seed)
@@ -130,7 +143,14 @@ def run_suite(request: Request, listener: Listener) -> tuple[Outcome, ...]:
                     found[entry.name] = find_weights(entry, own)
                 weights = found[entry.name]
                 outcome = run_tokenizer(
-                    request, entry, meter, cache, listener, seed=seed, found=weights
+                    request,
+                    entry,
+                    meter,
+                    cache,
+                    listener,
+                    seed=seed,
+                    found=weights,
+                    steady=steady,
                 )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             outcome = Outcome(name, "failed", str(error), refused=error.exit_code == 2)
@@ -169,6 +189,7 @@ def run_tokenizer(
     *,
     seed: int,
     found: WeightFiles | None,
+    steady: bool = False,
 ) -> Outcome:
     """Measure one tokenizer, or reuse its complete and current run; write what was measured.
 
@@ -186,7 +207,15 @@ def run_tokenizer(
         stale = current
     with hold_run(request.out, name):
         return _measure_run(
-            request, entry, meter, cache, listener, draft=draft, found=found, stale=stale
+            request,
+            entry,
+            meter,
+            cache,
+            listener,
+            draft=draft,
+            found=found,
+            stale=stale,
+            steady=steady,
         )
 
 
@@ -200,36 +229,34 @@ def _measure_run(
     draft: RunRecord,
     found: WeightFiles | None,
     stale: str | None,
+    steady: bool,
 ) -> Outcome:
     """Measure a run, from where a killed one was on, and write it. stale: why it is measured again."""
     name = draft.run
     folder = request.out / name
     started, clock = datetime.now(UTC), time.perf_counter()
-    partial, sets, panel = _resume(request, draft, meter, cache)
-    listener.advanced(len(partial.rows))
+    spools = resume_spools(request, name, draft.key, meter, cache)
+    listener.advanced(len(spools.partial.done))
     memory = PeakMemory(request.device)
-    reconstructor = _open_reconstructor(request, entry, draft, found)
-    measuring = BatchMeter(reconstructor, meter, memory, sets)
-    _measure_all(request, measuring, partial, panel, cache, listener)
+    measuring = BatchMeter(_open_reconstructor(request, entry, draft, found), meter, memory)
+    _measure_all(request, measuring, spools, cache, listener, steady=steady)
 
-    order = {sample.id: index for index, sample in enumerate(request.samples())}
-    rows = sorted(partial.rows, key=lambda row: order[row["id"]])
+    table = spools.partial.read_table([sample.id for sample in request.samples()])
     codes: tuple[Histogram, ...] = ()
-    if any("codes" in row for row in rows):
-        rows, codes = _pool_codes(rows)
+    if "codes" in table.column_names:
+        table, codes = _pool_codes(table)
+    rows = table.select(["id", "task", "sha256", "error"]).to_pylist()
     failures = _list_failures(rows)
     facts = {
         "n_done": len(rows) - len(failures),
         "failures": failures,
         "started": started.isoformat(timespec="seconds"),
-        "sets": sets.finish(rows),
+        "sets": spools.sets.finish(rows),
         "seconds": round(time.perf_counter() - clock, 3),
     }
-    panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
-    record = write_run(folder, draft.model_copy(update=facts), rows, codes=codes)
-    partial.discard()
-    sets.discard()
-    panel.discard()
+    spools.panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
+    record = write_run(folder, draft.model_copy(update=facts), table, codes=codes)
+    spools.discard()
     unreadable = _list_failures(rows, unreadable=True)
     own = [failure for failure in failures if failure not in unreadable]
     if own or len(unreadable) == len(rows):
@@ -248,94 +275,90 @@ def _list_failures(rows: Sequence[Row], *, unreadable: bool = False) -> tuple[Fa
     )
 
 
-def _resume(
-    request: Request, draft: RunRecord, meter: Meter, cache: PixelCache
-) -> tuple[PartialRows, SetRun, PanelSpool]:
-    """Return the rows, features and pictures that a killed run of this key left; empty where there are
-    none."""
-    path = request.out / f".{draft.run}.partial.jsonl"
-    if request.fresh:
-        path.unlink(missing_ok=True)
-    samples = {sample.id: sample for sample in request.samples()}
-    partial = PartialRows(path, draft.key, ids=samples.keys())
-    panel = PanelSpool(request.out / f".{draft.run}.panel", request.suite.protocol.panel)
-    if not panel.resume(partial.rows, samples, cache):
-        partial.restart()
-    sets = SetRun(meter.sets, request.out / f".{draft.run}.features")
-    if not sets.resume(partial.rows):
-        partial.restart()
-    return partial, sets, panel
+def _measure_all(
+    request: Request,
+    measuring: BatchMeter,
+    spools: Spools,
+    cache: PixelCache,
+    listener: Listener,
+    *,
+    steady: bool,
+) -> None:
+    """Measure what the partial file lacks. What failed before a kill is tried again by itself: the
+    others fall into the batches that they would have fallen into.
+
+    While a batch is reconstructed, the one before it is read and written, and the images of the next
+    are decoded."""
+    done = spools.partial.done
+    todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
+    again = [sample for sample in todo if sample.id in spools.partial.failed]
+    others = [sample for sample in todo if sample.id not in spools.partial.failed]
+    workers = request.decoders
+    batches = chain(
+        make_batches(again, cache, batch_size=1, workers=workers),
+        make_batches(others, cache, batch_size=request.images_per_batch, workers=workers),
+    )
+    cost = request.suite.protocol.cost
+    warm = cost is None
+    with SteadyMemory(request.device if steady else "") as memory, Background() as background:
+        for batch in batches:
+            memory.prepare(None if batch.pixels is None else tuple(batch.pixels.shape))
+            timed = cost is not None and batch.samples[0].subset == cost.subset
+            if timed:  # nothing beside it
+                background.wait()
+            if not warm and batch.pixels is not None and timed:
+                # What it raises, the measured call raises again, and there it is reported.
+                with suppress(Exception):
+                    measuring.reconstructor.warm_up(batch)
+                warm = True
+            finish = measuring.begin(batch)
+            background.start(
+                functools.partial(_complete, spools, batch, finish),
+                again=functools.partial(_complete_singly, spools, batch, measuring),
+                on=BatchFailed,
+                report=listener.advanced,
+            )
+        background.wait()
+
+
+def _complete(spools: Spools, batch: Batch, finish: Callable[[], Measured]) -> int:
+    return spools.append(batch, finish())
+
+
+def _complete_singly(spools: Spools, batch: Batch, measuring: BatchMeter) -> int:
+    return spools.append(batch, measuring.measure_singly(batch))
 
 
 def _open_reconstructor(
     request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
 ) -> Reconstructor:
+    """Return what was given for the entry, or its tokenizer. Raises as `open_tokenizer`."""
     if (given := request.given.get(entry.name)) is not None:
         return given
-    try:
-        tokenizer = build_tokenizer(
-            entry,
-            device=request.device,
-            dtype=draft.protocol.dtype,
-            seed=draft.protocol.seed,
-            weights=found,
+    protocol = draft.protocol
+    return LiveReconstructor(
+        open_tokenizer(
+            entry, device=request.device, dtype=protocol.dtype, seed=protocol.seed, found=found
         )
-    except VtbenchError:
-        raise
-    except Exception as error:  # a stranger's constructor: this tokenizer fails, the others go on
-        raise CellFailed(describe_foreign(error)) from error
-    return LiveReconstructor(tokenizer)
-
-
-def _measure_all(
-    request: Request,
-    measuring: BatchMeter,
-    partial: PartialRows,
-    panel: PanelSpool,
-    cache: PixelCache,
-    listener: Listener,
-) -> None:
-    """Measure what the partial file lacks. What failed before a kill is tried again by itself: the
-    others fall into the batches that they would have fallen into."""
-    done = {row["id"] for row in partial.rows}
-    todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
-    again = [sample for sample in todo if sample.id in partial.failed]
-    others = [sample for sample in todo if sample.id not in partial.failed]
-    batches = chain(
-        make_batches(again, cache, batch_size=1),
-        make_batches(others, cache, batch_size=request.images_per_batch),
     )
-    cost = request.suite.protocol.cost
-    warm = cost is None
-    for batch in batches:
-        timed = cost is not None and batch.samples[0].subset == cost.subset
-        if not warm and batch.images is not None and timed:
-            # What it raises, the measured call raises again, and there it is reported.
-            with suppress(Exception):
-                measuring.reconstructor.warm_up(batch)
-            warm = True
-        rows, images = measuring.measure(batch)
-        for sample, row, picture in zip(batch.samples, rows, images, strict=True):
-            if picture is not None and row["error"] is None and sample.id in panel.places:
-                panel.append(sample.id, cache.load(sample), picture)
-        partial.append(rows)  # last: a kill leaves no row without its picture
-        listener.advanced(len(rows))
 
 
-def _pool_codes(rows: Sequence[Row]) -> tuple[list[Row], tuple[Histogram, ...]]:
+def _pool_codes(table: pa.Table) -> tuple[pa.Table, tuple[Histogram, ...]]:
     """Return the rows with each image's ideal bits in place of its packed histograms, and the sums
     of these: what an image's tokens cost is known only when all have been counted.
 
     Raises CellFailed for a tokenizer whose codebooks are not the same for all images."""
-    counted = [index for index, row in enumerate(rows) if row.get("codes") is not None]
+    import pyarrow as pa
+
+    counted = table["codes"].is_valid().to_pylist()
     try:
-        codes, bits = rate.pool_codes([rows[index]["codes"] for index in counted])
+        codes, bits = rate.pool_codes(table["codes"].drop_null().to_pylist())
     except ValueError as error:
         raise CellFailed(f"tokens cannot be counted: {error}") from None
-    pooled = [{key: row[key] for key in row if key != "codes"} for row in rows]
-    for index, length in zip(counted, bits, strict=True):
-        pooled[index]["entropy_bits"] = length
-    return pooled, codes
+    lengths = iter(bits)
+    column = pa.array([next(lengths) if own else None for own in counted], pa.float64())
+    place = table.column_names.index("entropy_bits")
+    return table.drop_columns(["codes"]).set_column(place, "entropy_bits", column), codes
 
 
 def _find_current(folder: Path, key: str, request: Request, cache: PixelCache) -> Run | str | None:

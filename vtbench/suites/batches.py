@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -15,6 +19,7 @@ from vtbench.images import (
     load_rgb8,
     pixel_sha256,
     preprocess_rgb8,
+    to_batch8,
     to_float,
 )
 from vtbench.suites.copies import open_sample
@@ -33,20 +38,22 @@ class PixelSource(Protocol):
     """What gives the pixels of samples as `load_pixels` does, perhaps without decoding them again."""
 
     def load(self, sample: Sample) -> RGB8:
-        """Return the sample's pixels."""
+        """Return the sample's pixels. Several threads may ask at once."""
 
 
 class PixelCache:
-    """Decoded originals by sample, up to `CACHE_BYTES`; shared by the tokenizers of a process.
+    """Decoded originals by sample, up to a limit; shared by the tokenizers and threads of a process.
 
     Args:
         source: where crops of data sets come from; None decodes each.
+        limit: bytes that are kept; 0 where nobody will ask twice.
     """
 
-    def __init__(self, *, source: PixelSource | None = None) -> None:
-        self._source = source
+    def __init__(self, *, source: PixelSource | None = None, limit: int = CACHE_BYTES) -> None:
+        self._source, self._limit = source, limit
         self._kept: dict[str, RGB8] = {}
         self._bytes = 0
+        self._turn = threading.Lock()
 
     def load(self, sample: Sample) -> RGB8:
         """Return the sample's pixels. Raises ImageError or SuiteError as `load_pixels`."""
@@ -54,9 +61,10 @@ class PixelCache:
             return self._kept[sample.id]
         kept = self._source if sample.preprocess.size is not None else None
         pixels = load_pixels(sample) if kept is None else kept.load(sample)
-        if self._bytes + pixels.nbytes <= CACHE_BYTES:
-            self._kept[sample.id] = pixels
-            self._bytes += pixels.nbytes
+        with self._turn:
+            if sample.id not in self._kept and self._bytes + pixels.nbytes <= self._limit:
+                self._kept[sample.id] = pixels
+                self._bytes += pixels.nbytes
         return pixels
 
 
@@ -78,48 +86,57 @@ def load_pixels(sample: Sample, source: BinaryIO | None = None) -> RGB8:
         except ImageError as error:
             raise SuiteError(f"image {sample.id}: {error}") from None
     pixels = preprocess_rgb8(pixels, sample.preprocess)
-    require_pinned(sample, pixels)
+    if fault := find_fault(sample, pixels):
+        raise SuiteError(fault)
     return pixels
 
 
-def require_pinned(sample: Sample, pixels: RGB8) -> None:
-    """Raise SuiteError for pixels that are not those that the manifest pins."""
-    if sample.sha256 is not None and pixel_sha256(pixels) != sample.sha256:
-        raise SuiteError(
-            f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"
-        )
+def find_fault(sample: Sample, pixels: RGB8) -> str | None:
+    """Return what is wrong with pixels that are not those that the manifest pins."""
+    if sample.sha256 is None or pixel_sha256(pixels) == sample.sha256:
+        return None
+    return f"image {sample.id}: the pixels of {sample.path} are not the ones that the manifest pins"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one task, subset and shape, with their pixels as float32 N×3×H×W, or the reason
-    why a sample's image cannot be used (then it is alone and images is None)."""
+    """Samples of one task, subset and shape, with their pixels as uint8 N×3×H×W, or the reason why a
+    sample's image cannot be used (then it is alone and pixels is None)."""
 
     samples: tuple[Sample, ...]
-    images: Tensor | None
+    pixels: Tensor | None
     size: int
     error: str | None = None
 
+    @property
+    def images(self) -> Tensor | None:
+        """The pixels as float32 in [0, 1]; made anew each time, so that nobody keeps them."""
+        return None if self.pixels is None else to_float(self.pixels)
+
 
 def make_batches(
-    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int
+    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int, workers: int = 0
 ) -> Iterator[Batch]:
-    """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order."""
+    """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order.
+
+    workers: threads that decode the next batch's images meanwhile; with 0 each is decoded when it is
+    its turn. Batches are the same with any number.
+    """
     waiting: list[Sample] = []
     pixels: list[RGB8] = []
-    for sample in samples:
+    for sample, load in _load_ahead(samples, cache, batch_size=batch_size, workers=workers):
         image, error = None, None
         try:
-            image = cache.load(sample)
+            image = load()
         except ImageError as problem:
             error = str(problem)
         if waiting and (
             image is None
             or (sample.task, sample.subset) != (waiting[0].task, waiting[0].subset)
             or image.shape != pixels[0].shape
-            or len(waiting) >= _count_that_fit(pixels[0].shape, batch_size)
+            or len(waiting) >= count_that_fit(pixels[0].shape, batch_size)
         ):
-            yield Batch(tuple(waiting), to_float(pixels), len(waiting))
+            yield Batch(tuple(waiting), to_batch8(pixels), len(waiting))
             waiting, pixels = [], []
         if image is None:
             yield Batch((sample,), None, 1, error)
@@ -127,9 +144,37 @@ def make_batches(
             waiting.append(sample)
             pixels.append(image)
     if waiting:
-        yield Batch(tuple(waiting), to_float(pixels), len(waiting))
+        yield Batch(tuple(waiting), to_batch8(pixels), len(waiting))
 
 
-def _count_that_fit(shape: tuple[int, ...], batch_size: int) -> int:
+def _load_ahead(
+    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int, workers: int
+) -> Iterator[tuple[Sample, Callable[[], RGB8]]]:
+    """Yield each sample with what returns its pixels or raises what loading it raised. At most a batch
+    of images of the last size is held ahead, at least one a worker."""
+    if not workers:
+        yield from ((sample, functools.partial(cache.load, sample)) for sample in samples)
+        return
+    ahead: deque[tuple[Sample, Future[RGB8]]] = deque()
+    most = workers
+    # Not in a `with`: what has not begun is dropped when the run ends early.
+    pool = ThreadPoolExecutor(workers, "decode")
+    try:
+        for sample in samples:
+            while len(ahead) >= most:
+                first, future = ahead.popleft()
+                yield first, future.result
+                if future.exception() is None:
+                    most = max(workers, count_that_fit(future.result().shape, batch_size))
+                del future
+            ahead.append((sample, pool.submit(cache.load, sample)))
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, future.result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_that_fit(shape: tuple[int, ...], batch_size: int) -> int:
     """Return how many images of (height, width, 3) are a batch of `batch_size` REFERENCE_PIXELS."""
     return max(1, batch_size * REFERENCE_PIXELS // max(shape[0] * shape[1], REFERENCE_PIXELS))

@@ -31,7 +31,7 @@ from vtbench.base.locations import cache_dir
 from vtbench.base.picture_file import MAX_FILE_BYTES
 from vtbench.base.records import Sample
 from vtbench.images import MAX_PIXELS, RGB8
-from vtbench.suites.batches import load_pixels, require_pinned
+from vtbench.suites.batches import find_fault, load_pixels
 from vtbench.suites.copies import open_sample
 
 LIMIT_VARIABLE = "VTBENCH_CACHE_GIB"
@@ -98,7 +98,8 @@ class KeptCrops:
         path = self.folder / key[:2] / f"{key[2:]}.crop"
         kept = _read_crop(path)
         if kept is not None:
-            require_pinned(sample, kept)
+            if fault := find_fault(sample, kept):
+                raise SuiteError(fault)
             return kept
         pixels = load_pixels(sample, _NamedContent(content, source))
         self._write(path, pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,19 @@ def _column_type(path: Path, schema: Any, column: str) -> Any:
 
 
 class _RowGroup:
-    """The row group that was read last; the next one takes its place."""
+    """The row group that was read last; the next one takes its place. Threads take turns."""
 
     def __init__(self) -> None:
         self._key: tuple[Path, int, str] | None = None
         self._pictures: Any = None
+        self._turn = threading.Lock()
 
     def read(self, sample: Sample) -> bytes | None:
         """Return the bytes of a sample's row, None where the row has none."""
+        with self._turn:
+            return self._read(sample)
+
+    def _read(self, sample: Sample) -> bytes | None:
         import pyarrow as pa
         import pyarrow.parquet as parquet
 
