@@ -24,6 +24,8 @@ from vtbench.commands.complaints import (
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
+    "plan": "List the independent jobs of a sweep of tokenizers and suites.",
+    "launch": "Run the jobs of a sweep on this machine or a Slurm cluster.",
     "score": "Measure reconstructions that were made elsewhere.",
     "reconstruct": "Write reconstructions and error maps of your own images.",
     "strips": "Draw the same place of a picture after several tokenizers.",

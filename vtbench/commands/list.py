@@ -10,6 +10,7 @@ import click
 
 from vtbench.base.errors import UnknownName, WeightsMissing
 from vtbench.base.text_table import Rows, format_table
+from vtbench.commands.efficiency import EFFICIENCY
 from vtbench.commands.json_text import name_cells, print_json
 from vtbench.commands.options import data_option, json_option, registry_option
 from vtbench.metrics.catalogue import METRICS
@@ -99,7 +100,7 @@ def list_metrics() -> Rows:
 
 def list_tasks() -> Rows:
     """Return a header and one row a task."""
-    return [("name", "asks"), *TASKS.items()]
+    return [("name", "asks"), *TASKS.items(), (EFFICIENCY, "what does it cost (of no suite)")]
 
 
 @click.command("list")

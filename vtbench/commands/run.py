@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vtbench.commands.complaints import complain
+from vtbench.commands.efficiency import EFFICIENCY, CostOptions, cost_options, run_efficiency
 from vtbench.commands.options import (
     EMBEDDED,
     FOLDER,
@@ -56,11 +57,19 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="First N images a task; a partial run.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
 @click.option("--fresh", is_flag=True, help="Measure again what is complete and current.")
+@click.option(
+    "--tables/--no-tables",
+    default=True,
+    help="Whether the leaderboard is written, or left to whoever waits for all jobs.",
+)
+@cost_options
 @registry_option
 @data_option
 @source_option
 @weights_option
+@click.pass_context
 def run_command(
+    context: click.Context,
     suite_name: str,
     images: Path | None,
     names: tuple[str, ...],
@@ -79,6 +88,8 @@ def run_command(
     limit: int | None,
     out: Path | None,
     fresh: bool,
+    tables: bool,
+    cost: CostOptions,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
     sources: tuple[str, ...],
@@ -88,8 +99,25 @@ def run_command(
 
     Without --tokenizer or --family: every one whose weights are here. --tokenizer takes several
     names, each with its own flag or separated by commas. A partial run (--limit, --task) has a table
-    that says so, and is never published.
+    that says so, and is never published. --task efficiency measures by itself what encoding and
+    decoding cost: latency, throughput, memory, GMAC.
     """
+    if EFFICIENCY in tasks:
+        run_efficiency(
+            context,
+            cost,
+            names=split_names(names),
+            families=families,
+            variant=variant,
+            device=device,
+            dtype=dtype,
+            out=out,
+            fresh=fresh,
+            registries=registries,
+            weights=weights,
+        )
+        return
+    cost.refuse_without_task(context)
     from vtbench.registry.entries import load_registry
     from vtbench.runs.planning import open_suite, plan_run
     from vtbench.suites.copies import parse_sources
@@ -129,7 +157,13 @@ def run_command(
             device=device,
             **options,
         )
-    finish(request, measure(request), registries=registries, data_folders=data_folders)
+    finish(
+        request,
+        measure(request),
+        registries=registries,
+        data_folders=data_folders,
+        tables=tables,
+    )
 
 
 def split_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,8 +187,33 @@ def finish(
     *,
     registries: Sequence[Path] = (),
     data_folders: Sequence[Path] = (),
+    tables: bool = True,
 ) -> None:
-    """Write and print the leaderboard, and say what failed. Raises click's Exit(1) for failures."""
+    """Write and print the leaderboard, and say what failed. Raises click's Exit(1) for failures.
+
+    tables: False for a job of several, which leaves the leaderboard to whoever waits for them all."""
+    damaged = (
+        _write_tables(request, registries=registries, data_folders=data_folders) if tables else ()
+    )
+    suite = request.suite
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    unreadable = {failure for outcome in outcomes for failure in outcome.unreadable}
+    complaints = [suite.left_out] if suite.left_out else []
+    complaints += sorted(f"{failure.id}: left out: {failure.error}" for failure in unreadable)
+    complaints += [f"{outcome.run}: {outcome.reason}" for outcome in failed]
+    complaints += [f"{complaint}: left out of the board" for complaint in damaged]
+    for complaint in complaints:
+        complain(complaint)
+    if outcomes and all(outcome.refused for outcome in outcomes):
+        raise click.exceptions.Exit(2)
+    if failed or unreadable or damaged:
+        raise click.exceptions.Exit(1)
+
+
+def _write_tables(
+    request: Request, *, registries: Sequence[Path], data_folders: Sequence[Path]
+) -> tuple[str, ...]:
+    """Write and print the leaderboard; return what of the folder is damaged."""
     from rich.console import Console
 
     from vtbench.commands.site_pages import PAGE, write_pages
@@ -182,15 +241,4 @@ def finish(
     partial = "partial run, never published · " if request.partial else ""
     tables = f"{folder / 'leaderboard.md'} (also .csv, .tex, .json)"
     click.echo(f"\n{partial}{tables} · page: {page}")
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    unreadable = {failure for outcome in outcomes for failure in outcome.unreadable}
-    complaints = [suite.left_out] if suite.left_out else []
-    complaints += sorted(f"{failure.id}: left out: {failure.error}" for failure in unreadable)
-    complaints += [f"{outcome.run}: {outcome.reason}" for outcome in failed]
-    complaints += [f"{complaint}: left out of the board" for complaint in board.damaged]
-    for complaint in complaints:
-        complain(complaint)
-    if outcomes and all(outcome.refused for outcome in outcomes):
-        raise click.exceptions.Exit(2)
-    if failed or unreadable or board.damaged:
-        raise click.exceptions.Exit(1)
+    return tuple(board.damaged)

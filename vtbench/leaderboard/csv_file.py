@@ -49,7 +49,7 @@ def render_csv(board: Board, published: Board | None) -> str:
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
     head += ["processor", "threads", "vtbench", "commit"]
     out = io.StringIO()
-    writer = _Writer(out)
+    writer = SafeWriter(out)
     writer.writerow(head)
     for source, of_source in (("local", board), ("published", published)):
         for line in of_source.lines if of_source else ():
@@ -63,7 +63,7 @@ def render_csv(board: Board, published: Board | None) -> str:
     return out.getvalue()
 
 
-class _Writer:
+class SafeWriter:
     """A writer of rows whose cells are numbers or text, and never a formula that a spreadsheet runs."""
 
     def __init__(self, out: io.StringIO) -> None:

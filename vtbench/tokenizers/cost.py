@@ -38,7 +38,7 @@ def measure_cost(entry: Entry, size: int = SIZE) -> Cost:
     Raises RegistryError for an entry whose architecture is not in it, or cannot run.
     """
     tokenizer = build_tokenizer(entry, device="meta", random_weights=True)
-    parameters = {id(p): p.numel() for net in _networks(tokenizer) for p in net.parameters()}
+    parameters = {id(p): p.numel() for net in list_networks(tokenizer) for p in net.parameters()}
     total = sum(parameters.values())
     images = torch.zeros(1, 3, size, size, device="meta")
     code, encode, why = _count(entry, lambda: tokenizer.encode(images))
@@ -48,7 +48,8 @@ def measure_cost(entry: Entry, size: int = SIZE) -> Cost:
     return Cost(total, encode, decode, None if why is None else f"decode: {why}")
 
 
-def _networks(tokenizer: Tokenizer) -> list[nn.Module]:
+def list_networks(tokenizer: Tokenizer) -> list[nn.Module]:
+    """Return the networks that a tokenizer is made of."""
     return [value for value in vars(tokenizer).values() if isinstance(value, nn.Module)]
 
 

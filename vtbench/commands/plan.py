@@ -1,0 +1,198 @@
+"""`vtbench plan`: list the independent jobs of a sweep, a tokenizer on a suite each."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vtbench.commands.json_text import print_json
+from vtbench.commands.options import (
+    EMBEDDED,
+    FOLDER,
+    data_option,
+    device_option,
+    json_option,
+    registry_option,
+    source_option,
+    weights_option,
+)
+from vtbench.runs.sweep import Job
+
+if TYPE_CHECKING:
+    from vtbench.runs.request import Request
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep was asked for: the suites, the tokenizers, and the options of each `run`."""
+
+    suites: tuple[str, ...]
+    names: tuple[str, ...]
+    families: tuple[str, ...]
+    device: str
+    out: Path | None
+    registries: tuple[Path, ...]
+    data_folders: tuple[Path, ...]
+    sources: tuple[str, ...]
+    weights: tuple[str, ...]
+    passed_on: tuple[str, ...]
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    dtype: str | None
+    limit: int | None
+
+    def requests(self) -> list[Request]:
+        """Return what each suite's `run` would be asked for. Raises as `plan_run`."""
+        from vtbench.commands.run import split_names
+        from vtbench.registry.entries import load_registry
+        from vtbench.runs.planning import open_suite, plan_run
+        from vtbench.runs.request import parse_weights
+        from vtbench.suites.copies import parse_sources
+
+        registry = load_registry(self.registries)
+        requests = []
+        for name in self.suites:
+            suite = open_suite(
+                name, data_folders=self.data_folders, sources=parse_sources(self.sources)
+            )
+            requests.append(
+                plan_run(
+                    suite,
+                    registry,
+                    names=split_names(self.names),
+                    families=self.families,
+                    tasks=self.tasks,
+                    metrics=self.metrics,
+                    weights=parse_weights(self.weights, registry),
+                    dtype=self.dtype,
+                    device=self.device,
+                    limit=self.limit,
+                    out=None if self.out is None else self.out / suite.folder,
+                )
+            )
+        return requests
+
+    def jobs(self, request: Request, suite: str) -> list[Job]:
+        """Return the jobs of a suite, a tokenizer each."""
+        images = len(request.samples())
+        return [
+            Job(suite, entry.name, images, self._arguments(request, suite, entry.name))
+            for entry in request.entries
+        ]
+
+    def _arguments(self, request: Request, suite: str, tokenizer: str) -> tuple[str, ...]:
+        own = tuple(pair for pair in self.weights if pair.partition("=")[0] == tokenizer)
+        repeated = {
+            "--registry": self.registries,
+            "--data": self.data_folders,
+            "--source": self.sources,
+            "--weights": own,
+        }
+        more = [
+            part for option, values in repeated.items() for v in values for part in (option, str(v))
+        ]
+        start = ("run", "--suite", suite, "--tokenizer", tokenizer, "--device", self.device)
+        return (*start, "--out", str(request.out), "--no-tables", *self.passed_on, *more)
+
+
+_FIELDS = frozenset(field.name for field in fields(Sweep))
+
+SWEEP_OPTIONS = (
+    click.option("--suite", "suites", multiple=True, metavar="NAME", help="Repeatable."),
+    click.option("--tokenizer", "-t", "names", multiple=True, metavar="NAME", help="Repeatable."),
+    click.option("--family", "families", multiple=True, metavar="NAME", help="Repeatable."),
+    click.option("--task", "tasks", multiple=True, metavar="NAME", help="A part of each suite."),
+    click.option("--metrics", multiple=True, metavar="KEY|LIST", help="Beside the suites' own."),
+    device_option,
+    click.option(
+        "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's."
+    ),
+    click.option("--batch-size", default="auto", show_default=True, metavar="N|auto"),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="First N images a task; partial runs."
+    ),
+    click.option(
+        "--out",
+        type=FOLDER,
+        metavar="DIR",
+        help="Results go to DIR/<suite>. Default: results/local.",
+    ),
+    click.option("--fresh", is_flag=True, help="Measure again what is complete and current."),
+    registry_option,
+    data_option,
+    source_option,
+    weights_option,
+)
+
+
+def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what a sweep measures, as its argument `sweep`."""
+
+    @functools.wraps(command)
+    def collect(*, batch_size: str, fresh: bool, **others: Any) -> None:
+        from vtbench.runs.request import parse_batch_size
+
+        parse_batch_size(batch_size)
+        own = {key: others.pop(key) for key in list(others) if key in _FIELDS}
+        own["suites"] = own["suites"] or (EMBEDDED,)
+        passed_on = [part for task in own["tasks"] for part in ("--task", task)]
+        passed_on += [part for key in own["metrics"] for part in ("--metrics", key)]
+        passed_on += [] if own["dtype"] is None else ["--dtype", own["dtype"]]
+        passed_on += [] if batch_size == "auto" else ["--batch-size", batch_size]
+        passed_on += [] if own["limit"] is None else ["--limit", str(own["limit"])]
+        passed_on += ["--fresh"] if fresh else []
+        command(sweep=Sweep(**own, passed_on=tuple(passed_on)), **others)
+
+    decorated: Callable[..., None] = collect
+    for option in reversed(SWEEP_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+@click.command("plan")
+@sweep_options
+@json_option
+def plan_command(sweep: Sweep, as_json: bool) -> None:
+    """List the independent jobs of a sweep: a tokenizer on a suite each, with its command.
+
+    Without --tokenizer or --family: every one whose weights are here. `vtbench launch` with the same
+    options runs them.
+    """
+    from vtbench.base.text_table import format_table
+
+    pairs = list(zip(sweep.suites, sweep.requests(), strict=True))
+    jobs = [job for suite, request in pairs for job in sweep.jobs(request, suite)]
+    skipped = [(suite, skip) for suite, request in pairs for skip in request.skipped]
+    if as_json:
+        print_json(
+            {
+                "jobs": [
+                    {
+                        "suite": job.suite,
+                        "tokenizer": job.tokenizer,
+                        "images": job.images,
+                        "command": ["vtbench", *job.arguments],
+                    }
+                    for job in jobs
+                ],
+                "skipped": [
+                    {"suite": suite, "tokenizer": skip.name, "reason": skip.reason}
+                    for suite, skip in skipped
+                ],
+            }
+        )
+        return
+    rows = [("suite", "tokenizer", "images", "command")]
+    rows += [
+        (job.suite, job.tokenizer, str(job.images), shlex.join(["vtbench", *job.arguments]))
+        for job in jobs
+    ]
+    click.echo(format_table(rows))
+    if skipped:
+        click.echo(f"\n{len(skipped)} left out for want of weights; --json names them")
