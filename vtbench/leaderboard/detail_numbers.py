@@ -13,10 +13,14 @@ from vtbench.leaderboard.board import Column, Floats, Part, Table
 from vtbench.leaderboard.pools import Pool, Pooled, RatioPool, pool_mean, pool_ratio
 from vtbench.leaderboard.selection import Selection
 from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.face_sizes import find_bucket
 from vtbench.results.rows import Row
 
 WORST_SHARE = 0.05
 """The share of the images that a quantile leaves beyond it; as of patches (`metrics.patches`)."""
+
+FACE_SIZES = ("small", "medium", "large")
+"""Of `metrics.face_sizes.BUCKETS`."""
 
 OCTAVE_LABELS = ("1/32–1/16", "1/16–1/8", "1/8–1/4", "from 1/4")
 """Of `metrics.bands.OCTAVES`, cycles per pixel."""
@@ -166,6 +170,49 @@ def _grid(column: str) -> Callable[[int | None], Pool]:
     return of_stride
 
 
+def _faces(column: str, *, bucket: int | None = None) -> RatioPool:
+    """Return the mean over the faces of TokBench's bucket, or over all."""
+
+    def share(row: Row) -> tuple[float, float] | None:
+        if not row[column]:
+            return None
+        chosen = [
+            value
+            for value, ratio in zip(row[column], row["face_ratio"], strict=True)
+            if bucket is None or find_bucket(ratio, row["width"]) == bucket
+        ]
+        return (math.fsum(chosen), float(len(chosen))) if chosen else None
+
+    return _ratio_of_rows(share)
+
+
+def _mean_of_buckets(column: str) -> Pool:
+    """Return the unweighted mean of the three buckets; None where one of them has no face."""
+
+    def pool(selection: Selection) -> Pooled | None:
+        means = [_faces(column, bucket=bucket)(selection) for bucket in range(len(FACE_SIZES))]
+        known = [mean for mean in means if mean is not None]
+        if len(known) < len(means):
+            return None
+        n = sum(bool(row[column]) for row in selection.rows)
+        return Pooled(math.fsum(mean.value for mean in known) / len(known), n)
+
+    return pool
+
+
+def _list_face_numbers() -> Iterator[Number]:
+    title = "faces, by size"
+    for key in ("face_identity", "face_shift"):
+        label = METRICS[key].label
+        yield Number(key, label, key, key, title, _always(_mean_of_buckets(key)))
+        for bucket, size in enumerate(FACE_SIZES):
+            pool = _always(_faces(key, bucket=bucket))
+            yield Number(f"{key}.{size}", f"{label}, {size} faces", key, key, title, pool)
+        for column, what in (("jpeg", "same person through JPEG"), ("other", "another person")):
+            pool = _always(_faces(f"{key}_{column}"))
+            yield Number(f"{key}.{column}", f"{label}, {what}", key, key, title, pool)
+
+
 def _worst_images(metric: str) -> Pool:
     """Return the pool of the value of the image that 5 % of all are as bad as or worse, by rank."""
     lower = METRICS[metric].better == "lower"
@@ -246,7 +293,7 @@ def _list_picture_numbers() -> Iterator[Number]:
             yield Number(key, METRICS[key].label, key, key, title, _always(pool_mean(key)))
 
 
-NUMBERS = (*_list_chart_numbers(), *_list_picture_numbers())
+NUMBERS = (*_list_chart_numbers(), *_list_picture_numbers(), *_list_face_numbers())
 """Every number, in the order of the tables."""
 
 

@@ -16,6 +16,7 @@ from vtbench.base import plugins
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Metric
 from vtbench.metrics.catalogue_detail import CHARTS_1, DETAIL, PICTURES_1, PICTURES_2
+from vtbench.metrics.catalogue_faces import FACES
 
 _MEAN = "arithmetic mean over images, each image with the same weight"
 
@@ -883,6 +884,7 @@ _ALL = (
         takes="run",
     ),
     *DETAIL,
+    *FACES,
 )
 
 

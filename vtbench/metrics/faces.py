@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtbench.base.errors import VtbenchError, WeightsMismatch
@@ -33,25 +36,11 @@ class FaceFeatures:
     dim = width = WIDTH
 
     def __init__(self, weights: Path, *, sha256: str | None = None) -> None:
-        import onnxruntime
-
         self.identity: Mapping[str, str] = {weights.name: sha256_file(weights)}
-        if sha256 is not None and not self.identity[weights.name].startswith(sha256):
-            raise WeightsMismatch(f"{self.name}: sha256 of {weights} does not start with {sha256}")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                weights, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime has an exception of its own for each way in which a file can be wrong.
-            raise WeightsMismatch(
-                f"{self.name}: {weights} is no network that onnxruntime reads: {error}"
-            ) from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shapes = [tuple(x.shape[1:]) for x in (*inputs, *outputs)]
-        if shapes != [(3, SIDE, SIDE), (WIDTH,)]:
-            raise WeightsMismatch(f"{self.name}: {weights} is another network: {shapes}")
-        self._input = inputs[0].name
+        self._session = open_session(
+            weights, ((3, SIDE, SIDE), (WIDTH,)), name=self.name, sha256=sha256
+        )
+        self._input = self._session.get_inputs()[0].name
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return float32 N×512 of uint8 N×3×S×S portraits aligned as FFHQ's are.
@@ -61,8 +50,46 @@ class FaceFeatures:
         height, width = images.shape[-2:]
         if height != width:
             raise VtbenchError(f"{self.name} takes square portraits, not {width}×{height}")
-        rows = [self._session.run(None, {self._input: x[None]})[0] for x in show(images).numpy()]
-        return torch.cat([torch.from_numpy(row) for row in rows])
+        return torch.stack([torch.from_numpy(self.embed(x)) for x in show(images).numpy()])
+
+    def embed(self, face: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding, 512, of one aligned face, 3×112×112 RGB in [−1, 1]."""
+        return np.asarray(self._session.run(None, {self._input: face[None]})[0][0])
+
+
+def open_session(
+    weights: Path,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    *,
+    name: str,
+    sha256: str | None = None,
+) -> Any:
+    """Return a network of one input and one output by onnxruntime, on the CPU.
+
+    Args:
+        weights: the ONNX file.
+        shapes: of its input and output, without the batch.
+        name: of the network, in messages.
+        sha256: the digest that the file must have, or its first digits; None: unproven.
+
+    Raises:
+        WeightsMismatch: another file or network.
+    """
+    import onnxruntime
+
+    if sha256 is not None and not sha256_file(weights).startswith(sha256):
+        raise WeightsMismatch(f"{name}: sha256 of {weights} does not start with {sha256}")
+    try:
+        session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime has an exception of its own for each way in which a file can be wrong.
+        raise WeightsMismatch(
+            f"{name}: {weights} is no network that onnxruntime reads: {error}"
+        ) from error
+    found = [tuple(x.shape[1:]) for x in (*session.get_inputs(), *session.get_outputs())]
+    if found != [*shapes]:
+        raise WeightsMismatch(f"{name}: {weights} is another network: {found}")
+    return session
 
 
 def show(images: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ MAX_ANNOTATION_BYTES = 2**28
 class AnnotationFiles(Strict):
     """Which files of a copy hold annotations.
 
-    format: "tokbench", a list of pictures with their words, as TokBench publishes it. files: a regular
-    expression of their names, whose first group is the subset that a file is of.
+    format: "tokbench", a list of pictures with their words, "tokbench-faces", with their faces, both as
+    TokBench publishes them. files: a regular expression of their names, whose first group is the subset
+    that a file is of.
     """
 
-    format: Literal["tokbench"]
+    format: Literal["tokbench", "tokbench-faces"]
     files: str
 
     @field_validator("files")
@@ -46,6 +47,9 @@ class _Published(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+_Pixel = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+
+
 class TokBenchAnnotation(_Published):
     """A word. bbox: left, top, right, bottom in pixels. ratio: its height over the longer side."""
 
@@ -63,7 +67,32 @@ class TokBenchPicture(_Published):
     annotations: list[TokBenchAnnotation]
 
 
-_FILE = TypeAdapter(list[TokBenchPicture])
+class TokBenchFace(_Published):
+    """A face. kps: eyes, tip of the nose, corners of the mouth, x and y in pixels, each pair from the
+    picture's left to its right. ratio: the face's size over the picture's longer side."""
+
+    kps: Annotated[list[tuple[_Pixel, _Pixel]], Field(min_length=5, max_length=5)]
+    ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TokBenchFacePicture(_Published):
+    """A picture and its faces. image_name: the file's, with folders above it or without."""
+
+    image_name: Annotated[str, Field(min_length=1, max_length=1000)]
+    img_height: Annotated[int, Field(ge=1)]
+    img_width: Annotated[int, Field(ge=1)]
+    faces: Annotated[list[TokBenchFace], Field(max_length=1000)]
+
+    @property
+    def file_name(self) -> str:
+        """The file's name without folders."""
+        return self.image_name.rpartition("/")[2]
+
+
+_FILES: dict[str, TypeAdapter[list[TokBenchPicture]] | TypeAdapter[list[TokBenchFacePicture]]] = {
+    "tokbench": TypeAdapter(list[TokBenchPicture]),
+    "tokbench-faces": TypeAdapter(list[TokBenchFacePicture]),
+}
 
 
 def annotate_samples(
@@ -88,7 +117,7 @@ def annotate_samples(
             continue
         subset = match[1]
         try:
-            pictures = _FILE.validate_json(
+            pictures = _FILES[annotations.format].validate_json(
                 read_bounded(path, max_bytes=MAX_ANNOTATION_BYTES, raise_as=SuiteError)
             )
         except ValidationError as error:
@@ -99,14 +128,20 @@ def annotate_samples(
             key = (subset, f"{subset}-{picture.file_name}")
             if key not in samples:
                 raise SuiteError(f"{path}: {picture.file_name} is not among the pictures")
-            if picture.annotations:
-                found[key] = replace(samples[key], meta=_describe(picture))
+            if meta := _describe(picture):
+                found[key] = replace(samples[key], meta=meta)
     if not found:
         raise SuiteError(f"no annotations: no file whose name matches {annotations.files}")
     return found
 
 
-def _describe(picture: TokBenchPicture) -> dict[str, Any]:
+def _describe(picture: TokBenchPicture | TokBenchFacePicture) -> dict[str, Any]:
+    """Return what an annotation says of a picture; empty where it has no words or faces."""
+    if isinstance(picture, TokBenchFacePicture):
+        faces = [{"points": [*map(list, face.kps)], "ratio": face.ratio} for face in picture.faces]
+        return {"size": [picture.img_width, picture.img_height], "faces": faces} if faces else {}
+    if not picture.annotations:
+        return {}
     return {
         "script": "latin",
         "size": [picture.width, picture.height],

@@ -206,9 +206,14 @@ def default_folder(entry: MetricWeights) -> Path:
         home = os.environ.get("DOCTR_CACHE_DIR")
         return Path(home or _home() / ".cache" / "doctr") / "models"
     if weights.place == "insightface":
-        return _home() / ".insightface" / "models" / entry.key
+        # insightface keeps an archive's members in a folder of the archive's name.
+        return _home() / ".insightface" / "models" / _archive(weights)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return Path(os.environ.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
+
+
+def _archive(weights: UrlWeights) -> str:
+    return weights.files[0].url.rpartition("/")[2].partition(".")[0]
 
 
 def _home() -> Path:

@@ -24,6 +24,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "original_ned": (0.0, 1.0),
     "contrast_transfer": (-13.0, 13.0),
     **dict.fromkeys(("dinov2_cos", "clip_cos", "siglip_cos", "face_cos"), (-1.0, 1.0)),
+    **dict.fromkeys((f"face_identity{kind}" for kind in ("", "_jpeg", "_other")), (-1.0, 1.0)),
 }
 """By definition, but lpips and dists, whose largest values known are half of these, and contrast
 transfer, whose faintest chart has a tenth of the range."""
