@@ -30,8 +30,8 @@ import torch
 from vtbench.images import to_uint8
 from vtbench.registry.entries import load_registry
 from vtbench.runs import environment
+from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.cost_process import draw_picture
-from vtbench.runs.runner import exact_arithmetic
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer
 

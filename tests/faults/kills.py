@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 VTBENCH = "import sys; from vtbench.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -33,10 +34,13 @@ def write_pictures(folder: Path, *, n: int = 12, side: int = 32) -> Path:
     return folder
 
 
-def start(*arguments: object, code: str = VTBENCH) -> subprocess.Popen[bytes]:
-    """Start vtbench with these arguments, quietly."""
+def start(*arguments: object, code: str = VTBENCH, ranks: int = 1) -> subprocess.Popen[bytes]:
+    """Start vtbench with these arguments, quietly; of several ranks by torchrun."""
+    port = random.SystemRandom().randint(20000, 60000)
+    torchrun = f"-m torch.distributed.run --nproc-per-node {ranks} --master-port {port} -m vtbench"
+    program = ["-c", code] if ranks == 1 else torchrun.split()
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -63,17 +67,35 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> float:
     return time.monotonic()
 
 
-def kill_and_go_on(pictures: Path, out: Path, *, seconds: float, seed: int) -> bool:
+def kill_and_go_on(pictures: Path, out: Path, *, seconds: float, seed: int, ranks: int = 1) -> bool:
     """Kill a run within `seconds` after it began to measure, and let it go on to its end. Return
-    whether the kill came before its end."""
+    whether the kill came before its end.
+
+    ranks: how many measure it; any process of them is killed, and another number of them goes on."""
     shutil.rmtree(out, ignore_errors=True)
     draw = random.Random(seed)
-    process = start(*run_arguments(pictures, out))
+    process = start(*run_arguments(pictures, out), ranks=ranks)
     _wait_for(out / "suite.json", process)
     time.sleep(draw.random() * seconds)
-    process.kill()
-    killed = process.wait(timeout=600) == -9
-    assert start(*run_arguments(pictures, out)).wait(timeout=600) == 0
+    killed = kill_one(process, draw)
+    more = draw.randint(1, ranks)
+    assert start(*run_arguments(pictures, out), ranks=more).wait(timeout=600) == 0
+    return killed
+
+
+def kill_one(process: subprocess.Popen[bytes], draw: random.Random) -> bool:
+    """Kill a process or one of those below it; return whether that was before its end. Ranks whose
+    parent was killed may go on to their end; they are waited for."""
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+        draw.choice([psutil.Process(process.pid), *children]).kill()
+    except psutil.NoSuchProcess:
+        children = []
+    killed = process.wait(timeout=600) != 0
+    _, left = psutil.wait_procs(children, timeout=120)
+    for child in left:
+        child.kill()
+    psutil.wait_procs(left, timeout=60)
     return killed
 
 

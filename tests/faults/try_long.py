@@ -18,12 +18,16 @@ from faults import exits, kills
 
 
 def try_kills(work: Path, n: int) -> bool:
-    """Kill a run n times, each time another one, and compare what it becomes."""
+    """Kill a run n times, each time another one, and compare what it becomes. Every other one is of
+    two ranks, of which any process is killed."""
     pictures = kills.write_pictures(work / "pics")
     seconds = kills.measure_undisturbed(pictures, work / "whole")
     killed = bad = 0
     for seed in range(n):
-        killed += kills.kill_and_go_on(pictures, work / "out", seconds=seconds, seed=seed)
+        ranks = 1 + seed % 2
+        killed += kills.kill_and_go_on(
+            pictures, work / "out", seconds=seconds, seed=seed, ranks=ranks
+        )
         if found := kills.compare(work / "whole", work / "out"):
             bad += 1
             print(f"kill {seed}: {'; '.join(found)}")

@@ -81,6 +81,19 @@ class Steps:
             self.console.print(f"{self.name}: {done}/{total} {self.unit} {note}".rstrip())
 
 
+class Silence:
+    """A `runner.Listener` that says nothing: of a process that is not the first of several."""
+
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        """Hear that a run begins."""
+
+    def advanced(self, images: int) -> None:
+        """Hear how many more images are done."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Hear how a run ended."""
+
+
 class Progress:
     """A `runner.Listener` that draws. Used as a context manager around the run."""
 

@@ -45,11 +45,11 @@ from vtbench.images import (
 )
 from vtbench.metrics.pixel import psnr_db
 from vtbench.registry.entries import Entry
+from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.export import export_reconstructions
 from vtbench.runs.planning import open_suite
 from vtbench.runs.reconstruction import LiveReconstructor, open_tokenizer
 from vtbench.runs.request import Request, Variant
-from vtbench.runs.runner import exact_arithmetic
 from vtbench.suites.copies import parse_sources
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Tokenizer

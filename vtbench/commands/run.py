@@ -23,6 +23,7 @@ from vtbench.commands.options import (
 )
 from vtbench.commands.published import find_published
 from vtbench.metrics.ocr import ENGINES
+from vtbench.runs.ranks import ALONE, Ranks, join_ranks, name_device
 from vtbench.runs.request import Request, Variant, parse_batch_size, parse_weights
 
 if TYPE_CHECKING:
@@ -154,16 +155,14 @@ def run_command(
             weights=parse_weights(weights, registry),
             crop=crop,
             dtype=dtype,
-            device=device,
+            device=name_device(device),
             **options,
         )
-    finish(
-        request,
-        measure(request),
-        registries=registries,
-        data_folders=data_folders,
-        tables=tables,
-    )
+    with join_ranks() as ranks:
+        outcomes = measure(request, ranks)
+    if ranks.first:
+        own = {"registries": registries, "data_folders": data_folders}
+        finish(request, outcomes, tables=tables, **own)
 
 
 def split_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -171,14 +170,18 @@ def split_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part for name in names for part in name.split(",") if part)
 
 
-def measure(request: Request) -> tuple[Outcome, ...]:
-    """Run the request with a progress bar and return how each tokenizer's run ended."""
-    from vtbench.commands.progress import Progress, silence_libraries
+def measure(request: Request, ranks: Ranks = ALONE) -> tuple[Outcome, ...]:
+    """Run the request with a progress bar and return how each tokenizer's run ended.
+
+    ranks: this process among those that torchrun started; the first one alone has the bar."""
+    from vtbench.commands.progress import Progress, Silence, silence_libraries
     from vtbench.runs.runner import run_suite
 
     silence_libraries()
+    if not ranks.first:
+        return run_suite(request, Silence(), steady=True, ranks=ranks)
     with Progress(request) as progress:
-        return run_suite(request, progress, steady=True)
+        return run_suite(request, progress, steady=True, ranks=ranks)
 
 
 def finish(

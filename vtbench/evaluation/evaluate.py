@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from vtbench.base.errors import CellFailed, VtbenchError
+from vtbench.base.files import write_atomic
 from vtbench.evaluation.given_images import write_images
 from vtbench.evaluation.result import Result, read_result
 from vtbench.evaluation.scratch import ScratchFolder
@@ -18,6 +19,7 @@ from vtbench.evaluation.wrap import Bits, WrappedModel, wrap
 from vtbench.registry.entries import Entry, Registry, Size, load_registry
 from vtbench.runs.planning import open_suite as open_named_suite
 from vtbench.runs.planning import plan_run
+from vtbench.runs.ranks import ALONE, Ranks, ranks_of_training
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.runner import Outcome, run_suite
@@ -53,6 +55,7 @@ def evaluate(
     sources: Mapping[str, str | Path] | None = None,
     out: str | Path | None = None,
     callback: Callback | None = None,
+    distributed: bool = False,
 ) -> Result:
     """Measure a tokenizer on a suite and return its numbers, rows and pictures.
 
@@ -85,7 +88,11 @@ def evaluate(
         sources: Where data sets are, by name.
         out: A folder of results, as `vtbench run --out`; complete and current runs in it are reused.
             By default nothing is kept.
-        callback: A function that is called with how many images are done, and of how many.
+        callback: A function that is called with how many images are done, and of how many; of several
+            ranks, on rank 0.
+        distributed: Whether every rank of a training's process group calls this, each with its own copy
+            of the model (`ddp.module`). Each measures a part of the images, rank 0 writes, and all get
+            the result, which does not depend on how many ranks there are.
 
     Raises:
         VtbenchError: The request cannot be met (unknown names, missing weights, bad ranges).
@@ -129,7 +136,8 @@ def evaluate(
         entry = describe_model(tokenizer, name)
         options["device"] = str(tokenizer.device)
         request = plan_given(opened, entry, LiveReconstructor(tokenizer), **options)
-    return run_request(request, undisturbed(model), callback, scratch)
+    ranks = ranks_of_training() if distributed else ALONE
+    return run_request(request, undisturbed(model), callback, scratch, ranks)
 
 
 def open_suite(
@@ -205,16 +213,33 @@ def run_request(
     surroundings: AbstractContextManager[None],
     callback: Callback | None,
     scratch: ScratchFolder,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Return the result of a request for one tokenizer. scratch: what holds its files as long as the
-    result lives. Raises CellFailed where it failed."""
+    result lives. ranks: this process among those that measure it. Raises CellFailed where it failed."""
     if len(request.cells()) > 1:
         raise VtbenchError(
             f"{request.entries[0].name} decodes at random: give seed=, or use `vtbench run` for all "
             f"of the suite's seeds"
         )
     with surroundings:
-        (outcome,) = run_suite(request, _Listener(callback))
+        (outcome,) = run_suite(request, _Listener(callback), ranks=ranks)
     if outcome.status == "failed":
         raise CellFailed(f"{outcome.run}: {outcome.reason}")
-    return read_result(request.out, outcome.run, scratch)
+    folder = request.out
+    if ranks.world > 1:
+        files = {} if not ranks.first else _read_files(folder, outcome.run)
+        files = ranks.share(files)
+        if not ranks.first:
+            folder = scratch.path / "shared"
+            for name, content in files.items():
+                write_atomic(folder / name, content)
+    return read_result(folder, outcome.run, scratch)
+
+
+def _read_files(folder: Path, run: str) -> dict[str, bytes]:
+    """Return what a result is made of, by name: ranks on other hosts do not see rank 0's folder."""
+    paths = [folder / "suite.json", *sorted((folder / run).iterdir())]
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()
+    }

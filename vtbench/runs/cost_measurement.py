@@ -214,8 +214,7 @@ def describe_machine(device: str, adapter: str) -> Environment:
         python=platform.python_version(),
         versions=environment.library_versions(),
         vtbench=__version__,
-        # The pass gives the arithmetic alone; its metrics cost nothing here.
-        code_sha256=digest_code(roots, without=["vtbench.runs.runner"]),
+        code_sha256=digest_code(roots),
         commit=head,
         dirty=dirty,
     )

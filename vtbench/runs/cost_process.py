@@ -101,8 +101,9 @@ def measure_process(job: CostJob) -> ProcessCost:
     import torch
 
     from vtbench.base.errors import VtbenchError, describe_foreign
+    from vtbench.runs.arithmetic import exact_arithmetic
+    from vtbench.runs.fast_form import choose_layout
     from vtbench.runs.machine_load import OthersShare
-    from vtbench.runs.runner import exact_arithmetic
     from vtbench.tokenizers import build_tokenizer
     from vtbench.tokenizers.cost import list_networks
 
@@ -115,6 +116,7 @@ def measure_process(job: CostJob) -> ProcessCost:
             weights=job.weights,
             random_weights=job.random_weights,
         )
+        choose_layout(tokenizer)  # as a run does
         networks = list_networks(tokenizer)
         tensors = [t for net in networks for t in (*net.parameters(), *net.buffers())]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

@@ -113,6 +113,15 @@ def draft_record(
     return record.model_copy(update={"key": digest_key(record)})
 
 
+def list_dependencies(draft: RunRecord) -> dict[str, object]:
+    """Return what several processes that measure a run together must have alike: all that its key is
+    made of, without the name of an ad-hoc suite, which is of a folder that each has for itself."""
+    kept = {"tokenizer", "protocol", "environment", "n_expected"}
+    found = draft.model_dump(mode="json", include=kept)
+    assert draft.inputs is not None
+    return found | {"inputs": draft.inputs.model_dump(exclude={"given"})}
+
+
 def _digest_measures(meter: Meter) -> str:
     """Return the digest of what the catalogue says of each metric that can change its number. The
     catalogue is not among the code: a new metric is nothing to those that were measured."""

@@ -12,11 +12,11 @@ from vtbench.results.folder import Run
 from vtbench.results.rows import Row
 from vtbench.results.schema import Environment, MetricRecord
 from vtbench.runs import environment
+from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import LiveReconstructor, open_tokenizer
-from vtbench.runs.runner import exact_arithmetic
 from vtbench.suites.batches import Batch, load_pixels
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import WeightFiles

@@ -12,50 +12,50 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
-
-import torch
 
 from vtbench.base.errors import (
     CellFailed,
-    ImageError,
     RegistryError,
-    ResultsError,
     SuiteError,
     WeightsError,
 )
-from vtbench.metrics import rate
 from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
-from vtbench.results.folder import Run, read_run, write_run
+from vtbench.results.folder import Run, write_run
 from vtbench.results.parquet_file import MAX_ROWS
 from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
 from vtbench.results.writer import hold_run
+from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.background import Background
+from vtbench.runs.current_run import find_current_run
 from vtbench.runs.kept_originals import open_crops
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
-from vtbench.runs.provenance import draft_record
+from vtbench.runs.pooled_codes import pool_codes
+from vtbench.runs.provenance import draft_record, list_dependencies
+from vtbench.runs.ranks import ALONE, Ranks
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_tokenizer
 from vtbench.runs.request import Request
+from vtbench.runs.shared_pass import measure_shared
 from vtbench.runs.spools import Spools, resume_spools
 from vtbench.runs.steady_memory import SteadyMemory
 from vtbench.runs.suite_folder import write_suite_folder
 from vtbench.suites.batches import CACHE_BYTES, Batch, PixelCache, make_batches
 from vtbench.suites.copies import sort_for_reading
+from vtbench.suites.shards import number_batches
 from vtbench.tokenizers import resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _LOG = logging.getLogger("vtbench")
 
@@ -94,7 +94,9 @@ class Listener(Protocol):
         """Hear how a run ended."""
 
 
-def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> tuple[Outcome, ...]:
+def run_suite(
+    request: Request, listener: Listener, *, steady: bool = False, ranks: Ranks = ALONE
+) -> tuple[Outcome, ...]:
     """Measure every requested tokenizer on the suite, write its results, return how each ended.
 
     A tokenizer that fails is reported and the others go on. What was complete and current is
@@ -105,6 +107,7 @@ def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> 
         listener: Hears how it goes on.
         steady: Whether the process is vtbench's own, so that its allocator may be set
             (`SteadyMemory`).
+        ranks: This process among those that measure each run together, all of which call this.
 
     Raises:
         OutputError: Results cannot be written.
@@ -130,7 +133,9 @@ def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> 
     cache = PixelCache(
         source=open_crops(request.samples()), limit=CACHE_BYTES if len(cells) > 1 else 0
     )
-    write_suite_folder(request, cache)
+    with ranks.united():
+        if ranks.first:
+            write_suite_folder(request, cache)
     outcomes = []
     found: dict[str, WeightFiles | None] = {}
     for index, (entry, seed) in enumerate(cells):
@@ -138,9 +143,10 @@ def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> 
         listener.started(name, index, len(cells), n_images)
         try:
             with exact_arithmetic():
-                if entry.name not in found:
-                    own = (request.weights or {}).get(entry.name)
-                    found[entry.name] = find_weights(entry, own)
+                with ranks.united():
+                    if entry.name not in found:
+                        own = (request.weights or {}).get(entry.name)
+                        found[entry.name] = find_weights(entry, own)
                 weights = found[entry.name]
                 outcome = run_tokenizer(
                     request,
@@ -151,6 +157,7 @@ def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> 
                     seed=seed,
                     found=weights,
                     steady=steady,
+                    ranks=ranks,
                 )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             outcome = Outcome(name, "failed", str(error), refused=error.exit_code == 2)
@@ -159,25 +166,6 @@ def run_suite(request: Request, listener: Listener, *, steady: bool = False) -> 
         listener.finished(outcome)
         outcomes.append(outcome)
     return tuple(outcomes)
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Within it a GPU computes as the protocol says: no TF32 in products and convolutions (its
-    10-bit mantissa moves a PSNR), and no convolution algorithm that is chosen by timing or whose sums
-    come in another order each time. What was set before is set again after it."""
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = (
-        False,
-        False,
-        True,
-        False,
-    )
-    try:
-        yield
-    finally:
-        cuda.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
 def run_tokenizer(
@@ -190,22 +178,30 @@ def run_tokenizer(
     seed: int,
     found: WeightFiles | None,
     steady: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Measure one tokenizer, or reuse its complete and current run; write what was measured.
 
     found: its weights; they are hashed once, however many seeds there are."""
     name = request.run_name(entry, seed)
-    folder = request.out / name
-    draft = draft_record(request, entry, meter, found, seed=seed)
-    stale = None
-    if not request.fresh:
-        current = _find_current(folder, draft.key, request, cache)
-        if isinstance(current, Run):
-            listener.advanced(draft.n_expected)
-            unreadable = _list_failures(current.rows, unreadable=True)
-            return Outcome(name, "reused", record=current.record, unreadable=unreadable)
-        stale = current
-    with hold_run(request.out, name):
+    with ranks.united():
+        draft = draft_record(request, entry, meter, found, seed=seed)
+    if ranks.world > 1:
+        ranks.require_equal(f"what {name} depends on", list_dependencies(draft))
+        draft = ranks.share(draft)  # a model that was given has another key in each process
+    current: Outcome | str | None = None
+    with ranks.united():
+        if ranks.first and not request.fresh:
+            current = _reuse(request, draft, cache)
+    current = ranks.share(current)
+    if isinstance(current, Outcome):
+        listener.advanced(draft.n_expected)
+        return current
+    stale = current
+    with ExitStack() as stack:
+        with ranks.united():
+            if ranks.first:
+                stack.enter_context(hold_run(request.out, name))
         return _measure_run(
             request,
             entry,
@@ -216,7 +212,17 @@ def run_tokenizer(
             found=found,
             stale=stale,
             steady=steady,
+            ranks=ranks,
         )
+
+
+def _reuse(request: Request, draft: RunRecord, cache: PixelCache) -> Outcome | str | None:
+    """Return the outcome of a complete and current run; else why it is none; None if there is none."""
+    current = find_current_run(request.out / draft.run, draft.key, request, cache)
+    if not isinstance(current, Run):
+        return current
+    unreadable = _list_failures(current.rows, unreadable=True)
+    return Outcome(draft.run, "reused", record=current.record, unreadable=unreadable)
 
 
 def _measure_run(
@@ -230,29 +236,52 @@ def _measure_run(
     found: WeightFiles | None,
     stale: str | None,
     steady: bool,
+    ranks: Ranks,
 ) -> Outcome:
     """Measure a run, from where a killed one was on, and write it. stale: why it is measured again."""
+    started, clock = datetime.now(UTC), time.perf_counter()
+    spools: Spools | None = None
+    with ranks.united():
+        if ranks.first:
+            spools = resume_spools(request, draft.run, draft.key, meter, cache)
+        memory = PeakMemory(request.device)
+        measuring = BatchMeter(_open_reconstructor(request, entry, draft, found), meter, memory)
+    if spools is not None:
+        listener.advanced(len(spools.partial.done))
+    if ranks.world > 1:
+        measure_shared(request, measuring, spools, cache, listener, ranks)
+    else:
+        assert spools is not None
+        _measure_all(request, measuring, spools, cache, listener, steady=steady)
+    outcome: Outcome | None = None
+    with ranks.united():
+        if spools is not None:
+            facts = {
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(time.perf_counter() - clock, 3),
+            }
+            outcome = _write_measured(request, draft.model_copy(update=facts), spools, stale)
+    outcome = ranks.share(outcome)
+    assert outcome is not None
+    return outcome
+
+
+def _write_measured(
+    request: Request, draft: RunRecord, spools: Spools, stale: str | None
+) -> Outcome:
+    """Write a run whose images are all measured, and return how it ended."""
     name = draft.run
     folder = request.out / name
-    started, clock = datetime.now(UTC), time.perf_counter()
-    spools = resume_spools(request, name, draft.key, meter, cache)
-    listener.advanced(len(spools.partial.done))
-    memory = PeakMemory(request.device)
-    measuring = BatchMeter(_open_reconstructor(request, entry, draft, found), meter, memory)
-    _measure_all(request, measuring, spools, cache, listener, steady=steady)
-
     table = spools.partial.read_table([sample.id for sample in request.samples()])
     codes: tuple[Histogram, ...] = ()
     if "codes" in table.column_names:
-        table, codes = _pool_codes(table)
+        table, codes = pool_codes(table)
     rows = table.select(["id", "task", "sha256", "error"]).to_pylist()
     failures = _list_failures(rows)
     facts = {
         "n_done": len(rows) - len(failures),
         "failures": failures,
-        "started": started.isoformat(timespec="seconds"),
         "sets": spools.sets.finish(rows),
-        "seconds": round(time.perf_counter() - clock, 3),
     }
     spools.panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
     record = write_run(folder, draft.model_copy(update=facts), table, codes=codes)
@@ -290,13 +319,21 @@ def _measure_all(
     While a batch is reconstructed, the one before it is read and written, and the images of the next
     are decoded."""
     done = spools.partial.done
-    todo = sort_for_reading(sample for sample in request.samples() if sample.id not in done)
+    everything = sort_for_reading(request.samples())
+    apart = number_batches(everything, request.images_per_batch)
+    todo = [sample for sample in everything if sample.id not in done]
     again = [sample for sample in todo if sample.id in spools.partial.failed]
     others = [sample for sample in todo if sample.id not in spools.partial.failed]
     workers = request.decoders
     batches = chain(
         make_batches(again, cache, batch_size=1, workers=workers),
-        make_batches(others, cache, batch_size=request.images_per_batch, workers=workers),
+        make_batches(
+            others,
+            cache,
+            batch_size=request.images_per_batch,
+            workers=workers,
+            apart=apart,
+        ),
     )
     cost = request.suite.protocol.cost
     warm = cost is None
@@ -341,46 +378,3 @@ def _open_reconstructor(
             entry, device=request.device, dtype=protocol.dtype, seed=protocol.seed, found=found
         )
     )
-
-
-def _pool_codes(table: pa.Table) -> tuple[pa.Table, tuple[Histogram, ...]]:
-    """Return the rows with each image's ideal bits in place of its packed histograms, and the sums
-    of these: what an image's tokens cost is known only when all have been counted.
-
-    Raises CellFailed for a tokenizer whose codebooks are not the same for all images."""
-    import pyarrow as pa
-
-    counted = table["codes"].is_valid().to_pylist()
-    try:
-        codes, bits = rate.pool_codes(table["codes"].drop_null().to_pylist())
-    except ValueError as error:
-        raise CellFailed(f"tokens cannot be counted: {error}") from None
-    lengths = iter(bits)
-    column = pa.array([next(lengths) if own else None for own in counted], pa.float64())
-    place = table.column_names.index("entropy_bits")
-    return table.drop_columns(["codes"]).set_column(place, "entropy_bits", column), codes
-
-
-def _find_current(folder: Path, key: str, request: Request, cache: PixelCache) -> Run | str | None:
-    """Return the folder's run if it is complete and current; else why not; None if there is none.
-
-    An original that could not be read is tried again, since it may have been mended."""
-    if not (folder / "run.json").exists():
-        return None
-    try:
-        run = read_run(folder)
-    except ResultsError as error:
-        return f"measured again: {error}"
-    if run.record.key != key:
-        return "measured again: the protocol, the weights, the code or a library has changed"
-    failed = {row["id"] for row in run.rows if row["error"] is not None}
-    if any(row["id"] in failed and not is_unreadable(row) for row in run.rows):
-        return "measured again: some images had failed"
-    for sample in request.samples():
-        if sample.id in failed:
-            with suppress(ImageError):
-                cache.load(sample)
-                return "measured again: an image that could not be read can be now"
-    if any(found.state == "failed" for found in run.record.sets.values()):
-        return "measured again: a metric of the whole set had failed"
-    return run

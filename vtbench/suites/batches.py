@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -115,12 +115,18 @@ class Batch:
 
 
 def make_batches(
-    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int, workers: int = 0
+    samples: Iterable[Sample],
+    cache: PixelCache,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    apart: Mapping[str, int] | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order.
 
     workers: threads that decode the next batch's images meanwhile; with 0 each is decoded when it is
     its turn. Batches are the same with any number.
+    apart: a number by sample id; those of other numbers are in no batch together (`suites.shards`).
     """
     waiting: list[Sample] = []
     pixels: list[RGB8] = []
@@ -133,6 +139,7 @@ def make_batches(
         if waiting and (
             image is None
             or (sample.task, sample.subset) != (waiting[0].task, waiting[0].subset)
+            or (apart is not None and apart[sample.id] != apart[waiting[0].id])
             or image.shape != pixels[0].shape
             or len(waiting) >= count_that_fit(pixels[0].shape, batch_size)
         ):
