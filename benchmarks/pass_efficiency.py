@@ -76,7 +76,7 @@ def run_plain(options: argparse.Namespace, clock: Clock) -> None:
     import torch
     from PIL import Image
 
-    from vtbench.metrics import functional
+    from vtbench.metrics import pixel
     from vtbench.registry.entries import load_registry
     from vtbench.tokenizers import build_tokenizer
 
@@ -112,8 +112,8 @@ def run_plain(options: argparse.Namespace, clock: Clock) -> None:
             decoded = tokenizer.decode(tokenizer.encode(images))
             rounded = (decoded.clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)
             originals, rounded = originals.contiguous(), rounded.contiguous()
-            sums[0] += functional.psnr_db(originals, rounded).sum()
-            both = functional.ssim_and_ms_ssim(originals, rounded)
+            sums[0] += pixel.psnr_db(originals, rounded).sum()
+            both = pixel.ssim_and_ms_ssim(originals, rounded)
             sums[1:3] += torch.stack([value.sum() for value in both if value is not None])
             if networks:
                 x, y = (side.float() / 127.5 - 1 for side in (originals, rounded))
@@ -127,8 +127,8 @@ def run_plain(options: argparse.Namespace, clock: Clock) -> None:
             clock.mark(done)
 
 
-def run_vtbench(options: argparse.Namespace, clock: Clock) -> None:
-    """Run the pass as `vtbench run` does."""
+def run_vtbench(options: argparse.Namespace, clock: Clock, *, whole: bool = False) -> None:
+    """Run the pass as `vtbench run` does. whole: count the first batch too."""
     import stand_ins
 
     from vtbench.registry.entries import load_registry
@@ -152,7 +152,9 @@ def run_vtbench(options: argparse.Namespace, clock: Clock) -> None:
     class Listener:
         done = 0
 
-        def started(self, run: str, index: int, total: int, images: int) -> None: ...
+        def started(self, run: str, index: int, total: int, images: int) -> None:
+            if whole:
+                clock.mark(0)
 
         def advanced(self, images: int) -> None:
             self.done += images

@@ -232,6 +232,7 @@ def _sum_slab(a: Tensor, b: Tensor, band: Tensor) -> Tensor:
     return torch.stack(((luminance * contrast).sum(dim=(1, 2)), contrast.sum(dim=(1, 2))))
 
 
+@functools.cache
 def _band(device: torch.device) -> Tensor:
     """Return the window as a banded _TILE × (_TILE + 10) matrix: row i blurs inputs i … i + 10."""
     offset = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
