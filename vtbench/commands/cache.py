@@ -24,8 +24,8 @@ DAY_S = 86_400
 def cache_command(context: click.Context, as_json: bool) -> None:
     """Show what is cached: features and OCR readings of originals, decoded crops, digests of files.
 
-    Each is kept by everything that it follows from, so that none can be stale; removing it costs time
-    alone. Weights are no part of it.
+    Files are named by a digest of everything that they depend on, so they cannot be stale. Removing
+    them only costs time. Weights are not part of the cache.
     """
     if context.invoked_subcommand is None:
         _tell(list_kept(), as_json=as_json, removed=False)
@@ -36,10 +36,10 @@ def cache_command(context: click.Context, as_json: bool) -> None:
     "--older-than",
     type=click.FloatRange(min=0),
     metavar="DAYS",
-    help="What was not of use for so many days.",
+    help="Remove files that were not used for DAYS days.",
 )
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Whatever its age.")
+@click.option("--all", "everything", is_flag=True, help="Remove files of any age.")
 @json_option
 def prune_command(
     older_than: float | None, kinds: tuple[str, ...], everything: bool, as_json: bool

@@ -25,7 +25,7 @@ from vtbench.commands.options import (
 if TYPE_CHECKING:
     from vtbench.registry.entries import Registry
     from vtbench.results.folder import Run
-    from vtbench.runs.remeasuring import Again
+    from vtbench.runs.remeasuring import Remeasured
     from vtbench.suites.suites import Suite
 
 
@@ -149,7 +149,7 @@ def verify_run(
     return differences
 
 
-def _list_columns(again: Again) -> set[str]:
+def _list_columns(again: Remeasured) -> set[str]:
     """Return the columns that have a value in a row that was measured again."""
     return {key for row in again.rows.values() for key, value in row.items() if value is not None}
 
@@ -166,7 +166,7 @@ def _row(run: Run, image: str) -> Mapping[str, object]:
 
 
 def _compare(
-    run: Run, again: Again, drawn: Sequence[str], *, same_machine: bool
+    run: Run, again: Remeasured, drawn: Sequence[str], *, same_machine: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Return the differences, and the metrics that were not compared with the reason."""
     from vtbench.commands.audit.remeasured import READINGS, compare_rows

@@ -91,7 +91,7 @@ def psnr_y_db(reference: Tensor, image: Tensor) -> Tensor:
 
 
 def measure_psnr(reference: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """Return `mse` and the `psnr_db` of it, float64 (N,) each."""
+    """Return `mse` and `psnr_db`, float64 (N,) each."""
     error = mse(reference, image)
     return {"mse": error, "psnr_db": psnr_of_mse(error)}
 

@@ -37,7 +37,7 @@ class Background:
             work: Returns how many images it was about.
             again: What is done instead, in the caller's thread, where `work` raises `on`.
             on: That error.
-            report: Hears the number, in the caller's thread.
+            report: Called with the number, in the caller's thread.
         """
         self.wait()
         self._again, self._on, self._report = again, on, report

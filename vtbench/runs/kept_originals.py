@@ -1,5 +1,6 @@
-"""What is computed of originals and kept for the next tokenizer, in whatever process: its places in the
-user's cache, named by everything that it follows from beside the pixels."""
+"""Cache of what is computed from originals (OCR readings, features, crops), shared by processes.
+
+The name of a store has the digest of everything that its content depends on, beside the pixels."""
 
 from __future__ import annotations
 

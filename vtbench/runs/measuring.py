@@ -1,4 +1,4 @@
-"""One batch: reconstruct it, make it 8 bit once, measure, and say it in rows."""
+"""Measures one batch: reconstruction, conversion to 8 bit (once), metrics, rows."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Rounded:
 
 @dataclass(frozen=True)
 class BatchMeter:
-    """What measures the batches of one tokenizer's run."""
+    """Measures the batches of one tokenizer's run."""
 
     reconstructor: Reconstructor
     meter: Meter

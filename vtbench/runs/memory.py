@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work: of the accelerator where there is one, else of this process."""
+"""Peak memory between two points in time: the accelerator's, or this process's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task measures on a batch: original and reconstruction in, columns of the rows out.
+"""Measures a batch: originals and reconstructions in, columns of the rows out.
 
 The catalogue says which function stands behind which key; nothing here knows a metric by name.
 """
@@ -106,10 +106,16 @@ class Meter:
         features: Mapping[str, Pair],
         fit: Fit | None = None,
     ) -> list[Row]:
-        """Return one mapping of columns an image; what is read (`read`) is not in it.
+        """Return one mapping of columns an image, without those of OCR (`read`).
 
-        Both batches are uint8 N×3×H×W; features are what `sets.encode` gave for them. fit: how the
-        tokenizer was given the batch, None if unknown."""
+        Args:
+            task: The task whose metrics are measured.
+            samples: The images.
+            original: uint8 N×3×H×W.
+            image: The reconstructions, uint8 N×3×H×W.
+            features: What `sets.encode` returned for both.
+            fit: How the batch was brought to the network's size; None if unknown.
+        """
         rows: list[Row] = [{} for _ in samples]
         for metric in self._choose(task):
             measure = self._opened[metric.function]

@@ -1,4 +1,4 @@
-"""Everything that changes a number, gathered before the first image: what `run.json` says of a run."""
+"""Collects everything that changes a number, before the first image, for `run.json`."""
 
 from __future__ import annotations
 

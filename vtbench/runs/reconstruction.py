@@ -39,7 +39,7 @@ class Reconstruction:
 
 
 class Reconstructor(Protocol):
-    """What the pass asks for reconstructions."""
+    """The interface through which the pass gets reconstructions."""
 
     def warm_up(self, batch: Batch) -> None:
         """Go through a batch once, unmeasured."""

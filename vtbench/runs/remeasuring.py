@@ -23,11 +23,14 @@ from vtbench.weights.entries import WeightFiles
 
 
 @dataclass(frozen=True)
-class Again:
-    """What was measured again.
+class Remeasured:
+    """Rows that were measured again.
 
-    rows: by image; `codes` holds the packed counts of its tokens. in_batch: images whose batch was the
-    row's. states, ocr: of the metrics on this machine.
+    Attributes:
+        rows: By image; `codes` holds the packed counts of its tokens.
+        in_batch: Images that were in a batch of the same size as in the run.
+        states: Of the metrics on this machine.
+        ocr: The engine on this machine.
     """
 
     rows: Mapping[str, Row]
@@ -44,7 +47,7 @@ def measure_again(
     *,
     found: WeightFiles | None,
     device: str,
-) -> Again:
+) -> Remeasured:
     """Return the rows of some images of a run, measured on this machine.
 
     Args:
@@ -80,7 +83,7 @@ def measure_again(
                 if row["id"] in images:
                     rows[row["id"]] = row
                     in_batch |= {row["id"]} if len(ids) == size else set()
-    return Again(rows, frozenset(in_batch), meter.states, meter.ocr)
+    return Remeasured(rows, frozenset(in_batch), meter.states, meter.ocr)
 
 
 def _find_batches(rows: Sequence[Row], images: Collection[str]) -> list[tuple[list[str], int]]:

@@ -162,9 +162,9 @@ def vary_entries(
 
 @dataclass(frozen=True)
 class Variant:
-    """What a command line changes of the entries it chose (`--posterior`, `--size-policy`,
-    `--decoder-steps`, `--guidance`, `--tokens`); each change makes another row, and each number of
-    `tokens` one of its own."""
+    """Changes of entries that the command line asks for (`--posterior`, `--size-policy`,
+    `--decoder-steps`, `--guidance`, `--tokens`). A changed entry is a separate row, with one row for
+    each number of `tokens`."""
 
     posterior: str = "mode"
     size_policy: str | None = None
@@ -215,8 +215,8 @@ def apply_variant(
     variant: Variant,
     weights: Mapping[str, Path] | None = None,
 ) -> EntrySelection:
-    """Return what was chosen as the variant changes it (see `vary_entries`), and with the weights
-    that were given by hand (see `name_own_weights`)."""
+    """Return the selection with the variant's changes (`vary_entries`) and with the weights of
+    `--weights` (`name_own_weights`)."""
     own = weights or {}
     entries = (
         name_own_weights(entry, own[entry.name]) if entry.name in own else entry

@@ -82,16 +82,16 @@ class Outcome:
 
 
 class Listener(Protocol):
-    """Hears how a run goes on."""
+    """Receives the progress of a run."""
 
     def started(self, run: str, index: int, total: int, images: int) -> None:
-        """Hear that a run begins, which of how many, and of how many images."""
+        """Called when a run begins: which of how many, and its number of images."""
 
     def advanced(self, images: int) -> None:
-        """Hear how many more images are done."""
+        """Called when more images are done, with their number."""
 
     def finished(self, outcome: Outcome) -> None:
-        """Hear how a run ended."""
+        """Called when a run has ended."""
 
 
 def run_suite(
@@ -104,7 +104,7 @@ def run_suite(
 
     Args:
         request: What to run.
-        listener: Hears how it goes on.
+        listener: Receives the progress.
         steady: Whether the process is vtbench's own, so that its allocator may be set
             (`SteadyMemory`).
         ranks: This process among those that measure each run together, all of which call this.
@@ -313,8 +313,8 @@ def _measure_all(
     *,
     steady: bool,
 ) -> None:
-    """Measure what the partial file lacks. What failed before a kill is tried again by itself: the
-    others fall into the batches that they would have fallen into.
+    """Measure the images that the partial file lacks. Images that failed before an interruption are
+    retried one by one, so that the others keep their batches.
 
     While a batch is reconstructed, the one before it is read and written, and the images of the next
     are decoded."""

@@ -168,8 +168,8 @@ class FeatureSets:
 
     @functools.cached_property
     def _images_sha256(self) -> str:
-        """Which images, and what is cut of them: `--crop` and a user's unpinned copy of a data set
-        are not in the protocol's digest."""
+        """The digest of the images and their crops. The protocol's digest does not cover them for
+        `--crop` and for a user's unpinned copy of a data set."""
         images = [
             (sample.id, sample.sha256, sample.crop, sample.preprocess)
             for sample in self.suite.samples
@@ -178,8 +178,8 @@ class FeatureSets:
         return sha256_bytes(repr((self.suite.fingerprint, images)).encode())
 
     def reference_path(self, name: str) -> Path:
-        """Return where the originals' features are cached: named by everything that they follow
-        from: the protocol, the images with their crops, the network's weights and code, the device."""
+        """Return the path of the originals' cached features. Its name has the digest of everything
+        they depend on: protocol, images with crops, the network's weights and code, device."""
         encoder = self._encoders[name]
         follows = {
             "suite": self.suite.sha256,
@@ -219,8 +219,8 @@ class SetRun:
         self._ids: list[str] = []
 
     def resume(self, rows: Sequence[Row]) -> bool:
-        """Go on behind the rows that were kept; False where their features are gone: then the run
-        begins anew and the caller forgets the rows."""
+        """Resume after the kept rows. Return False if their features are missing: the run then begins
+        anew, and the caller discards the rows."""
         kept = [row["id"] for row in rows if row["task"] == SET_TASK]
         spools = [*self._images.values(), *self._originals.values()]
         whole = all(len(spool) >= len(kept) for spool in spools)

@@ -43,7 +43,7 @@ def measure_shared(
         measuring: Of this rank.
         spools: What is written; None on every rank but 0.
         cache: Of the originals.
-        listener: Hears rank 0's progress.
+        listener: Receives rank 0's progress.
         ranks: This process among them.
 
     Raises:

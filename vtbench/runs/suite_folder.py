@@ -42,8 +42,8 @@ def write_suite_folder(request: Request, cache: PixelCache) -> None:
 
 
 def _all_skipped(request: Request) -> tuple[Skipped, ...]:
-    """Return what has no run in the folder for want of weights: a request for some names does not
-    make an earlier one forget."""
+    """Return all tokenizers that were skipped for missing weights and have no run in the folder, those
+    of earlier requests among them."""
     skipped = {}
     if request.selective and (request.out / "suite.json").exists():
         try:
