@@ -246,25 +246,43 @@ def test_bytes_depend_on_the_rows_alone(folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_published_results_stand_beside_and_are_marked(write_suite, write_run, rows):
+def test_published_results_are_differences_and_no_second_table(write_suite, write_run, rows):
     folder, published = write_suite("local"), write_suite("published")
     write_run(folder, "mine")
-    write_run(published, "theirs", rows(psnr=5), environment__device="H100")
-    text = render_folder(folder, published=published)
+    write_run(folder, "both", rows(psnr=3))
+    write_run(published, "both", rows(psnr=2.75), environment__device="H100")
+    write_run(published, "theirs", rows(psnr=5))
+    alone, text = render_folder(folder), render_folder(folder, published=published)
     markdown = text["leaderboard.md"].decode()
-    assert "theirs" not in _section(markdown, "Overview")
-    section = _section(markdown, "Published results")
-    assert "- Device: H100." in section
-    assert "- Commit: aaaaaaaaaaaa." in section
-    assert "| theirs |" in section
-    assert "Another protocol" not in section
-    sources = {
-        r["run"]: r["source"] for r in csv.DictReader(io.StringIO(text["leaderboard.csv"].decode()))
-    }
-    assert (sources["mine"], sources["theirs"]) == ("local", "published")
+    overview = _section(markdown, "Overview")
+    assert (
+        "theirs" not in markdown and markdown.count("Δ: difference to the published results") == 1
+    )
+    assert "1 of these runs are published" in markdown and "Device: H100." in markdown
+    lines = {line.split(" | ")[0]: line for line in overview.splitlines()}
+    assert "(Δ +0.25)" in lines["| both"] and "Δ" not in lines["| mine"]
+    # What prints alike has no Δ, and a number is never changed by what is published.
+    assert lines["| both"].count("Δ") == lines["| both"].count("(Δ +0.25)")
+    assert lines["| both"].replace(" (Δ +0.25)", "") in alone["leaderboard.md"].decode()
+    table = {r["run"]: r for r in csv.DictReader(io.StringIO(text["leaderboard.csv"].decode()))}
+    assert set(table) == {"mine", "both"} and {r["source"] for r in table.values()} == {"local"}
+    assert float(table["both"]["reconstruction.psnr_db.delta"]) == pytest.approx(0.25)
+    assert float(table["both"]["reconstruction.bpp.delta"]) == 0
+    assert table["mine"]["reconstruction.psnr_db.delta"] == ""
+    assert b".delta" not in alone["leaderboard.csv"]
     latex = text["leaderboard.tex"].decode()
-    assert "Published results (commit aaaaaaaaaaaa; H100)" in latex
-    assert latex.index("mine &") < latex.index("Published") < latex.index("theirs &")
+    assert r"{\scriptsize $\Delta$\,+0.25}" in latex and "theirs" not in latex
+    assert "% Δ: difference to the published results" in latex
+
+
+@pytest.mark.slow
+def test_published_results_of_other_runs_leave_the_tables_alone(write_suite, write_run, rows):
+    folder, published = write_suite("local"), write_suite("published")
+    write_run(folder, "mine")
+    write_run(published, "theirs", rows(psnr=5))
+    alone, text = render_folder(folder), render_folder(folder, published=published)
+    for name in CHECKED:
+        assert text[name] == alone[name]
 
 
 def test_published_results_of_another_digest_say_so(write_suite, write_run):
@@ -272,7 +290,9 @@ def test_published_results_of_another_digest_say_so(write_suite, write_run):
     write_run(folder, "mine")
     write_run(published, "theirs", suite__sha256="7" * 64)
     text = render_markdown(read_board(folder), read_board(published))
-    assert "Another protocol: these are of tiny@1 (777777777777)" in text
+    assert (
+        "Published results are of another version (tiny@1 (777777777777)) and not compared" in text
+    )
 
 
 @pytest.mark.slow
@@ -295,10 +315,10 @@ def test_a_table_older_than_its_rows_is_found(folder, write_run, rows):
 
 
 @pytest.mark.slow
-def test_a_board_beside_published_results_is_checked_with_them(write_suite, write_run, tmp_path):
+def test_a_board_beside_published_results_is_checked_with_them(write_suite, write_run, rows):
     folder, shipped = write_suite("local"), write_suite("shipped/tiny")
     write_run(folder, "mine")
-    write_run(shipped, "theirs")
+    write_run(shipped, "mine", rows(psnr=1))
     write_board(folder, render_folder(folder, published=shipped))
     check_board(read_board(folder), folder)
     write_board(folder, render_folder(folder))

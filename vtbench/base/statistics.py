@@ -233,12 +233,12 @@ def share_ranks(ratios: Floats, *, higher_is_better: bool) -> tuple[Floats, Floa
     signed = -ratios if higher_is_better else ratios
     draws, runs = signed.shape
     best, worst = np.zeros((runs, runs)), np.zeros((runs, runs))
-    for run in range(runs):
-        own = signed[:, [run]]
-        ahead = (signed < own).sum(axis=1)
-        upto = (signed <= own).sum(axis=1) - 1
-        best[run] = np.bincount(ahead, minlength=runs) / draws
-        worst[run] = np.bincount(upto, minlength=runs) / draws
+    places = np.arange(runs)
+    for row in signed:
+        ordered = np.sort(row)
+        best[places, np.searchsorted(ordered, row, "left")] += 1
+        worst[places, np.searchsorted(ordered, row, "right") - 1] += 1
+    best, worst = best / draws, worst / draws
     return best, worst
 
 

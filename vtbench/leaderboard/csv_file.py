@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vtbench.base.text import strip_hidden
 from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.footnotes import describe_commit
+from vtbench.leaderboard.published import match_published
 from vtbench.metrics.catalogue import SET_METRICS
 
 BOUNDED = frozenset({"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_cpt"})
@@ -20,13 +21,12 @@ BOUNDED = frozenset({"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_c
 def render_csv(board: Board, published: Board | None) -> str:
     """Return leaderboard.csv: a row a run, a column a number (10 significant digits), its n, state
     and, where images are drawn again, the ends of its interval and rank, the standard deviation over
-    seeds where there are several. An empty cell beside
+    seeds where there are several, and the difference to the published number where the run is
+    published too. An empty cell beside
     `measured` does not exist; MTF50 and MTF10 have a column with their bound."""
     columns = board.columns
-    if published is not None:
-        known = {column.key for column in columns}
-        columns += tuple(c for c in published.columns if c.key not in known)
-    lines = [line for b in (board, published) if b for line in (*b.lines, *b.originals)]
+    known = match_published(board, published)
+    lines = [*board.lines, *board.originals]
     extra = {
         column.key: _Extra(
             interval=any(cell.shares for line in lines if (cell := line.cells.get(column.key))),
@@ -34,6 +34,7 @@ def render_csv(board: Board, published: Board | None) -> str:
             spread=any(
                 cell.spread is not None for line in lines if (cell := line.cells.get(column.key))
             ),
+            published=known,
         )
         for column in columns
     }
@@ -44,6 +45,7 @@ def render_csv(board: Board, published: Board | None) -> str:
         head += [f"{key}.low", f"{key}.high"] if extra[key].interval else []
         head += [f"{key}.rank_low", f"{key}.rank_high"] if extra[key].rank else []
         head += [f"{key}.sd"] if extra[key].spread else []
+        head += [f"{key}.delta"] if known else []
         head += [f"{key}.bound"] if column.metric.key in BOUNDED else []
         head += [f"{key}.se"] if column.metric.key in SET_METRICS else []
     head += ["psnr_capped", "suite", "suite_version", "suite_sha256", "key", "dtype", "device"]
@@ -51,15 +53,12 @@ def render_csv(board: Board, published: Board | None) -> str:
     out = io.StringIO()
     writer = SafeWriter(out)
     writer.writerow(head)
-    for source, of_source in (("local", board), ("published", published)):
-        for line in of_source.lines if of_source else ():
-            writer.writerow(
-                [*_csv_facts(source, line), *_csv_cells(line, columns, extra), *_csv_run(line)]
-            )
-        for line in of_source.originals if of_source else ():
-            writer.writerow(
-                [source, line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns, extra)]
-            )
+    for line in board.lines:
+        writer.writerow([*_csv_facts(line), *_csv_cells(line, columns, extra), *_csv_run(line)])
+    for line in board.originals:
+        writer.writerow(
+            ["local", line.name, *[""] * 4, line.block, "", *_csv_cells(line, columns, extra)]
+        )
     return out.getvalue()
 
 
@@ -90,12 +89,13 @@ class _Extra:
     interval: bool
     rank: bool
     spread: bool
+    published: Mapping[str, Line]
 
 
-def _csv_facts(source: str, line: Line) -> list[str]:
+def _csv_facts(line: Line) -> list[str]:
     quantizer = line.record.tokenizer.quantizer
     texts = [line.name, line.title, line.family, line.kind, quantizer]
-    return [source, *texts, line.block, line.problem or ""]
+    return ["local", *texts, line.block, line.problem or ""]
 
 
 def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra]) -> Iterator[str]:
@@ -112,11 +112,21 @@ def _csv_cells(line: Line, columns: Iterable[Column], extra: Mapping[str, _Extra
         if extra[column.key].spread:
             spread = None if cell is None else cell.spread
             yield "" if spread is None else f"{spread:.10g}"
+        if extra[column.key].published:
+            yield _csv_delta(line, column, extra[column.key].published)
         if column.metric.key in BOUNDED:
             yield "" if cell is None or cell.value is None else cell.bound
         if column.metric.key in SET_METRICS:
             error = None if cell is None else cell.standard_error
             yield "" if error is None else f"{error:.10g}"
+
+
+def _csv_delta(line: Line, column: Column, known: Mapping[str, Line]) -> str:
+    """Return a number less the published one of the same run, "" where one of them is none."""
+    if line.name not in known:
+        return ""
+    here, there = (one.cells[column.key].value for one in (line, known[line.name]))
+    return "" if here is None or there is None else f"{here - there:.10g}"
 
 
 def _csv_run(line: Line) -> list[str]:

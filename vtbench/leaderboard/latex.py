@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vtbench.leaderboard.aggregate import suite_label
-from vtbench.leaderboard.board import Board, Column
+from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.columns import group_title
-from vtbench.leaderboard.footnotes import describe_commit, describe_n, usual_n
+from vtbench.leaderboard.footnotes import describe_n, usual_n
+from vtbench.leaderboard.published import describe_published, find_delta, match_published
 from vtbench.leaderboard.words import (
     NO_CELL,
     blocks,
@@ -15,7 +16,6 @@ from vtbench.leaderboard.words import (
     describe_line,
     find_front,
     format_cell,
-    overview_columns,
 )
 
 _LATEX = {
@@ -39,7 +39,8 @@ _LATEX = {
 
 def render_latex(board: Board, published: Board | None) -> str:
     """Return leaderboard.tex: the overview as a tabular; needs the package booktabs."""
-    columns = overview_columns(board, published)
+    columns = board.overview.columns
+    known = match_published(board, published)
     groups: dict[str, int] = {}
     for column in columns:
         groups[column.group] = groups.get(column.group, 0) + 1
@@ -50,6 +51,7 @@ def render_latex(board: Board, published: Board | None) -> str:
         first += width
     heads = " & ".join(escape_latex(describe_column(column)) for column in columns)
     notes = [suite_label(board.suite), describe_n(columns, board.complete)]
+    notes += describe_published(board, published)
     text = [
         *(f"% {' '.join(note.split())}" for note in notes),
         "% Rendered by vtbench leaderboard; needs \\usepackage{booktabs}.",
@@ -58,23 +60,14 @@ def render_latex(board: Board, published: Board | None) -> str:
         rf" & & & {' & '.join(spans)} \\",
         "".join(rules),
         rf"tokenizer & family & kind & {heads} \\",
-        *_latex_rows(board, columns),
+        *_latex_rows(board, columns, known),
     ]
-    if published is not None:
-        records = [line.record for line in published.lines]
-        commits = sorted({describe_commit(record) for record in records})
-        devices = sorted({record.environment.device for record in records})
-        other = ""
-        if published.suite.sha256 != board.suite.sha256:
-            other = f"another protocol, {suite_label(published.suite)}; "
-        title = f"Published results ({other}commit {', '.join(commits)}; {', '.join(devices)})"
-        heading = rf"\textbf{{{escape_latex(title)}}}"
-        text += [r"\midrule", rf"\multicolumn{{{first - 1}}}{{l}}{{{heading}}} \\"]
-        text += _latex_rows(published, columns)
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _latex_rows(board: Board, columns: Sequence[Column]) -> Iterator[str]:
+def _latex_rows(
+    board: Board, columns: Sequence[Column], known: Mapping[str, Line]
+) -> Iterator[str]:
     usual = {column.key: usual_n(column, board.complete) for column in columns}
     fronts = {column.key: find_front(board.lines, column) for column in columns}
     for title, lines in blocks(board.lines):
@@ -86,7 +79,10 @@ def _latex_rows(board: Board, columns: Sequence[Column]) -> Iterator[str]:
                 text = escape_latex(
                     format_cell(line.cells.get(column.key, NO_CELL), column, usual[column.key])
                 )
-                cells.append(rf"\textbf{{{text}}}" if line.name in fronts[column.key] else text)
+                text = rf"\textbf{{{text}}}" if line.name in fronts[column.key] else text
+                if delta := find_delta(line, column, known):
+                    text += rf" {{\scriptsize $\Delta$\,{escape_latex(delta)}}}"
+                cells.append(text)
             names = map(escape_latex, (describe_line(line), line.family, line.kind))
             yield rf"{' & '.join([*names, *cells])} \\"
 

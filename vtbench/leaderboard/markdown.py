@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column, Line, Table
 from vtbench.leaderboard.columns import group_title
 from vtbench.leaderboard.footnotes import describe_n, usual_n, write_footnotes
+from vtbench.leaderboard.published import describe_published, find_delta, match_published
 from vtbench.leaderboard.words import (
     NO_CELL,
     blocks,
     describe_column,
     describe_line,
-    describe_published,
     find_front,
     format_cell,
     format_interval,
     format_rank,
     interval_columns,
-    overview_columns,
     split_code,
 )
 
@@ -33,17 +31,14 @@ def render_markdown(board: Board, published: Board | None) -> str:
     """Return leaderboard.md."""
     from vtbench.leaderboard.plots import plan_plots
 
-    columns = overview_columns(board, published)
+    columns = board.overview.columns
+    known = match_published(board, published)
     parts = [f"# {escape_markdown(suite_label(board.suite))}: {escape_markdown(board.suite.title)}"]
     parts += [escape_markdown(board.suite.description)] if board.suite.description else []
-    for table in (replace(board.overview, columns=columns), *board.tables[1:]):
-        parts += [f"## {escape_markdown(table.title)}", _markdown_table(board, table)]
+    for table in board.tables:
+        parts += [f"## {escape_markdown(table.title)}", _markdown_table(board, table, known)]
         if table.overview:
-            if published is not None:
-                parts.append("## Published results")
-                sentences = map(escape_markdown, describe_published(board, published))
-                parts.append("\n".join(f"- {sentence}" for sentence in sentences))
-                parts.append(_markdown_table(published, table))
+            parts += map(escape_markdown, describe_published(board, published))
             plots = plan_plots(board, published)
             parts += [f"![{escape_markdown(plot.title)}]({plot.file})" for plot in plots]
         if table.overview and (chosen := interval_columns(board)):
@@ -54,7 +49,8 @@ def render_markdown(board: Board, published: Board | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(board: Board, table: Table) -> str:
+def _markdown_table(board: Board, table: Table, known: Mapping[str, Line]) -> str:
+    """Return a table. known: published lines, to which numbers have their differences."""
     facts = ("tokenizer", "family", "kind") if table.overview else ("tokenizer",)
     heads = [
         describe_column(c)
@@ -73,8 +69,9 @@ def _markdown_table(board: Board, table: Table) -> str:
             for c in table.columns:
                 cell = line.cells.get(c.key, NO_CELL)
                 text = escape_markdown(format_cell(cell, c, usual[c.key]))
-                best = line.competes and line.name in fronts[c.key]
-                cells.append(f"**{text}**" if best else text)
+                text = f"**{text}**" if line.competes and line.name in fronts[c.key] else text
+                delta = find_delta(line, c, known)
+                cells.append(f"{text} (Δ {delta})" if delta else text)
             rows.append([*names[: len(facts)], *cells])
     for line in board.originals if table.originals else ():
         cells = [_original_cell(line, c, usual[c.key]) for c in table.columns]

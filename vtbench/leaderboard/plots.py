@@ -101,13 +101,15 @@ def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]
 
 
 def draw_plots(board: Board, published: Board | None = None) -> dict[str, bytes]:
-    """Return the planned plots as SVG by file name. Published runs of the same protocol are hollow."""
+    """Return the planned plots as SVG by file name. Published runs of the same protocol that are not
+    among the board's are hollow."""
     import matplotlib
     from matplotlib.figure import Figure
 
     beside: tuple[Line, ...] = ()
     if published is not None and published.suite.sha256 == board.suite.sha256:
-        beside = published.complete
+        here = {line.name for line in board.lines}
+        beside = tuple(line for line in published.complete if line.name not in here)
     files = {}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc changes no plot

@@ -37,7 +37,7 @@ def render_board(
 
     Args:
         board: The numbers of a folder.
-        published: Of another folder of the same suite, shown beside and never merged.
+        published: Of another folder of the same suite, told as differences and never merged.
         plots: Whether the plots are drawn too.
     """
     files = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vtbench.base.records import Kind
-from vtbench.leaderboard.aggregate import INCOMPLETE, suite_label
+from vtbench.leaderboard.aggregate import INCOMPLETE
 from vtbench.leaderboard.board import BLOCKS, Block, Board, Cell, Column, Line
-from vtbench.leaderboard.footnotes import describe_machine
 
 BLOCK_TITLES: Mapping[Block, str] = {
     "tokenizers": "Tokenizers",
@@ -20,12 +19,6 @@ BLOCK_TITLES: Mapping[Block, str] = {
 
 NO_CELL = Cell(None, 0, "not-applicable")
 """Of a column that a published board does not have."""
-
-
-def overview_columns(board: Board, published: Board | None) -> tuple[Column, ...]:
-    """Return the overview's columns: those that say something in either board."""
-    keys = {c.key for b in (board, published) if b for c in b.overview.columns}
-    return tuple(column for column in board.columns if column.key in keys)
 
 
 def blocks(
@@ -123,17 +116,6 @@ def find_front(lines: Iterable[Line], column: Column) -> frozenset[str]:
         for name, bits, value in points
         if not any(b <= bits and v >= value and (b < bits or v > value) for _, b, v in points)
     )
-
-
-def describe_published(board: Board, published: Board) -> tuple[str, ...]:
-    """Return what must be said above published results."""
-    sentences = ["Measured on another machine; for reference only."]
-    if published.suite.sha256 != board.suite.sha256:
-        sentences.append(
-            f"Another protocol: these are of {suite_label(published.suite)}, the tables above of "
-            f"{suite_label(board.suite)}. Do not compare them."
-        )
-    return (*sentences, *describe_machine(published.lines))
 
 
 def split_code(text: str) -> list[tuple[bool, str]]:

@@ -79,12 +79,15 @@ class Run:
         schema = self.table.schema
         return replace(self, table=pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
 
-    def find_row(self, image: str) -> Row | None:
-        """Return the row of an image, None where the run has none."""
+    def find_row(self, image: str, columns: Sequence[str] | None = None) -> Row | None:
+        """Return the row of an image, None where the run has none. columns: these alone."""
         import pyarrow.compute as pc
 
         place = pc.index(self.table["id"], image).as_py()
-        return None if place < 0 else dict(self.table.slice(place, 1).to_pylist()[0])
+        if place < 0:
+            return None
+        table = self.table if columns is None else self.table.select(columns)
+        return dict(table.slice(place, 1).to_pylist()[0])
 
     def has(self, column: str, value: str) -> bool:
         """Return whether any image has this value in a column of strings."""
@@ -293,7 +296,8 @@ def _share_columns(run: Run, other: Run) -> Run:
 
     table = run.table
     for place, (name, values) in enumerate(zip(other.table.column_names, other.table, strict=True)):
-        if values.equals(table[name]):
+        empty = values.null_count == len(values) == table[name].null_count
+        if empty or values.equals(table[name]):
             table = table.set_column(place, name, values)
     pa.default_memory_pool().release_unused()
     return replace(run, table=table)

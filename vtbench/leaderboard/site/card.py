@@ -10,7 +10,7 @@ from vtbench.base.locations import without_paths
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Column, Line
 from vtbench.leaderboard.columns import group_title
-from vtbench.leaderboard.site.data import published_delta
+from vtbench.leaderboard.published import format_delta
 from vtbench.leaderboard.site.facts import NOT_STATED, describe_size, write_command
 from vtbench.leaderboard.site.pictures import Picture
 from vtbench.leaderboard.words import describe_column, format_cell, format_interval, format_rank
@@ -185,7 +185,7 @@ def _number(line: Line, column: Column, published: Line | None, *, whole: bool) 
         interval=format_interval(cell, column),
         rank=format_rank(line, column),
         n=str(cell.n) if cell.value is not None and cell.n else "",
-        delta="" if other is None else published_delta(cell, other, column) or "",
+        delta="" if other is None else format_delta(cell, other, column) or "",
     )
 
 

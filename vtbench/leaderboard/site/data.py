@@ -14,6 +14,7 @@ from vtbench.leaderboard.columns import RATES, group_title
 from vtbench.leaderboard.detail_pools import CURVE, GRID, list_gratings
 from vtbench.leaderboard.footnotes import usual_n
 from vtbench.leaderboard.paper import MAX_COLUMNS, PaperTable
+from vtbench.leaderboard.published import format_delta, match_published
 from vtbench.leaderboard.site.facts import FACTS, list_facts
 from vtbench.leaderboard.words import (
     BLOCK_TITLES,
@@ -63,7 +64,7 @@ def collect_data(
         pages: The address of each run's page.
     """
     columns = list_columns(board)
-    beside = published_numbers(board, published)
+    beside = match_published(board, published)
     usual = {column.key: usual_n(column, board.complete) for column in columns}
     rows = [
         _row(line, usual, columns, entries.get(line.record.tokenizer.name), beside)
@@ -106,13 +107,6 @@ def list_presets(board: Board, columns: Sequence[Column]) -> dict[str, list[str]
     for table in board.tables[1:]:
         presets[table.title] = [column.key for column in table.columns]
     return {name: keys for name, keys in presets.items() if keys}
-
-
-def published_numbers(board: Board, published: Board | None) -> dict[str, Line]:
-    """Return the published line of each run, none where the published suite is another version."""
-    if published is None or published.suite.sha256 != board.suite.sha256:
-        return {}
-    return {line.name: line for line in published.complete}
 
 
 def _suite(board: Board) -> Json:
@@ -173,7 +167,7 @@ def _row(
         if rank := line.ranks.get(column.key):
             written["r"] = list(rank)
         other = beside.get(line.name)
-        delta = None if other is None else published_delta(cell, other.cells[column.key], column)
+        delta = None if other is None else format_delta(cell, other.cells[column.key], column)
         written |= {} if delta is None else {"d": delta}
         cells[column.key] = written
     return {
@@ -209,15 +203,6 @@ def write_cell(cell: Cell, column: Column, usual: int) -> Json:
     if cell.warning:
         written["w"] = cell.warning
     return written
-
-
-def published_delta(cell: Cell, other: Cell, column: Column) -> str | None:
-    """Return the difference to the published number as text, "" where both print alike, None where
-    one of them is no number."""
-    if cell.value is None or other.value is None:
-        return None
-    text = f"{cell.value - other.value:+.{column.metric.decimals}f}"
-    return "" if float(text) == 0 else text
 
 
 def _originals(line: Line, columns: Sequence[Column]) -> Json:

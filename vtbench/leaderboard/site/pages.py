@@ -15,14 +15,15 @@ from vtbench.base.errors import VtbenchError
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.csv_file import render_csv
-from vtbench.leaderboard.footnotes import describe_machine, write_footnotes
+from vtbench.leaderboard.footnotes import write_footnotes
 from vtbench.leaderboard.json_file import render_json
 from vtbench.leaderboard.latex import render_latex
 from vtbench.leaderboard.legibility import RunReadings, compare_runs, describe_run
 from vtbench.leaderboard.legibility_plot import draw_legibility
 from vtbench.leaderboard.markdown import render_markdown
+from vtbench.leaderboard.published import describe_published, match_published
 from vtbench.leaderboard.site.card import Compared, Part, describe_card, write_part
-from vtbench.leaderboard.site.data import ReportedRow, collect_data, published_numbers
+from vtbench.leaderboard.site.data import ReportedRow, collect_data
 from vtbench.leaderboard.site.libraries import read_libraries
 from vtbench.leaderboard.site.parquet_table import encode_table
 from vtbench.leaderboard.site.pictures import Picture, find_pictures, read_pictures
@@ -119,7 +120,7 @@ def _add_parts(
     found: Iterable[Picture],
 ) -> None:
     """Add a suite's part to the page of each of its runs."""
-    published = published_numbers(suite.board, suite.published)
+    published = match_published(suite.board, suite.published)
     pictures: dict[str | None, list[Picture]] = {}
     for picture in found:
         pictures.setdefault(picture.run, []).append(picture)
@@ -177,8 +178,8 @@ def _render_suite(
             _links(name, names, "Table", readings=bool(one.readings)),
             **common,
             page=board.suite.title,
-            published=bool(published_numbers(board, one.published)),
-            published_notes=list(_say_published(one)),
+            published=bool(match_published(board, one.published)),
+            published_notes=[split_code(x) for x in describe_published(board, one.published)],
             curves=any(line.block == "curves" for line in board.lines),
             files=FILES,
             notes=[(n.heading, [split_code(text) for text in n.lines]) for n in notes],
@@ -235,30 +236,6 @@ def _viewer_data(board: Board, pictures: Sequence[Picture]) -> dict[str, Any]:
             if line.name in by_run
         ],
     }
-
-
-def _say_published(one: SiteSuite) -> Iterator[list[tuple[bool, str]]]:
-    """Yield what stands above a table whose numbers have a difference to published ones."""
-    if one.published is None:
-        return
-    known = published_numbers(one.board, one.published)
-    if not known:
-        if one.published.suite.sha256 != one.board.suite.sha256:
-            label = suite_label(one.published.suite)
-            yield split_code(
-                f"Published results are of another version ({label}) and not compared."
-            )
-        return
-    here = [line for line in one.board.complete if line.name in known]
-    machine = " ".join(
-        text
-        for text in describe_machine([known[line.name] for line in here])
-        if text.startswith(("Device", "Processor", "Commit"))
-    )
-    yield split_code(
-        f"Δ: difference to the published results of this suite, where a number prints differently; "
-        f"{len(here)} of these runs are published. {machine}"
-    )
 
 
 def _links(

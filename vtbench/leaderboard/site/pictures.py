@@ -13,6 +13,9 @@ from vtbench.results.known_files import MAX_PICTURE_BYTES, read_known_files
 from vtbench.results.rows import Row
 from vtbench.results.schema import PanelItem
 
+CAPTION = ("bits", "width", "height", "psnr_db")
+"""The columns that a caption is made of."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -58,7 +61,7 @@ def find_pictures(board: Board, folder: Path) -> dict[Picture, str]:
             n = places[line.name].get(of, places[line.name].get(item.id))
             source = f"{line.name}/panel/{n}.png"
             if n is not None and (folder / source).is_file():
-                row = line.run.find_row(item.id) if line.run else None
+                row = line.run.find_row(item.id, CAPTION) if line.run else None
                 file = f"{start}/{line.name}/{item.n}.png"
                 found[Picture(item, line.name, file, write_caption(line, row))] = source
     return found
