@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,8 +221,6 @@ def _resize_float(images: Tensor, target: tuple[int, int], mode: str) -> Tensor:
 ORIGINAL = "vtbench-original"
 """The text of a PNG that holds the hash of the picture it was made of."""
 
-_HEAD_BYTES = 4096
-
 
 def pixel_sha256(pixels: RGB8) -> str:
     """Return the sha256 of the size and of the RGB bytes: of what is seen, not of the file."""
@@ -250,26 +247,15 @@ def encode_png(pixels: RGB8, *, original: str | None = None) -> bytes:
 
 
 def read_png_original(path: Path) -> str | None:
-    """Return the hash that `encode_png` kept in a file, None where there is none.
+    """Return the hash that `encode_png` kept in a file, None where there is none."""
+    from PIL import Image
 
-    It stands before the pixels, in the first few hundred bytes; a damaged picture is of no known
-    original."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_HEAD_BYTES)
-    except OSError:
+        with Image.open(path, formats=("PNG",)) as image:
+            found = image.info.get(ORIGINAL)
+    except Exception:  # a damaged picture is of no known original
         return None
-    at = 8
-    while content.startswith(b"\x89PNG\r\n\x1a\n") and at + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
-        text = content[at + 8 : at + 8 + length]
-        if kind == b"IDAT" or len(text) < length:
-            break
-        key, _, value = text.partition(b"\0")
-        if kind == b"tEXt" and key == ORIGINAL.encode():
-            return value.decode("latin-1")
-        at += 12 + length
-    return None
+    return found if isinstance(found, str) else None
 
 
 def to_batch8(pixels: Sequence[RGB8]) -> Tensor:
