@@ -6,14 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vtbench.base import locations
 from vtbench.base.errors import VtbenchError
 from vtbench.commands.complaints import complain, is_quiet
-from vtbench.runs.request import Variant
+
+if TYPE_CHECKING:
+    from vtbench.runs.request import Variant
 
 EFFICIENCY = "efficiency"
 """A task of no suite: the cost of square pictures that are drawn, not of anybody's images."""
