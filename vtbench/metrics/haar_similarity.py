@@ -25,6 +25,7 @@ _YIQ = (
     (0.211, -0.523, 0.312),
 )
 _SCALES = 3
+_STRIP = 256  # rows of the halved images that are made at once
 
 
 def haarpsi(reference: Tensor, image: Tensor) -> Tensor | None:
@@ -50,68 +51,87 @@ def _of_image(x: Tensor, y: Tensor) -> Tensor:
     """Return the similarity of two 3×H×W images."""
     if torch.equal(x, y):  # also two black ones, where every weight is 0
         return torch.ones((), dtype=torch.float64)
-    # One stack of both: the filters run over leading dimensions.
-    yiq = _halved_yiq(torch.stack((x, y)))
-    luma, chroma = yiq[:, 0], yiq[:, 1:]
+    # One stack of both: the filters run over leading dimensions. What is not needed any more goes at
+    # once: a map of a large image is 50 MB, and of both 100.
+    channels = _halved_yiq(torch.stack((x, y)))
+    chroma = [_compare_chroma(channels.pop()), _compare_chroma(channels.pop())]
+    chroma_similarity = torch.stack(chroma[::-1]).mean(dim=0)
+    del chroma
     numerator = torch.zeros((), dtype=torch.float64)
     denominator = torch.zeros((), dtype=torch.float64)
-    finest: dict[int, Tensor] = {}
     similarities: dict[int, Tensor] = {}
     weights: dict[int, Tensor] = {}
-    for scale, orientation, band in _haar(luma):
+    for scale, orientation, band in _haar(channels):
         band.abs_()
         if scale == 1:
-            finest[orientation] = _similarity(*band)
+            similarities[orientation] = _similarity(*band)
         elif scale == 2:
-            similarities[orientation] = (finest.pop(orientation) + _similarity(*band)) / 2
+            similarities[orientation].add_(_similarity(*band)).div_(2)
         else:
             weights[orientation] = torch.maximum(*band)
-    for orientation, similarity in similarities.items():
-        numerator += (_squash(similarity) * weights[orientation]).sum()
+        del band
+    for orientation in list(similarities):
+        similarity = _squash(similarities.pop(orientation))
+        numerator += similarity.mul_(weights[orientation]).sum()
         denominator += weights[orientation].sum()
-    del similarities
-    means = _pair_sums(_pair_sums(_pad(chroma, 0, 1), -1), -2).abs_() / 4
-    similarity = _similarity(*means).mean(dim=0)
-    weight = (weights[0] + weights[1]) / 2
-    numerator += (_squash(similarity) * weight).sum()
+    weight = (weights[0] + weights[1]).div_(2)
+    numerator += _squash(chroma_similarity).mul_(weight).sum()
     denominator += weight.sum()
     share = numerator / denominator
     return (torch.log(share / (1 - share)) / ALPHA).square().clamp(max=1.0)
 
 
-def _halved_yiq(images: Tensor) -> Tensor:
-    """Return 2×2 means of the YIQ channels of N×3×H×W levels, N×3×⌈H/2⌉×⌈W/2⌉ float64."""
+def _compare_chroma(channel: Tensor) -> Tensor:
+    """Return the similarity of I or Q of both images, 2×H×W, as H×W: of |2×2 means|."""
+    means = _pair_sums(_pair_sums(_pad(channel, 0, 1), -1), -2).abs_().div_(4)
+    return _similarity(*means)
+
+
+def _halved_yiq(images: Tensor) -> list[Tensor]:
+    """Return 2×2 means of Y, I and Q of N×3×H×W levels, each N×⌈H/2⌉×⌈W/2⌉ float64."""
     height, width = images.shape[-2:]
-    # The mean first, on integers: a quarter of the products.
-    padded = torch.nn.functional.pad(images, (0, width % 2, 0, height % 2)).to(torch.int16)
-    sums = padded[..., ::2, ::2] + padded[..., 1::2, ::2]
-    sums += padded[..., ::2, 1::2] + padded[..., 1::2, 1::2]
     matrix = torch.tensor(_YIQ, dtype=torch.float64) / 4
-    return torch.einsum("ij,njhw->nihw", matrix, sums.to(torch.float64))
+    size = (len(images), (height + 1) // 2, (width + 1) // 2)
+    channels = [torch.empty(size, dtype=torch.float64) for _ in _YIQ]
+    for top in range(0, height, 2 * _STRIP):
+        strip = images[..., top : top + 2 * _STRIP, :]
+        # The mean first, on integers: a quarter of the products.
+        padded = torch.nn.functional.pad(strip, (0, width % 2, 0, strip.shape[-2] % 2))
+        padded = padded.to(torch.int16)
+        sums = padded[..., ::2, ::2] + padded[..., 1::2, ::2]
+        sums += padded[..., ::2, 1::2] + padded[..., 1::2, 1::2]
+        halved = torch.einsum("ij,njhw->nihw", matrix, sums.to(torch.float64))
+        for place, channel in enumerate(channels):
+            channel[:, top // 2 : top // 2 + halved.shape[-2]] = halved[:, place]
+    return channels
 
 
-def _haar(x: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+def _haar(given: list[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
     """Yield (scale, orientation, coefficients) of N×H×W at scales 1 to 3, in two orientations, each of
-    x's size; one at a time, for all of a large image at once are gigabytes.
+    its size; one at a time, for all of a large image at once are gigabytes.
 
     A filter of scale s is 2^s × 2^s of ±2^−s, its window begins 2^(s−1) − 1 before a pixel, and
     outside is 0: MATLAB's conv2(·, "same"). By sums of sums: no product, and each box once.
+
+    Args:
+        given: what is filtered, alone; taken out.
     """
-    height, width = x.shape[-2:]
     before = 2 ** (_SCALES - 1) - 1
-    box = _pad(x, before, before + 1)
+    height, width = given[0].shape[-2:]
+    box = _pad(given.pop(), before, before + 1)
     for scale in range(1, _SCALES + 1):
         half = 2 ** (scale - 1)
-        wide, high = _pair_sums(box, -1, half), _pair_sums(box, -2, half)
         start = before + 1 - half
-        for orientation, band, axis in ((0, wide, -2), (1, high, -1)):
-            band = _take(band, axis, half) - band.narrow(axis, 0, band.shape[axis] - half)
-            yield (
-                scale,
-                orientation,
-                band[..., start : start + height, start : start + width] / 2**scale,
-            )
-        box = _pair_sums(wide, -2, half)
+
+        def shape(sums: Tensor, axis: int, half: int = half, start: int = start) -> Tensor:
+            band = _take(sums, axis, half) - sums.narrow(axis, 0, sums.shape[axis] - half)
+            return band[..., start : start + height, start : start + width].div_(2.0 * half)
+
+        high = _pair_sums(box, -2, half)
+        box = _pair_sums(box, -1, half)
+        yield scale, 0, shape(box, -2)
+        box = _pair_sums(box, -2, half)
+        yield scale, 1, shape(high, -1)
 
 
 def _pad(x: Tensor, before: int, after: int) -> Tensor:
@@ -128,7 +148,7 @@ def _pair_sums(x: Tensor, axis: int, distance: int = 1) -> Tensor:
 
 
 def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    return (2 * a * b + C) / (a.square() + b.square() + C)
+    return (2 * a).mul_(b).add_(C).div_(a.square().add_(b.square()).add_(C))
 
 
 def _squash(similarity: Tensor) -> Tensor:

@@ -233,7 +233,7 @@ class Tokenizer(ABC):
             raise ValueError(f"expected float N×3×H×W, got {images.dtype} {tuple(images.shape)}")
         fitted, how = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
         low, high = self.spec.input_range
-        ranged = fitted * (high - low) + low
+        ranged = (fitted * (high - low)).add_(low)
         codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, how)]
         code = codes[0] if len(codes) == 1 else Code.of_tiles(codes)
         return replace(code, fit=how)
@@ -246,7 +246,7 @@ class Tokenizer(ABC):
         low, high = self.spec.input_range
         codes = [code] if code.fit.tiles == (1, 1) else code.split_tiles(code.fit)
         tiles = [self._decode(own) for own in codes]
-        decoded = (pixels.join_tiles(tiles, code.fit).to(torch.float32) - low) / (high - low)
+        decoded = pixels.join_tiles(tiles, code.fit).to(torch.float32).sub(low).div_(high - low)
         return pixels.unfit(decoded, code.fit)
 
     @abstractmethod
