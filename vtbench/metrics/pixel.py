@@ -111,8 +111,10 @@ def _sum_up(reference: Tensor, image: Tensor, error: Callable[[Tensor, Tensor], 
     over 2⁴⁷ samples."""
     rows = max(1, _STRIP // reference[:, :, 0].numel())
     with one_thread():
-        strips = zip(reference.split(rows, dim=2), image.split(rows, dim=2), strict=True)
-        sums = [error(x, y).sum(dim=(1, 2, 3), dtype=torch.int64) for x, y in strips]
+        sums = []
+        for top in range(0, reference.shape[2], rows):
+            x, y = (images[:, :, top : top + rows] for images in (reference, image))
+            sums.append(error(x, y).sum(dim=(1, 2, 3), dtype=torch.int64))
         total = torch.stack(sums).sum(dim=0).cpu().to(torch.float64)
     return total / reference[0].numel()
 
