@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import vtbench
 from vtbench.base.errors import WeightsMismatch
 from vtbench.base.files import sha256_file
+from vtbench.base.locations import data_dir
 from vtbench.cli import main
 from vtbench.commands import convert
 from vtbench.images import encode_png
@@ -148,9 +150,10 @@ STAND_INS = {
 }
 
 
-def commands_with(path: Path, pictures: Path, out: Path) -> dict[str, list[str]]:
+def commands_with(
+    path: Path, pictures: Path, out: Path, name: str = "patch-vq-f8"
+) -> dict[str, list[str]]:
     """Return a call of each command that takes weights."""
-    name = "patch-vq-f8"
     given = ["--weights", f"{name}={path}"]
     return {
         "run": ["run", "--images", str(pictures), "-t", name, *given, "--out", str(out)],
@@ -166,6 +169,11 @@ def commands_with(path: Path, pictures: Path, out: Path) -> dict[str, list[str]]
         ],
         "drift": ["drift", str(pictures / "a.png"), "-t", name, *given],
         "pin": ["pin", name, *given],
+        "suite": ["reconstruct", "--suite", "embedded", "-t", name, *given, "--out", str(out)],
+        "strips": [
+            *("strips", "--suite", "embedded", "--at", "photo-astronaut-r0c0:0,0,32,32"),
+            *("-t", name, *given, "--out", str(out / "strip.png")),
+        ],
     }
 
 
@@ -192,17 +200,56 @@ def test_a_file_in_place_of_the_weights_is_named(
         assert message in said and said.count("\n") == 1
 
 
+def write_misfits(folder: Path, name: str) -> dict[str, Path]:
+    """Write files that are weights and not those of the tokenizer, by what is wrong with them."""
+    own = data_dir() / "weights" / f"{name}.safetensors"
+    state = load_file(own)
+    paths = {
+        kind: folder / f"{kind}.safetensors"
+        for kind in ("another", "integers", "prefixed", "torn", "empty")
+    }
+    save_file({"other.weight": torch.zeros(2)}, paths["another"])
+    save_file({key: value.to(torch.int64) for key, value in state.items()}, paths["integers"])
+    save_file({f"net.{key}": value for key, value in state.items()}, paths["prefixed"])
+    paths["torn"].write_bytes(own.read_bytes()[:-7])
+    paths["empty"].write_bytes(b"")
+    return paths
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["run"])
+@pytest.mark.parametrize("name", ["patch-vq-f8", "ref-vq-f16"])
+@pytest.mark.parametrize("command", ["run", "check", "reconstruct", "suite", "drift", "strips"])
 def test_weights_that_do_not_fit_are_refused_alike(
-    tmp_path: Path, pictures: Path, command: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pictures: Path, command: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line, which names the file's own tensors, and exit 2."""
-    path = tmp_path / "mine.safetensors"
-    save_file({"other.weight": torch.zeros(2)}, path)
-    assert main(commands_with(path, pictures, tmp_path / "out")[command]) == 2
-    said = capsys.readouterr().err
-    assert "other.weight" in said and said.count("\n") == 1
-    path.write_bytes(path.read_bytes()[:-3])
-    assert main(commands_with(path, pictures, tmp_path / "out")[command]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    for kind, path in write_misfits(tmp_path, name).items():
+        assert main(commands_with(path, pictures, tmp_path / "out", name)[command]) == 2, kind
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+        named = {"another": "other.weight", "prefixed": "net.", "integers": "int64"}
+        assert named.get(kind, path.name) in said
+        with pytest.raises(WeightsMismatch, match=named.get(kind, path.name)):
+            vtbench.evaluate(name, pictures, weights=path)
+
+
+@pytest.mark.slow
+def test_one_that_does_not_fit_among_others_is_exit_1(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"other.weight": torch.zeros(2)}, tmp_path / "mine.safetensors")
+    for command in ("run", "check", "reconstruct"):
+        arguments = commands_with(tmp_path / "mine.safetensors", pictures, tmp_path / command)
+        more = ["resize-2x"] if command == "check" else ["-t", "resize-2x"]
+        assert main([*arguments[command], *more]) == 1
+        assert "other.weight is unexpected" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_pointer_is_not_pinned(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(POINTER)
+    calls = commands_with(tmp_path / "mine.safetensors", pictures, tmp_path)
+    assert main(calls["pin"]) == 2
+    assert "a Git LFS pointer" in capsys.readouterr().err

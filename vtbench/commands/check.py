@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def check_command(
 
     silence_libraries()
     pictures = load_check_pictures(2 if random_weights else 4)
-    faults = [
+    trials = [
         _check(
             entry,
             pictures,
@@ -99,8 +100,24 @@ def check_command(
         )
         for entry in chosen.entries
     ]
-    if any(faults):
-        raise click.exceptions.Exit(1)
+    if any(trial.fault for trial in trials):
+        # As `run`: 2 where nothing could be tried.
+        raise click.exceptions.Exit(2 if all(trial.refused for trial in trials) else 1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying an entry.
+
+    Attributes:
+        passed: The clauses of the contract that its tokenizer keeps.
+        fault: What is wrong, None where nothing is.
+        refused: Whether the tokenizer could not be built, by the fault of its entry or weights.
+    """
+
+    passed: tuple[str, ...] = ()
+    fault: str | None = None
+    refused: bool = False
 
 
 def _check(
@@ -112,11 +129,11 @@ def _check(
     weights: Path | None,
     random_weights: bool,
     once: bool,
-) -> bool:
-    """Say whether an entry's tokenizer keeps the contract; return whether it does not."""
+) -> Trial:
+    """Try an entry's tokenizer, and say whether it keeps the contract."""
     from vtbench.tokenizers.contract import TRAINED_ONLY_CLAUSES
 
-    passed, fault = try_entry(
+    trial = try_entry(
         entry,
         pictures,
         device=device,
@@ -125,17 +142,17 @@ def _check(
         random_weights=random_weights,
         once=once,
     )
-    if fault is not None:
-        complain(f"{entry.row_name}: {fault}")
-        return True
+    if trial.fault is not None:
+        complain(f"{entry.row_name}: {trial.fault}")
+        return trial
     note = (
         f"; random weights: {' and '.join(TRAINED_ONLY_CLAUSES)} not tried"
         if random_weights
         else ""
     )
     note = "; random weights, one pass" if once else note
-    click.echo(f"{entry.row_name}: ok ({', '.join(passed)}{note})")
-    return False
+    click.echo(f"{entry.row_name}: ok ({', '.join(trial.passed)}{note})")
+    return trial
 
 
 def try_entry(
@@ -147,8 +164,8 @@ def try_entry(
     weights: Path | None = None,
     random_weights: bool = False,
     once: bool = False,
-) -> tuple[tuple[str, ...], str | None]:
-    """Return the clauses of the contract that an entry's tokenizer keeps, and its fault or None.
+) -> Trial:
+    """Build an entry's tokenizer and try it.
 
     Args:
         entry: the tokenizer.
@@ -167,13 +184,13 @@ def try_entry(
             entry, device=device, dtype=dtype, weights=weights, random_weights=random_weights
         )
         if once:
-            return try_once(tokenizer, pictures[0]), None
-        return try_contract(tokenizer, pictures, trained=not random_weights), None
+            return Trial(try_once(tokenizer, pictures[0]))
+        return Trial(try_contract(tokenizer, pictures, trained=not random_weights))
     except ContractError as error:
-        return (), f"broken clause {error}"
+        return Trial(fault=f"broken clause {error}")
     except (CellFailed, RegistryError, WeightsError) as error:
-        return (), str(error)
+        return Trial(fault=str(error), refused=error.exit_code == 2)
     except VtbenchError:
         raise
     except Exception as error:  # a stranger's network may raise anything
-        return (), describe_foreign(error)
+        return Trial(fault=describe_foreign(error))

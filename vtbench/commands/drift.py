@@ -122,7 +122,7 @@ def drift_command(
     registry = load_registry(registries)
     local = parse_weights(weights, registry)
     split = tuple(part for name in names for part in name.split(",") if part)
-    chosen = apply_variant(choose_entries(registry, split, (), local), split, variant)
+    chosen = apply_variant(choose_entries(registry, split, (), local), split, variant, local)
     loaded = [
         (path.name, load_rgb8(path, max_pixels=max_pixels or MAX_PIXELS)) for path in pictures
     ]

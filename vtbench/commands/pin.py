@@ -218,7 +218,8 @@ def pin_command(
 
     given = parse_weights(weights, load_registry(registries))
     failed = 0
-    for subject in choose_pins(names, registries):
+    subjects = choose_pins(names, registries)
+    for subject in subjects:
         try:
             if subject.name in given:
                 click.echo(pin_local(subject, given[subject.name]))
@@ -228,4 +229,5 @@ def pin_command(
             complain(str(error))
             failed += 1
     if failed:
-        raise click.exceptions.Exit(1)
+        # As `run`: 2 where nothing could be done.
+        raise click.exceptions.Exit(2 if failed == len(subjects) else 1)

@@ -96,6 +96,7 @@ def reconstruct_pictures(
     Raises:
         OutputError: `out` holds one of the pictures, or cannot be written.
         ImageError: no picture can be read.
+        RegistryError, WeightsError: no tokenizer can be built.
     """
     for path in paths:
         if out.resolve() in path.resolve().parents:
@@ -116,6 +117,7 @@ def reconstruct_pictures(
         raise ImageError(failures[-1])
     cells: dict[tuple[str, str], Drawn] = {}
     shown = {entry.row_name: entry for entry in entries}
+    refused: list[VtbenchError] = []
     for row, entry in shown.items():
         try:
             tokenizer = build_tokenizer(
@@ -123,6 +125,8 @@ def reconstruct_pictures(
             )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
             failures.append(f"{row}: {error}")
+            if error.exit_code == 2:
+                refused.append(error)
             continue
         for name, picture in pictures.items():
             try:
@@ -137,6 +141,8 @@ def reconstruct_pictures(
             write_atomic(out / f"{name}.{row}.error.png", encode_png(difference))
             cells[name, row] = (image, difference, caption)
             report(f"{name}  {row}  {caption}")
+    if len(refused) == len(shown):
+        raise type(refused[0])(*failures)
     _mark_made(out, sorted(shown))
     sheet = out / "sheet.png"
     write_atomic(sheet, encode_png(draw_sheet(pictures, list(shown), cells)))
@@ -268,8 +274,7 @@ def reconstruct_command(
         request = Request(
             suite, chosen.entries, out, tuple(suite.protocol.tasks), device=device, dtype=dtype
         )
-        if _export_suite(request, local):
-            raise click.exceptions.Exit(1)
+        _export_suite(request, local)
         return
     done = reconstruct_pictures(
         pictures,
@@ -288,11 +293,13 @@ def reconstruct_command(
         raise click.exceptions.Exit(1)
 
 
-def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
-    """Write every image's reconstruction by every tokenizer; return how many failed."""
+def _export_suite(request: Request, weights: Mapping[str, Path]) -> None:
+    """Write every image's reconstruction by every tokenizer, and say which failed.
+
+    Raises click's Exit(1) for failures, Exit(2) where no tokenizer can be built."""
     from vtbench.commands.progress import Steps
 
-    failed = 0
+    failed = refused = 0
     _mark_made(request.out, [entry.row_name for entry in request.entries])
     for entry in request.entries:
         folder = request.out / entry.row_name
@@ -312,10 +319,14 @@ def _export_suite(request: Request, weights: Mapping[str, Path]) -> int:
                     batch_size=request.images_per_batch,
                     report=steps.report,
                 )
-        except CellFailed as error:
-            failures = [str(error)]
+        except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
+            complain(f"{entry.row_name}: {error}")
+            failed += 1
+            refused += error.exit_code == 2
+            continue
         for failure in failures:
             complain(f"{entry.row_name}: {failure}")
         failed += len(failures)
         click.echo(f"{folder}: {len(request.samples()) - len(failures)} images")
-    return failed
+    if failed:
+        raise click.exceptions.Exit(2 if refused == len(request.entries) else 1)

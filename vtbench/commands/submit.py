@@ -122,22 +122,24 @@ def try_tokenizer(entry: Entry, *, device: str, weights: Path | None) -> str:
 
     Raises:
         CellFailed: it breaks one.
+        RegistryError, WeightsError: it cannot be built.
     """
     try:
         find_weights(entry, weights)
     except WeightsMissing as error:
         return f"not tried: {error}"
     except WeightsError as error:
-        raise CellFailed(f"{entry.name}: {error}") from None
+        raise type(error)(f"{entry.name}: {error}") from None
     from vtbench.commands.check import try_entry
     from vtbench.commands.progress import silence_libraries
     from vtbench.evaluation.checking import load_check_pictures
 
     silence_libraries()
-    passed, fault = try_entry(entry, load_check_pictures(), device=device, weights=weights)
-    if fault is not None:
-        raise CellFailed(f"{entry.name}: {fault}; nothing was packed")
-    return f"kept: {', '.join(passed)}"
+    trial = try_entry(entry, load_check_pictures(), device=device, weights=weights)
+    if trial.fault is not None:
+        kind = WeightsError if trial.refused else CellFailed
+        raise kind(f"{entry.name}: {trial.fault}; nothing was packed")
+    return f"kept: {', '.join(trial.passed)}"
 
 
 def pack(

@@ -216,7 +216,8 @@ def run_request(
     ranks: Ranks = ALONE,
 ) -> Result:
     """Return the result of a request for one tokenizer. scratch: what holds its files as long as the
-    result lives. ranks: this process among those that measure it. Raises CellFailed where it failed."""
+    result lives. ranks: this process among those that measure it. Raises CellFailed where it failed,
+    RegistryError or WeightsError where it was never begun."""
     if len(request.cells()) > 1:
         raise VtbenchError(
             f"{request.entries[0].name} decodes at random: give seed=, or use `vtbench run` for all "
@@ -225,7 +226,8 @@ def run_request(
     with surroundings:
         (outcome,) = run_suite(request, _Listener(callback), ranks=ranks)
     if outcome.status == "failed":
-        raise CellFailed(f"{outcome.run}: {outcome.reason}")
+        kind = type(outcome.error) if outcome.error and outcome.refused else CellFailed
+        raise kind(f"{outcome.run}: {outcome.reason}")
     folder = request.out
     if ranks.world > 1:
         files = {} if not ranks.first else _read_files(folder, outcome.run)

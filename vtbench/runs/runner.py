@@ -70,7 +70,7 @@ class Outcome:
         reason: why it failed, or why an old run was not reused.
         record: run.json, where it was written.
         unreadable: originals that cannot be read, which have left the set for every tokenizer.
-        refused: whether it was never begun, since its entry or its weights cannot be.
+        error: what kept it from being begun or ended it, where that is known.
     """
 
     run: str
@@ -78,7 +78,12 @@ class Outcome:
     reason: str | None = None
     record: RunRecord | None = None
     unreadable: tuple[Failure, ...] = ()
-    refused: bool = False
+    error: VtbenchError | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was never begun, since its entry or its weights cannot be."""
+        return self.error is not None and self.error.exit_code == 2
 
 
 class Listener(Protocol):
@@ -160,7 +165,7 @@ def run_suite(
                     ranks=ranks,
                 )
         except (CellFailed, RegistryError, WeightsError) as error:  # of this tokenizer alone
-            outcome = Outcome(name, "failed", str(error), refused=error.exit_code == 2)
+            outcome = Outcome(name, "failed", str(error), error=error)
         if outcome.reason is not None and outcome.status != "failed":
             _LOG.info("%s: %s", name, outcome.reason)
         listener.finished(outcome)

@@ -7,7 +7,13 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtbench.base.errors import RegistryError, UnknownName, describe_foreign
+from vtbench.base.errors import (
+    CellFailed,
+    RegistryError,
+    UnknownName,
+    VtbenchError,
+    describe_foreign,
+)
 from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, PageWeights
@@ -35,7 +41,8 @@ def build_tokenizer(
 
     Raises WeightsMissing or WeightsMismatch (hashes are checked before anything is built), and
     RegistryError for an adapter or option that does not exist, or for random weights of an entry
-    without options.config or whose network would be too large (`size_limit`).
+    without options.config or whose network would be too large (`size_limit`). Whatever else a
+    constructor raises is a CellFailed.
     """
     from vtbench.tokenizers.base import DTYPES
     from vtbench.tokenizers.size_limit import limit_size
@@ -68,11 +75,12 @@ def build_tokenizer(
     def build(on: str) -> Tokenizer:
         try:
             return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
-        except TypeError as error:
-            missing = "required keyword" in str(error)
-            if not missing:
-                raise
-            raise RegistryError(f"{entry.path}: options: {error}") from None
+        except VtbenchError:
+            raise
+        except Exception as error:  # an entry or file of a stranger may make a constructor raise it
+            if isinstance(error, TypeError) and "required keyword" in str(error):
+                raise RegistryError(f"{entry.path}: options: {error}") from None
+            raise CellFailed(f"{entry.name}: cannot be built: {describe_foreign(error)}") from error
 
     if random_weights:
         with limit_size(entry.name):  # before anything is allocated

@@ -42,12 +42,14 @@ def load_strict(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     except SafetensorError as error:
         raise WeightsMismatch(f"{path}: not a whole safetensors file ({error})") from error
     wrong = [f"{key} is missing" for key in shapes if key not in tensors]
-    wrong += [f"{key} is unexpected" for key in tensors if key not in shapes]
-    wrong += [
-        f"{key} is {tuple(tensors[key].shape)} and not {shape}"
-        for key, shape in shapes.items()
-        if key in tensors and tuple(tensors[key].shape) != shape
-    ]
+    if unexpected := [key for key in tensors if key not in shapes]:
+        more = f" and {len(unexpected) - 1} more are" if len(unexpected) > 1 else " is"
+        wrong.append(f"{unexpected[0]}{more} unexpected")
+    for key, shape in shapes.items():
+        if key in tensors and tuple(tensors[key].shape) != shape:
+            wrong.append(f"{key} is {tuple(tensors[key].shape)} and not {shape}")
+        elif key in tensors and not tensors[key].is_floating_point():
+            wrong.append(f"{key} is {tensors[key].dtype} and no float")
     if wrong:
         raise WeightsMismatch(f"{path}: {'; '.join(wrong)}")
     return {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
