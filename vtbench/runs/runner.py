@@ -23,6 +23,7 @@ from vtbench.base.errors import (
     CellFailed,
     RegistryError,
     SuiteError,
+    VtbenchError,
     WeightsError,
 )
 from vtbench.metrics.rate import Histogram
