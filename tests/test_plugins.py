@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -123,40 +122,3 @@ def test_one_that_cannot_be_imported_is_said_and_takes_nothing_down(plugin: Path
     )
     assert "own-block-means: " in said and "no_such_package" in said and "Traceback" not in said
     assert (plugin.parent / "results" / "scratch" / "embedded" / "identity" / "run.json").is_file()
-
-
-def test_a_clone_goes_to_a_validated_submission_by_the_documented_commands(tmp_path: Path) -> None:
-    if not (ROOT / ".git").exists():
-        pytest.skip("the repository's history is not here")
-    clone = tmp_path / "clone"
-    git = ["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), str(clone)]
-    subprocess.run(git, check=True, capture_output=True)
-    readme = (clone / "examples" / "own_tokenizer" / "README.md").read_text(encoding="utf-8")
-    installing, *commands = readme.split("```bash\n")[1].split("```")[0].splitlines()
-    assert installing == "pip install -e examples/own_tokenizer"
-    shutil.copytree(clone / "examples" / "own_tokenizer", tmp_path / "source")
-    install(tmp_path / "source", tmp_path / "site")  # so that the clone stays as it was committed
-    names = [shlex.split(line) for line in commands]
-    assert [words[1] for words in names] == ["check", "run", "submit", "validate"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(clone)])}
-    for words in names:
-        assert words[0] == "vtbench"
-        if words[1] == "submit":  # no file of a result: it stays behind
-            (clone / "results/local/own-stripes/own-block-means/evil.py").write_text("1 / 0")
-        done = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=clone,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-    assert "submission/registry/own-block-means.yaml: ok" in done.stdout
-    assert "submission/results/own-stripes: ok (1 runs of own-stripes@1)" in done.stdout
-    packed = {p.relative_to(clone / "submission") for p in (clone / "submission").rglob("*.*")}
-    run = Path("results/own-stripes/own-block-means")
-    assert {Path("SUMMARY.md"), run / "run.json", run / "panel/0.png"} <= packed
-    assert not any("evil" in path.name or "jpeg-q50" in str(path) for path in packed)
-    summary = (clone / "submission" / "SUMMARY.md").read_text(encoding="utf-8")
-    assert "kept: " in summary and "own-block-means" in summary

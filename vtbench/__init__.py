@@ -1,12 +1,12 @@
-"""vtbench: what a visual tokenizer keeps of an image, at what rate, and at what cost.
+"""vtbench measures how much of an image a visual tokenizer keeps, at what bit rate and at what cost.
 
     import vtbench
 
-    result = vtbench.evaluate("jpeg-q50")  # a registry's tokenizer, or a model of one's own
+    result = vtbench.evaluate("jpeg-q50")  # a tokenizer of the registry, or your own model
     result = vtbench.score("originals/", "reconstructions/")
     tokenizer = vtbench.load("jpeg-q50")  # code = tokenizer.encode(x); tokenizer.decode(code)
 
-`import vtbench` imports no torch; a name is imported when it is first used.
+`import vtbench` does not import torch. Each name is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def crop_rgb8(pixels: RGB8, box: tuple[int, int, int, int]) -> RGB8:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def preprocess_rgb8(pixels: RGB8, how: Preprocess) -> RGB8:
-    """Return the picture that is measured: `how.size` pixels a side, or the whole one ("none").
+def preprocess_rgb8(pixels: RGB8, preprocess: Preprocess) -> RGB8:
+    """Return the picture that is measured: `preprocess.size` pixels a side, or the whole one ("none").
 
     Each crop gives the bytes of its origin. adm: `center_crop_arr` of openai/guided-diffusion
     (image_datasets.py at 22e0df8). resize-crop-*: torchvision's Resize(size) and CenterCrop(size)
@@ -158,26 +158,26 @@ def preprocess_rgb8(pixels: RGB8, how: Preprocess) -> RGB8:
     smaller than "center" asks for (torchvision would pad it with black), and for one so narrow that
     its resized whole would have more than MAX_PIXELS.
     """
-    if how.crop == "none":
+    if preprocess.crop == "none":
         return pixels
-    if how.crop not in CROPS or how.size is None:
-        raise ValueError(f"no crop {how.crop!r} of size {how.size}")
+    if preprocess.crop not in CROPS or preprocess.size is None:
+        raise ValueError(f"no crop {preprocess.crop!r} of size {preprocess.size}")
     height, width = pixels.shape[:2]
-    size, short = how.size, min(height, width)
-    if how.crop == "center":
+    size, short = preprocess.size, min(height, width)
+    if preprocess.crop == "center":
         if short < size:
             raise ImageError(f"{width}×{height} is smaller than the {size}×{size} centre crop")
         return _crop_middle(pixels, size)
-    if how.crop == "pad-lanczos":
+    if preprocess.crop == "pad-lanczos":
         return pad_to_square(pixels, size)[0]
     if max(height, width) * size * size > MAX_PIXELS * short:
         raise ImageError(f"{width}×{height} is too narrow to be resized to {size} px a side")
-    if how.crop == "adm":
+    if preprocess.crop == "adm":
         return _crop_adm(pixels, size)
     # torchvision's Resize: the long side is truncated, not rounded.
     longer = int(size * max(height, width) / short)
     target = (size, longer) if height <= width else (longer, size)
-    kind, _, filter_name = how.crop.rpartition("resize-crop-")
+    kind, _, filter_name = preprocess.crop.rpartition("resize-crop-")
     if kind == "tensor-":
         batch = _resize_float(to_float([pixels]), target, filter_name)
         return _crop_middle(to_rgb8(to_uint8(batch))[0], size)

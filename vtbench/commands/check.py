@@ -34,12 +34,18 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @device_option
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
-@click.option("--random-weights", is_flag=True, help="The architecture alone, without its weights.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network.",
+)
+@click.option("--random-weights", is_flag=True, help="Check the architecture with random weights.")
 @click.option(
     "--once",
     is_flag=True,
-    help="With --random-weights: one picture, once; its shapes alone with --device meta.",
+    help="With --random-weights: one pass. With --device meta: shapes alone.",
 )
 @variant_options
 @registry_option
@@ -54,14 +60,13 @@ def check_command(
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
-    """Take four pictures through the encode/decode contract of each tokenizer, clause by clause.
+    """Check the encode/decode contract of each tokenizer on four images, clause by clause.
 
-    NAME may be "all": every one whose weights are here, or with --random-weights every one whose
-    architecture is in its entry; the clauses "range" and "levels" are not tried then, since they are
-    about trained networks; two pictures are enough, and small ones where the network takes any size,
-    beside one of 256×384 and one of 301×203. --once is for networks of full size on a small machine:
-    one square and one of 301×203 go through once, for the clauses that this answers. --posterior,
-    --size-policy, --decoder-steps, --guidance and --tokens are those of `run`: they check another row.
+    NAME may be "all": every tokenizer whose weights are on this machine. With --random-weights it
+    is every tokenizer whose entry has the architecture; the clauses "range" and "levels" need
+    trained weights and are left out, and the images are fewer and smaller. --once is for full-size
+    networks on a small machine: one square image and one of 301×203 pass once. --posterior,
+    --size-policy, --decoder-steps, --guidance and --tokens check another row, as in `run`.
     """
     from vtbench.registry.entries import load_registry
     from vtbench.runs.request import (

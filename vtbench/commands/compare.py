@@ -15,26 +15,36 @@ from vtbench.commands.published import find_results
 @click.command("compare")
 @click.argument("names", nargs=-1, required=True, metavar="A B [C ...]")
 @click.option(
-    "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
+    "--results",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of results. Default: results/local/embedded, or the published ones.",
 )
 @click.option(
-    "--metric", "keys", multiple=True, metavar="KEY", help="text.cer, psnr_db. Repeatable."
+    "--metric",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Compare this column (text.cer), or this metric of every task (psnr_db). Repeatable.",
 )
 @click.option(
-    "--bd", "codec", metavar="CODEC", help="Rates beside a codec's curve (jpeg) at equal quality."
+    "--bd",
+    "codec",
+    metavar="CODEC",
+    help="Rate difference to a codec's curve (jpeg) at equal quality.",
 )
 @click.option(
     "--worst",
     "n_worst",
     type=click.IntRange(min=1, max=1000),
     metavar="N",
-    help="The N images on which two runs differ most, by --metric (psnr_db).",
+    help="List the N images on which two runs differ most, by --metric (psnr_db).",
 )
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
-    help="With --worst: strips of these images, reconstructed again.",
+    help="With --worst: reconstruct these images again and draw them.",
 )
 @json_option
 def compare_command(
@@ -46,10 +56,10 @@ def compare_command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Test whether runs differ on the same images, and say who is better on what.
+    """Test whether runs differ on the same images, and print which is better on what.
 
-    Without --metric: the quality and rate of every task. With --bd one run is enough; several are a
-    curve of their own, whose BD-rate is printed too.
+    Without --metric, quality and rate of every task are compared. With --bd one run is enough;
+    several runs form a curve, whose BD-rate is printed too.
     """
     if out is not None and n_worst is None:
         raise click.UsageError("--out is where the strips of --worst go")

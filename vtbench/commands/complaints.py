@@ -60,8 +60,11 @@ def add_common_options(command: click.Command) -> None:
 
     for names, text in (
         (["-q", "--quiet"], "Show no progress and no warnings."),
-        (["-v", "--verbose"], "Say more: why something is measured again, what is left out."),
-        (["--debug"], "Show the whole traceback of what somebody else's code raised."),
+        (
+            ["-v", "--verbose"],
+            "Print more: why a result is measured again, which files are left out.",
+        ),
+        (["--debug"], "Show the full traceback of an error in third-party code."),
     ):
         option = click.Option(
             names, is_flag=True, expose_value=False, callback=set_level, help=text

@@ -153,19 +153,20 @@ def _run_quarantine(
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Convert without asking.")
 @registry_option
 def convert_command(
     name: str, file: Path, out: Path | None, yes: bool, registries: tuple[Path, ...]
 ) -> None:
-    """Write the tensors of a checkpoint that a safe load refuses as safetensors.
+    """Convert a checkpoint that a safe load refuses to safetensors.
 
-    For a .pt, .pth, .bin or .ckpt of NAME with other objects beside its tensors (a configuration, a
-    trainer). Such a file is a program. It is not run: what it would import and call is replaced by
-    placeholders, in a process of its own that has no network and can start no other program, and where
-    that cannot be had nothing is read. Convert files whose origin you know, all the same.
+    FILE is a .pt, .pth, .bin or .ckpt of NAME that holds other objects beside tensors, such as a
+    configuration. Such a file is a program. It is not run: what it would import or call is replaced
+    by placeholders, in a process without network access that cannot start programs. Where such a
+    process is not available, nothing is read. Still, convert only files whose origin you know.
 
-    Default of --out: FILE with the ending .safetensors. Give it as --weights NAME=PATH.
+    The default of --out is FILE with the ending .safetensors. Use the result as --weights
+    NAME=PATH.
     """
     from vtbench.registry.entries import load_registry
 

@@ -308,12 +308,12 @@ def _disk(rooms: Iterable[Room], examined: Sequence[Examined]) -> str:
 
 
 @click.command("doctor")
-@click.option("--suite", "suite_name", metavar="NAME", help="Only what this suite needs.")
-@click.option("--verify", is_flag=True, help="Read the weight files through and compare digests.")
+@click.option("--suite", "suite_name", metavar="NAME", help="List only what this suite needs.")
+@click.option("--verify", is_flag=True, help="Also compare the sha256 of weight files.")
 @click.option(
     "--self-test",
     is_flag=True,
-    help="Measure four images and compare with published rows, no more.",
+    help="Measure four images and compare them with published rows.",
 )
 @json_option
 @registry_option
@@ -326,9 +326,10 @@ def doctor_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Say what is here, what is missing, which metrics that disables, and how to get it.
+    """List what is missing on this machine, which metrics that disables, and how to get it.
 
-    --self-test measures instead. Exit 1: this machine computes something else than was published.
+    --self-test measures four images instead and compares them with published rows. Exit 1: this
+    machine computes other numbers.
     """
     if self_test:
         from vtbench.commands.self_test import measure_again, report

@@ -90,10 +90,24 @@ def _describe(row: str, picture: str, passes: Passes) -> list[list[str]]:
 
 @click.command("drift")
 @click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
-@click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
+@click.option(
+    "--tokenizer",
+    "-t",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Tokenizer to use. Repeatable, or separated by commas.",
+)
 @device_option
 @max_pixels_option
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network.",
+)
 @variant_options
 @registry_option
 @weights_option
@@ -107,11 +121,13 @@ def drift_command(
     registries: tuple[Path, ...],
     weights: tuple[str, ...],
 ) -> None:
-    """Measure drift over 1, 2, 5 and 10 rounds with 8-bit images between, and a one-pixel shift.
+    """Measure how images change over 1, 2, 5 and 10 encode-decode rounds, and under a shift by a
+    pixel.
 
-    Against the original: PSNR in dB, CIEDE2000 of the mean colours, share of tokens that differ from
-    the first round's. shift: PSNR between the reconstructions of two crops one pixel apart. seams, of
-    tiles: mean jump and difference of tone in levels, beyond those elsewhere.
+    Each round starts from the 8-bit image of the last one. Columns: PSNR against the original in
+    dB; CIEDE2000 difference of the mean colours; share of tokens that differ from the first round;
+    shift, the PSNR between reconstructions of two crops one pixel apart; seams, the mean jump and
+    the mean difference of tone across tile borders in 8-bit levels, less that elsewhere.
     """
     from vtbench.commands.progress import silence_libraries
     from vtbench.images import MAX_PIXELS, load_rgb8

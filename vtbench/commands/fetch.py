@@ -135,9 +135,15 @@ def _origin(weights: HubWeights | UrlWeights, found: WeightFiles) -> str:
 
 @click.command("fetch")
 @click.argument("names", nargs=-1, metavar="[NAME ...]")
-@click.option("--suite", "suite_name", metavar="NAME", help="What a suite's metrics need.")
 @click.option(
-    "--to", "folder", type=FOLDER, metavar="DIR", help="Also into a folder to carry away."
+    "--suite", "suite_name", metavar="NAME", help="Fetch all weights that a suite's metrics need."
+)
+@click.option(
+    "--to",
+    "folder",
+    type=FOLDER,
+    metavar="DIR",
+    help="Also copy the files to a folder that can be carried away.",
 )
 @registry_option
 @data_option
@@ -148,10 +154,10 @@ def fetch_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Download weights: of tokenizers and of metrics by name, or all that a suite's metrics need.
+    """Download weights of tokenizers and metrics by name, or all that a suite's metrics need.
 
-    What broke off goes on where it stopped. On a machine without a network, VTBENCH_WEIGHTS=DIR
-    finds what --to DIR has put together here.
+    An interrupted download resumes. For a machine without a network, --to DIR collects the files in
+    a folder; VTBENCH_WEIGHTS=DIR reads them there.
     """
     chosen = choose_weights(names, suite_name, registries, data_folders)
     if not chosen and suite_name is None:

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     type=FOLDER,
     multiple=True,
     metavar="DIR",
-    help="Default: results/local/embedded. Repeatable with --site: a suite each.",
+    help="Folder of results. Default: results/local/embedded. Repeatable with --site.",
 )
-@click.option("--out", type=FOLDER, metavar="DIR", help="Default: the results' own folder.")
 @click.option(
-    "--site", type=FOLDER, metavar="DIR", help="Write pages that open from disk, and no tables."
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder for the tables. Default: the folder of results.",
+)
+@click.option(
+    "--site", type=FOLDER, metavar="DIR", help="Write a static site to DIR in place of tables."
 )
 @registry_option
 @data_option
@@ -38,10 +43,10 @@ def leaderboard_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Write the leaderboard of a folder of results, from its rows alone.
+    """Write the leaderboard of a folder of results, computed from its rows alone.
 
-    Without --site: leaderboard.{md,csv,tex,json} and plots. With it: a static site with a table to
-    search and filter, plots, pictures side by side, and a page for each tokenizer.
+    Without --site: leaderboard.{md,csv,tex,json} and plots. With --site: static pages with a table
+    to search and filter, plots, images side by side, and a page for each tokenizer.
     """
     from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.tables import read_beside, render_board, write_board

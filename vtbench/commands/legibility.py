@@ -25,9 +25,11 @@ from vtbench.suites.suites import load_suite
 @click.command("legibility")
 @click.argument("names", nargs=-1, metavar="[RUN ...]")
 @click.option("--suite", "suite_name", default="text-multilingual", show_default=True)
-@click.option("--results", type=FOLDER, metavar="DIR", help="Default: results/local/SUITE.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Also the curves."
+    "--results", type=FOLDER, metavar="DIR", help="Folder of results. Default: results/local/SUITE."
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Also plot the curves."
 )
 @data_option
 def legibility_command(
@@ -37,10 +39,10 @@ def legibility_command(
     plot: Path | None,
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Print how text is read, by script and glyph height, of runs that are there.
+    """Print how well known text is read, by script and glyph height.
 
-    Without names: every run. Printed are error rates, the smallest legible height, what an engine
-    seems to have mended, and how far engines agree.
+    Without names, all runs of the folder are printed: error rates, the smallest legible glyph
+    height, text that an engine seems to have corrected by itself, and how far two engines agree.
     """
     suite = load_suite(suite_name, data_folders)
     folder = results or locations.local_dir(suite.folder)

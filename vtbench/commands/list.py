@@ -105,7 +105,7 @@ def list_tasks() -> Rows:
 
 @click.command("list")
 @click.argument("what", default="tokenizers")
-@click.option("--all", "everything", is_flag=True, help="Also tokenizers that cannot be run.")
+@click.option("--all", "everything", is_flag=True, help="Also list tokenizers that cannot be run.")
 @json_option
 @registry_option
 @data_option
@@ -116,10 +116,10 @@ def list_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """List tokenizers (default), suites, metrics or tasks.
+    """List tokenizers (the default), suites, metrics or tasks.
 
-    --json prints a mapping a row. --all adds those that are known and not runnable as published, in a
-    table of their own.
+    --all adds a table of tokenizers that are known and cannot be run as published. --json prints
+    one object for each row.
     """
     tables = {
         "tokenizers": lambda: list_tokenizers(registries),

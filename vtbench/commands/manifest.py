@@ -102,9 +102,9 @@ def _describe_image(sample: Sample, root: Path) -> str:
 def manifest_command(
     what: str, out: Path | None, data_folders: tuple[Path, ...], sources: tuple[str, ...]
 ) -> None:
-    """Write names, sizes and pixel hashes of a suite's images, or of a folder's, as JSON Lines.
+    """Write names, sizes and pixel hashes of the images of a suite or folder, as JSON Lines.
 
-    Default of --out: NAME.jsonl in this folder.
+    The default of --out is NAME.jsonl in the current folder.
     """
     from vtbench.suites.copies import parse_sources
     from vtbench.suites.image_folder import folder_suite

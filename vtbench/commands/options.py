@@ -21,7 +21,7 @@ registry_option = click.option(
     type=FOLDER,
     multiple=True,
     metavar="DIR",
-    help="A folder of your own entries, beside the shipped ones. Repeatable.",
+    help="Folder of your own entries, added to the shipped ones. Repeatable.",
 )
 
 data_option = click.option(
@@ -30,7 +30,7 @@ data_option = click.option(
     type=FOLDER,
     multiple=True,
     metavar="DIR",
-    help="A folder with suites/ and manifests/ of your own. Repeatable.",
+    help="Folder with your own suites/ and manifests/. Repeatable.",
 )
 
 weights_option = click.option(
@@ -38,7 +38,7 @@ weights_option = click.option(
     "weights",
     multiple=True,
     metavar="NAME=PATH",
-    help="A local file or folder instead of the entry's own source. Repeatable.",
+    help="Weights of NAME: a local file or folder, in place of the entry's source. Repeatable.",
 )
 
 source_option = click.option(
@@ -46,21 +46,24 @@ source_option = click.option(
     "sources",
     multiple=True,
     metavar="NAME=PATH",
-    help="A suite's data set: a folder of pictures, tars or Parquet. Else VTBENCH_DATA/NAME.",
+    help="Data set NAME: a folder of images, tars or Parquet. Default: $VTBENCH_DATA/NAME.",
 )
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Runs networks on: auto, cpu, cuda, cuda:N or mps.",
 )
 
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
     metavar="N",
-    help="A picture of more is refused. Default: 24500000.",
+    help="Refuse images of more than N pixels. Default: 24500000.",
 )
 
-JSON_HELP = "Print JSON, for programs, in place of text."
+JSON_HELP = "Print JSON in place of text."
 
 json_option = click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 VARIANT_OPTIONS = (
@@ -69,27 +72,27 @@ VARIANT_OPTIONS = (
         type=click.Choice(["mode", "sample"]),
         default="mode",
         show_default=True,
-        help="Decode a Gaussian posterior's mode or a seeded sample (a separate row).",
+        help="Latent of a KL autoencoder: the posterior's mode, or a seeded sample (a separate row).",
     ),
     click.option(
         "--size-policy",
         type=click.Choice(["resize", "tile"]),
-        help="How a fixed-size network gets other sizes. Another than the entry's: a separate row.",
+        help="How a fixed-size network takes other sizes. A separate row unless it is the entry's own.",
     ),
     click.option(
         "--decoder-steps",
         type=click.IntRange(min=1),
-        help="Sampling steps of a diffusion decoder (a separate row).",
+        help="Sampling steps of a diffusion decoder. Reported as a separate row.",
     ),
     click.option(
         "--guidance",
         type=click.FloatRange(1, 100),
-        help="Guidance scale of a diffusion decoder (a separate row).",
+        help="Guidance scale of a diffusion decoder. Reported as a separate row.",
     ),
     click.option(
         "--tokens",
         metavar="N,...",
-        help="The first N of ordered tokens: another row for each N.",
+        help="Keep the first N of ordered tokens. Each N is reported as a separate row.",
     ),
 )
 

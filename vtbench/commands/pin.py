@@ -200,7 +200,7 @@ def _end(node: yaml.Node) -> int:
 
 @click.command("pin")
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
-@click.option("--update", is_flag=True, help="Pin what is pinned to today's main branch.")
+@click.option("--update", is_flag=True, help="Replace existing pins by the current main branch.")
 @weights_option
 @registry_option
 def pin_command(
@@ -209,10 +209,10 @@ def pin_command(
     weights: tuple[str, ...],
     registries: tuple[Path, ...],
 ) -> None:
-    """Look up revision and sha256 on the hub and write them into the entry's YAML file.
+    """Look up revision and sha256 of weights on the hub and write them into the entry's YAML file.
 
-    NAME is a tokenizer or a metric's weights (`vtbench doctor` lists those). With --weights, the
-    sha256 of the files given.
+    NAME is a tokenizer, or the weights of a metric as `vtbench doctor` lists them. With --weights,
+    the sha256 is taken from the files given.
     """
     from vtbench.runs.request import parse_weights
 

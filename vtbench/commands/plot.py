@@ -12,24 +12,30 @@ from vtbench.commands.published import find_results
 
 @click.command("plot")
 @click.option("--x", "x_name", default="bpp", show_default=True, metavar="KEY")
-@click.option("--y", "y_name", required=True, metavar="KEY", help="psnr_db, text.cer, ...")
+@click.option(
+    "--y", "y_name", required=True, metavar="KEY", help="Vertical axis: psnr_db, text.cer, ..."
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help="A .pdf, .svg or .png file.",
+    help="File ending in .pdf, .svg or .png.",
 )
-@click.option("--rows", metavar="A,B,...", help="Runs. Default: all but sanity rows.")
+@click.option("--rows", metavar="A,B,...", help="Runs to plot. Default: all but sanity rows.")
 @click.option(
-    "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
+    "--results",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of results. Default: results/local/embedded, or the published ones.",
 )
 def plot_command(
     x_name: str, y_name: str, out: Path, rows: str | None, results: Path | None
 ) -> None:
-    """Plot any two columns of the leaderboard, with the codecs as curves.
+    """Plot any two columns of the leaderboard, with each codec as a curve.
 
-    A metric alone means the first task that has it; on the horizontal axis, the task of the other.
+    A metric without a task means the first task that has it. On the horizontal axis it means the
+    task of the vertical one.
     """
     from vtbench.base.files import write_atomic
     from vtbench.leaderboard.aggregate import read_board

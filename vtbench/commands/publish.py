@@ -36,10 +36,23 @@ def publish_results(folder: Path, target: Path | None = None) -> Iterator[str]:
 
 
 @click.command("publish")
-@click.option("--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded.")
-@click.option("--to", "target", type=FOLDER, metavar="DIR", help="Default: results/<suite>.")
+@click.option(
+    "--results",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of results. Default: results/local/embedded.",
+)
+@click.option(
+    "--to",
+    "target",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of published results. Default: results/<suite>.",
+)
 def publish_command(results: Path | None, target: Path | None) -> None:
-    """Copy complete, clean, pinned runs to the published folder and render its board."""
+    """Copy complete, pinned runs of committed code to the published folder and write its
+    leaderboard.
+    """
     folder = results or locations.local_dir(EMBEDDED)
     for line in publish_results(folder, target):
         click.echo(line)

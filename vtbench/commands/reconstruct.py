@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vtbench.base.errors import (
     CellFailed,
-    ContractError,
     ImageError,
     OutputError,
     RegistryError,
@@ -33,6 +32,7 @@ from vtbench.commands.options import (
     variant_options,
     weights_option,
 )
+from vtbench.evaluation.side_by_side import ERROR_GAIN, reconstruct_image
 from vtbench.images import (
     MAX_PIXELS,
     RGB8,
@@ -57,8 +57,6 @@ from vtbench.weights.entries import find_weights
 
 CELL_SIDE = 384
 """Longest side of a picture on the sheet; larger ones are shown smaller there, whole on disk."""
-
-ERROR_GAIN = 4
 
 MAX_STEM = 100
 """Bytes of a picture's name that the files made of it keep; a file system takes 255 bytes."""
@@ -156,22 +154,13 @@ def _mark_made(out: Path, tokenizers: Sequence[str]) -> None:
 
 
 def reconstruct_picture(tokenizer: Tokenizer, picture: RGB8) -> tuple[RGB8, str]:
-    """Return what a tokenizer makes of a picture, and its bits per pixel and PSNR in words.
+    """Return the reconstruction of an image, and its bits per pixel and PSNR in words.
 
-    Raises ContractError for NaN and for another size, which are no picture; whatever the tokenizer
-    raises."""
-    original = to_float([picture], tokenizer.device)
-    code = tokenizer.encode(original)
-    decoded = tokenizer.decode(code)
-    if decoded.shape != original.shape:
-        shapes = f"{tuple(original.shape)} went in, {tuple(decoded.shape)} came back"
-        raise ContractError("size", shapes)
-    if not bool(decoded.isfinite().all()):
-        raise ContractError("values", "the reconstruction has NaN or infinite values")
-    image8 = to_uint8(decoded)
-    psnr = float(psnr_db(to_uint8(original), image8)[0])
+    Raises what `reconstruct_image` does."""
+    code, image = reconstruct_image(tokenizer, picture)
+    psnr = float(psnr_db(to_uint8(to_float([picture])), image.cpu())[0])
     bpp = code.bits[0] / (picture.shape[0] * picture.shape[1])
-    return to_rgb8(image8)[0], f"{bpp:.3f} bpp · {psnr:.2f} dB"
+    return to_rgb8(image)[0], f"{bpp:.3f} bpp · {psnr:.2f} dB"
 
 
 def draw_sheet(
@@ -218,13 +207,30 @@ def _shrink(pixels: RGB8) -> Image.Image:
 @click.command("reconstruct")
 @click.argument("pictures", nargs=-1, type=FILE_OR_FOLDER, metavar="[IMAGE ...]")
 @click.option(
-    "--suite", "suite_name", metavar="NAME", help="All images of a suite, in place of IMAGE."
+    "--suite",
+    "suite_name",
+    metavar="NAME",
+    help="Reconstruct all images of a suite in place of IMAGE.",
 )
-@click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
-@click.option("--out", type=FOLDER, required=True, metavar="DIR")
+@click.option(
+    "--tokenizer",
+    "-t",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Tokenizer to use. Repeatable, or separated by commas.",
+)
+@click.option("--out", type=FOLDER, required=True, metavar="DIR", help="Folder to write.")
 @device_option
 @max_pixels_option
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network.",
+)
 @variant_options
 @registry_option
 @data_option
@@ -247,7 +253,7 @@ def reconstruct_command(
     """Write reconstructions, error maps and one side-by-side sheet of your own images.
 
     --tokenizer takes several names, each with its own flag or separated by commas. With --suite,
-    DIR/<tokenizer>/<image id>.png of every image of a suite is written instead, and nothing else:
+    the command writes DIR/<tokenizer>/<image id>.png for every image of a suite, and no error maps:
     `vtbench score --suite NAME DIR/<tokenizer>` measures such a folder.
     """
     from vtbench.registry.entries import load_registry

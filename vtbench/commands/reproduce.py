@@ -300,7 +300,12 @@ def _row(comparison: Comparison, label: str) -> tuple[str, str, str, str, str, s
 
 @click.command("reproduce")
 @click.argument("name")
-@click.option("--results", type=FOLDER, metavar="DIR", help="Default: every suite measured here.")
+@click.option(
+    "--results",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of results. Default: every suite measured here.",
+)
 @json_option
 @registry_option
 @data_option
@@ -311,7 +316,9 @@ def reproduce_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Print what was published of a tokenizer beside what was measured, and how the two differ."""
+    """Print published numbers of a tokenizer beside measured ones, and how the two protocols
+    differ.
+    """
     entry = load_registry(registries)[name]
     runs = find_measured(name, results, data_folders)
     if as_json:

@@ -32,32 +32,59 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.option("--suite", "suite_name", default=EMBEDDED, show_default=True, metavar="NAME")
-@click.option("--images", type=FOLDER, metavar="FOLDER", help="Your own images, as a suite.")
-@click.option("--tokenizer", "-t", "names", multiple=True, metavar="NAME", help="Repeatable.")
-@click.option("--family", "families", multiple=True, metavar="NAME", help="Repeatable.")
-@click.option("--curves", is_flag=True, help="Also all points of the codecs' curves.")
+@click.option(
+    "--images", type=FOLDER, metavar="FOLDER", help="Measure on a folder of your own images."
+)
+@click.option(
+    "--tokenizer",
+    "-t",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Tokenizer to measure. Repeatable.",
+)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="NAME",
+    help="All tokenizers of a family. Repeatable.",
+)
+@click.option("--curves", is_flag=True, help="Also measure all points of the codecs' curves.")
 @click.option(
     "--module",
     metavar="MODULE:FUNCTION",
-    help="Your own tokenizer: a function without arguments that returns a model or Tokenizer.",
+    help="Your own tokenizer: MODULE's FUNCTION() returns a model or a Tokenizer.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="A part of the suite.")
+@click.option(
+    "--task", "tasks", multiple=True, metavar="NAME", help="Measure this task alone. Repeatable."
+)
 @click.option(
     "--metrics",
     multiple=True,
     metavar="KEY|LIST",
-    help="Measured beside the suite's own metrics. Repeatable.",
+    help="Measure these metrics as well as the suite's. Repeatable.",
 )
 @device_option
-@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's.")
-@click.option("--ocr", type=click.Choice(ENGINES), help="Default: the suite's.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Of the network. Default: the suite's.",
+)
+@click.option("--ocr", type=click.Choice(ENGINES), help="OCR engine. Default: the suite's.")
 @variant_options
-@click.option("--crop", metavar="NAME-SIZE", help="Default: the suite's; adm-256, none, ...")
+@click.option("--crop", metavar="NAME-SIZE", help="Crop: adm-256, none, ... Default: the suite's.")
 @click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
 @max_pixels_option
-@click.option("--limit", type=click.IntRange(min=1), help="First N images a task; a partial run.")
-@click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
-@click.option("--fresh", is_flag=True, help="Measure again what is complete and current.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Measure the first N images of each task. The run is partial then.",
+)
+@click.option(
+    "--out", type=FOLDER, metavar="DIR", help="Folder of results. Default: results/local/<suite>."
+)
+@click.option("--fresh", is_flag=True, help="Measure again instead of reusing results.")
 @click.option(
     "--tables/--no-tables",
     default=True,
@@ -98,10 +125,10 @@ def run_command(
 ) -> None:
     """Measure tokenizers on a suite and write its leaderboard.
 
-    Without --tokenizer or --family: every one whose weights are here. --tokenizer takes several
-    names, each with its own flag or separated by commas. A partial run (--limit, --task) has a table
-    that says so, and is never published. --task efficiency measures by itself what encoding and
-    decoding cost: latency, throughput, memory, GMAC.
+    Without --tokenizer and --family, every tokenizer whose weights are on this machine is measured.
+    --tokenizer takes several names, each with its own flag or separated by commas. A run with
+    --limit or --task is partial: its table says so, and it is never published. --task efficiency
+    measures the cost of encoding and decoding alone: latency, throughput, memory, GMAC.
     """
     if EFFICIENCY in tasks:
         run_efficiency(

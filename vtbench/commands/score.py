@@ -22,22 +22,35 @@ from vtbench.commands.options import (
     "folders", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="[ORIGINALS] RECONSTRUCTIONS"
 )
 @click.option(
-    "--suite", "suite_name", metavar="NAME", help="The originals are this suite's images."
+    "--suite", "suite_name", metavar="NAME", help="Take this suite's images as originals."
 )
-@click.option("--name", default="scored", show_default=True, metavar="NAME", help="Of the row.")
+@click.option(
+    "--name", default="scored", show_default=True, metavar="NAME", help="Name of the row."
+)
 @click.option(
     "--bits-per-image",
     type=click.FloatRange(min=0, min_open=True),
     metavar="BITS",
-    help="Of an image's code. Without it the rate is not applicable.",
+    help="Size of an image's code. Without it the row has no rate.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="A part of the suite.")
 @click.option(
-    "--metrics", multiple=True, metavar="KEY|LIST", help="Beside the suite's. Repeatable."
+    "--task", "tasks", multiple=True, metavar="NAME", help="Score this task alone. Repeatable."
+)
+@click.option(
+    "--metrics",
+    multiple=True,
+    metavar="KEY|LIST",
+    help="Measure these metrics as well as the suite's. Repeatable.",
 )
 @max_pixels_option
-@click.option("--limit", type=click.IntRange(min=1), help="First N images a task; a partial run.")
-@click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/local/<suite>.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Score the first N images of each task. The run is partial then.",
+)
+@click.option(
+    "--out", type=FOLDER, metavar="DIR", help="Folder of results. Default: results/local/<suite>."
+)
 @device_option
 @data_option
 @source_option

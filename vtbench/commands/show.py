@@ -117,11 +117,11 @@ def write_protocol(suite: Suite) -> str:
         )
     else:
         sentences.append("No manifest pins their pixels yet.")
-    how = protocol.preprocess.record() if protocol.preprocess else Preprocess()
-    size = f" to {how.size}×{how.size} px" if how.size else ""
-    turn = "EXIF orientation applied" if how.upright else "EXIF orientation ignored"
+    preprocess = protocol.preprocess.record() if protocol.preprocess else Preprocess()
+    size = f" to {preprocess.size}×{preprocess.size} px" if preprocess.size else ""
+    turn = "EXIF orientation applied" if preprocess.upright else "EXIF orientation ignored"
     boxes = ", parts of some as the manifest says" if any(s.crop for s in suite.samples) else ""
-    sentences.append(f"Crop: {CROPS[how.crop]}{size}{boxes}; {turn}; 8-bit RGB.")
+    sentences.append(f"Crop: {CROPS[preprocess.crop]}{size}{boxes}; {turn}; 8-bit RGB.")
     seeds = ", ".join(map(str, protocol.seeds or (protocol.seed,)))
     several = "one run with each of the seeds" if protocol.seeds else "seed"
     sentences.append(
@@ -146,7 +146,7 @@ def write_protocol(suite: Suite) -> str:
 
 @click.command("show")
 @click.argument("name")
-@click.option("--measure", is_flag=True, help="Count a tokenizer's parameters and GMAC again.")
+@click.option("--measure", is_flag=True, help="Count the parameters and GMAC of a tokenizer again.")
 @json_option
 @registry_option
 @data_option
@@ -157,10 +157,10 @@ def show_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Show everything known of a tokenizer, suite or metric.
+    """Show everything known about a tokenizer, suite or metric.
 
-    --measure builds the tokenizer's architecture without its weights and compares what it counts
-    with the entry; a difference of more than half a percent is exit 1.
+    --measure builds the tokenizer's network without weights, counts parameters and GMAC, and
+    compares them with the entry. A difference of more than half a percent is exit 1.
     """
     if as_json:
         print_json(collect_facts(name, registries, data_folders))

@@ -149,15 +149,23 @@ def draw_strips(strips: Sequence[Strip], *, scale: int) -> RGB8:
     multiple=True,
     required=True,
     metavar="IMAGE:LEFT,TOP,WIDTH,HEIGHT",
-    help="A part of an image of the suite, in pixels. Repeatable: parts stand side by side.",
+    help="Part of an image of the suite, in pixels. Repeatable: parts are drawn side by side.",
 )
-@click.option("--tokenizer", "-t", "names", multiple=True, required=True, metavar="NAME")
+@click.option(
+    "--tokenizer",
+    "-t",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Tokenizer to use. Repeatable, or separated by commas.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help="A .png file.",
+    help="File ending in .png.",
 )
 @click.option("--scale", type=click.IntRange(1, 8), default=2, show_default=True)
 @device_option
@@ -179,10 +187,10 @@ def strips_command(
     sources: tuple[str, ...],
     weights: tuple[str, ...],
 ) -> None:
-    """Draw one word or texture after several tokenizers, the original first, each with its rate.
+    """Draw parts of a suite's images after several tokenizers, one strip each, the original first.
 
-    Over each strip: bits per pixel and mean PSNR of the whole images that the parts are of.
-    --tokenizer takes several names, each with its own flag or separated by commas.
+    The title of a strip has the bits per pixel and the mean PSNR of the whole images that the parts
+    are cut from. --tokenizer takes several names, each with its own flag or separated by commas.
     """
     from vtbench.base.files import write_atomic
     from vtbench.commands.progress import silence_libraries

@@ -277,9 +277,11 @@ def submit(
     type=FOLDER,
     multiple=True,
     metavar="DIR",
-    help="Folders with runs of it. Default: all of results/local. Repeatable.",
+    help="Folder of results with runs of NAME. Default: all of results/local. Repeatable.",
 )
-@click.option("--out", type=FOLDER, metavar="DIR", help="Default: submission-NAME.")
+@click.option(
+    "--out", type=FOLDER, metavar="DIR", help="Folder to write. Default: submission-NAME."
+)
 @device_option
 @registry_option
 @data_option
@@ -295,9 +297,10 @@ def submit_command(
 ) -> None:
     """Check a tokenizer's entry and results, and pack them for a pull request.
 
-    Checked are the entry, its licences and pins, the runs as `publish` and `validate` do, and the
-    encode/decode contract if the weights are here. Packed are registry/NAME.yaml, results/SUITE/, and
-    SUMMARY.md to paste. Exit 1: the contract is broken. 2: something cannot be published, each named.
+    The command checks the entry, its licences and pins, the runs as `publish` and `validate` do,
+    and the encode/decode contract if the weights are on this machine. It writes registry/NAME.yaml,
+    results/SUITE/ and SUMMARY.md. Exit 1: the contract is broken. Exit 2: something cannot be
+    published; every reason is printed.
     """
     from vtbench.runs.request import parse_weights
 

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 @click.command("table")
 @click.option(
-    "--results", type=FOLDER, metavar="DIR", help="Default: results/local/embedded, or published."
+    "--results",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of results. Default: results/local/embedded, or the published ones.",
 )
-@click.option("--rows", metavar="A,B,...", help="Runs, in this order. Default: all that compete.")
-@click.option("--columns", metavar="KEY,...", help="psnr_db, text.cer, ... Default: at most eight.")
+@click.option(
+    "--rows", metavar="A,B,...", help="Runs, in this order. Default: all tokenizers and codecs."
+)
+@click.option(
+    "--columns", metavar="KEY,...", help="Columns: psnr_db, text.cer, ... Default: at most eight."
+)
 @click.option(
     "--format",
     "kind",
@@ -27,11 +34,11 @@ if TYPE_CHECKING:
     default="md",
     show_default=True,
 )
-@click.option("--ci", is_flag=True, help="With 95 % intervals.")
+@click.option("--ci", is_flag=True, help="Add 95 % intervals.")
 @click.option(
     "--best",
     type=click.Choice(["bold", "front"]),
-    help="Bold is the best of a column, or what none beats at its rate.",
+    help="bold marks the best of a column, front the Pareto front of rate and score.",
 )
 def table_command(
     results: Path | None,
@@ -41,10 +48,10 @@ def table_command(
     ci: bool,
     best: Best | None,
 ) -> None:
-    """Print a table of chosen runs and columns, with the protocol's sentence.
+    """Print a table of chosen runs and columns for a paper, with a sentence on the protocol.
 
-    LaTeX needs booktabs, fits a column of a two-column page or its whole width, and is refused where
-    it does not.
+    LaTeX output needs booktabs. A table that fits neither a column nor the width of a two-column
+    page is refused.
     """
     from vtbench.leaderboard.aggregate import read_board
     from vtbench.leaderboard.choice import find_column, find_lines, list_wanted, split_commas

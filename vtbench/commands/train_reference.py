@@ -12,10 +12,17 @@ from vtbench.commands.options import FOLDER, device_option, registry_option
 
 @click.command("train-reference")
 @click.argument("name")
-@click.option("--steps", type=click.IntRange(min=1), help="Default: the recipe's.")
-@click.option("--seed", type=click.IntRange(min=0), help="Default: the recipe's.")
-@click.option("--out", type=FOLDER, metavar="DIR", help="Default: results/scratch/training/NAME.")
-@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint, if it has one.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps. Default: the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed. Default: the recipe's.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder to write. Default: results/scratch/training/NAME.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Resume from the checkpoint in --out, if there is one."
+)
 @device_option
 @registry_option
 def train_reference_command(
@@ -27,10 +34,12 @@ def train_reference_command(
     device: str,
     registries: tuple[Path, ...],
 ) -> None:
-    """Train a reference tokenizer by the recipe in its entry, on pictures that are made or here.
+    """Train a reference tokenizer by the recipe in its entry, on drawn images and a few
+    photographs.
 
-    Writes NAME.safetensors, log.jsonl, curve.svg and a checkpoint every few minutes. The weights are
-    usable from the first checkpoint on: `vtbench run --weights NAME=DIR/NAME.safetensors`.
+    The command writes NAME.safetensors, log.jsonl, curve.svg, and a checkpoint every few minutes.
+    The weights can be used from the first checkpoint on: `vtbench run --weights
+    NAME=DIR/NAME.safetensors`.
     """
     from vtbench.commands.progress import Steps, silence_libraries
     from vtbench.registry.entries import load_registry

@@ -142,11 +142,11 @@ def validate_command(
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
 ) -> None:
-    """Check registry entries, suites, data folders and result folders without running anything.
+    """Check registry entries, suites, data folders and result folders without running a model.
 
-    Results are compared with the suite's manifest and protocol and with the registry's entries, and
-    their numbers with each other, as far as anybody can tell who has no model. Those of a suite that
-    comes with vtbench must be fit to be published, unless they are below results/local.
+    Results are compared with the suite's manifest and protocol, with the registry's entries, and
+    with each other. Results of a shipped suite must also be fit to be published, unless they are
+    below results/local.
     """
     bad = 0
     report: list[dict[str, object]] = []

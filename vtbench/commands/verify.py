@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 @click.argument("folder", type=FOLDER, metavar="RESULTS")
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @click.option(
-    "--sample", type=click.IntRange(min=1), default=3, show_default=True, help="Images a run."
+    "--sample",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Images to measure in each run.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), help="Draws the same images again. Default: a new one."
+    "--seed", type=click.IntRange(min=0), help="Seed that draws the images. Default: a new one."
 )
 @device_option
 @registry_option
@@ -56,10 +60,10 @@ def verify_command(
 ) -> None:
     """Measure a few images of runs again and compare every column.
 
-    RESULTS is a suite's folder of results, each NAME a run in it. The images are drawn now, so nobody
-    can know them before; the seed that is printed draws them again. Times and memory are not compared.
-    Where processor and libraries are those of the run, pixels must be equal to the last level and
-    numbers to the sixth digit; else networks may differ a little. Exit 1: something differs.
+    RESULTS is a suite's folder of results, NAME a run in it. The images are drawn now, so nobody
+    could prepare for them; the printed seed draws them again. Times and memory are not compared. On
+    the processor and libraries of the run, pixels must be equal and numbers agree to six digits;
+    elsewhere networks may differ a little. Exit 1: something differs.
     """
     from vtbench.registry.entries import load_registry
     from vtbench.results.folder import read_run, read_suite_folder

@@ -1,4 +1,4 @@
-"""What there is to evaluate and with: tokenizers, suites, metrics, by name."""
+"""The lists of tokenizers, suites and metrics, and what loads one by its name."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def load(
     `t(x)` is both.
 
     Args:
-        name: of its entry.
+        name: The name of its entry.
         device: auto, cpu, cuda, cuda:N or mps.
-        dtype: fp32, bf16 or fp16, of the network; images stay float32.
-        seed: of a stochastic decoder.
-        registry: a folder of your own entries, or several, searched beside the shipped ones.
-        weights: a file or folder in place of the entry's source.
+        dtype: The dtype of the network: fp32, bf16 or fp16. Images stay float32.
+        seed: The seed of a stochastic decoder.
+        registry: A folder of your own entries, or several, added to the shipped ones.
+        weights: A file or folder in place of the entry's source.
 
     Raises:
-        UnknownName: there is no such tokenizer.
-        WeightsMissing: its weights are not here; the message says what brings them.
-        WeightsMismatch: its weights are not what the entry declares.
-        RegistryError: an entry is malformed.
+        UnknownName: No entry has this name.
+        WeightsMissing: Its weights are not here; the message has the command that fetches them.
+        WeightsMismatch: Its weights are not those that the entry pins.
+        RegistryError: An entry is malformed.
     """
     from vtbench.tokenizers import build_tokenizer
 
@@ -66,12 +66,12 @@ def list_tokenizers(
     """Return the names of the registry's tokenizers.
 
     Args:
-        family: only those of it.
-        here: only those whose weights are on this machine.
-        registry: folders of your own entries.
+        family: Return only tokenizers of this family.
+        here: Return only tokenizers whose weights are on this machine.
+        registry: Folders of your own entries.
 
     Raises:
-        UnknownName: no entry is of that family.
+        UnknownName: No entry is of this family.
     """
     entries = load_registry([Path(folder) for folder in registry])
     families = sorted({entry.family for entry in entries.values()})
@@ -91,12 +91,12 @@ def list_tokenizers(
 
 
 def list_suites(data: Sequence[str | Path] = ()) -> list[str]:
-    """Return the names of the suites: the shipped ones and those of your own data folders."""
+    """Return the names of the shipped suites and of those in your own data folders, sorted."""
     return sorted(suite_paths([Path(folder) for folder in data]))
 
 
 def list_metrics() -> list[str]:
-    """Return the keys of the metrics that are measured, in the order of the tables."""
+    """Return the keys of the metrics of images and sets, in the order of the tables."""
     return [key for key, metric in METRICS.items() if metric.takes not in ("run", "rows")]
 
 
@@ -109,14 +109,14 @@ def load_suite(
     """Return a suite with its images.
 
     Args:
-        name: of its file.
-        data: folders with suites of your own.
-        sources: where data sets are, by name; else VTBENCH_DATA/NAME.
+        name: The name of the suite; `NAME@VERSION` for another version than the current one.
+        data: Folders with suites of your own.
+        sources: The folder or archive of each data set, by its name. Default: $VTBENCH_DATA/NAME.
 
     Raises:
-        UnknownName: there is no such suite.
-        SuiteError: it is malformed, or an image is not the pinned one.
-        DataMissing: its data set is not here; the message says where to get it.
+        UnknownName: There is no such suite.
+        SuiteError: The suite is malformed, or an image is not the pinned one.
+        DataMissing: Its data set is not on this machine; the message says where to get it.
     """
     suite = load_suite_file(name, [Path(folder) for folder in data])
     return attach_data(suite, {key: Path(path) for key, path in (sources or {}).items()})

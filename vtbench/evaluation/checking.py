@@ -32,16 +32,16 @@ def load_check_pictures(count: int = len(CHECK_PICTURES)) -> list[RGB8]:
 
 
 def check(tokenizer: Tokenizer | Any, *, trained: bool = True, **wrapping: Any) -> tuple[str, ...]:
-    """Take photographs through every clause of the contract; return the clauses that held.
+    """Check the encode/decode contract on photographs; return the names of the clauses, which all hold.
 
     Args:
-        tokenizer: a `Tokenizer`, or a model, which `wrap` makes one with the options given here.
-        trained: whether its weights are trained. With random weights the clauses "range" and
-            "levels" say nothing and are not tried, and images are small.
-        wrapping: options of `wrap`.
+        tokenizer: A `Tokenizer`, or a model, to which `wrap` is applied.
+        trained: Whether its weights are trained. With random weights the clauses "range" and
+            "levels" mean nothing and are left out, and the images are smaller.
+        **wrapping: Options of `wrap` for a model.
 
     Raises:
-        ContractError: a clause is broken; `clause` names it and the message says how.
+        ContractError: A clause is broken. `clause` names it, and the message says how.
     """
     if not isinstance(tokenizer, Tokenizer):
         from vtbench.evaluation.wrap import wrap
@@ -67,9 +67,11 @@ def try_contract(
 
 
 def try_once(tokenizer: Tokenizer, picture: RGB8) -> tuple[str, ...]:
-    """Return which of the clauses held that one pass answers, for a network of full size with random
-    weights: a square of its own size and one image of 301×203 go through once. On the meta device
-    there are no values, and the clauses are about shapes alone."""
+    """Check a full-size network with random weights on one pass; return the names of the clauses.
+
+    The pass has a square image of the network's own size and one of 301×203. Clauses that need a
+    second pass are left out. On the meta device there are no values: only clauses of shapes are checked.
+    """
     meta = tokenizer.device.type == "meta"
     passed = check_contract(
         tokenizer,

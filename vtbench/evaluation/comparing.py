@@ -1,4 +1,4 @@
-"""`vtbench.compare`: is one better than the other on the same images?"""
+"""`vtbench.compare`: tests whether results differ on the same images."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from vtbench.leaderboard.comparison import Comparison, compare_runs
 
 
 def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) -> Comparison:
-    """Return the paired differences of results of one suite, with intervals and adjusted p-values.
+    """Test the paired differences of results of one suite; `print` of what it returns shows the tables.
+
+    Each difference has a 95 % confidence interval (bootstrap over clusters of images) and a p-value,
+    adjusted for the number of tests.
 
     Args:
-        a: The first result.
-        b: A result of the same suite and images.
-        *others: Further ones; every pair is compared.
-        metrics: Columns ("text.cer") or metrics of every task ("psnr_db"); by default the quality and
-            rate of every task.
+        a: A result.
+        b: Another result of the same suite and images.
+        *others: Further results; every pair is compared.
+        metrics: Columns ("text.cer"), or metrics of every task ("psnr_db"). Default: quality and rate of
+            every task.
 
     Raises:
-        VtbenchError: two results have one name.
-        ResultsError: they are of different suites or images, or incomplete.
-        UnknownName: there is no such metric.
+        VtbenchError: Two results have the same name.
+        ResultsError: The results are of different suites or images, or incomplete.
+        UnknownName: There is no such metric.
     """
     results = (a, b, *others)
     names = [result.name for result in results]

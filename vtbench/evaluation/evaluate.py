@@ -1,4 +1,4 @@
-"""`vtbench.evaluate`: one tokenizer, or one's own model, on a suite or on images of one's own."""
+"""`vtbench.evaluate`: measures a tokenizer, or your own model, on a suite or on your own images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vtbench.suites.suites import Suite
 from vtbench.tokenizers.base import Tokenizer
 
 Callback = Callable[[int, int], None]
-"""Called after each batch with how many images are done, and of how many."""
+"""A function that is called after each batch with the number of finished images and of all images."""
 
 
 def evaluate(
@@ -49,6 +49,7 @@ def evaluate(
     dtype: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    max_pixels: int | None = None,
     weights: str | Path | None = None,
     registry: Sequence[str | Path] = (),
     data: Sequence[str | Path] = (),
@@ -57,46 +58,47 @@ def evaluate(
     callback: Callback | None = None,
     distributed: bool = False,
 ) -> Result:
-    """Measure a tokenizer on a suite and return its numbers, rows and pictures.
+    """Measure a tokenizer on a suite; return its scores, a row for each image, and a few pictures.
 
-    A model is evaluated where it is, without gradients and in evaluation mode; its training mode,
-    gradients, device, and all random states are afterwards as they were. Results of a model that is
-    no registry entry are marked as such and cannot be published.
+    A model is evaluated on its own device, without gradients and in evaluation mode. Afterwards its
+    training mode, its gradients and all random states are as before. Results of a model that is not in
+    the registry are marked as such and cannot be published.
 
     Args:
         tokenizer: A name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
         suite: A suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
             of tensors, arrays, pictures of Pillow or paths. Float images are RGB in [0, 1].
-        encode: A model's own function in place of its method `encode`, as of `wrap`.
-        decode: A model's own function in place of its method `decode`, as of `wrap`.
-        bits: The bits of an image's code, as of `wrap`.
+        encode: A function in place of the model's method `encode`, as in `wrap`.
+        decode: A function in place of the model's method `decode`, as in `wrap`.
+        bits: The bits of an image's code, as in `wrap`.
         name: The name of the row.
-        input_range: The range of images that a model takes and returns.
-        codebook_size: The size of a discrete model's codebook.
-        downsample: The factor between a model's image and code.
+        input_range: The (low, high) values of images that a model takes and returns.
+        codebook_size: The number of codewords of a discrete model.
+        downsample: The factor between the sides of a model's image and code.
         size: The only (height, width) that a model takes.
-        metrics: Keys or lists measured beside the suite's own.
-        tasks: A part of the suite's tasks; all by default.
-        limit: The most images of each task. The result is partial then.
-        seed: The seed of a stochastic decoder, in place of the suite's.
-        dtype: fp32, bf16 or fp16, of a registry's tokenizer, in place of the suite's.
-        device: auto, cpu, cuda, cuda:N or mps, for a registry's tokenizer; a model stays where it is.
-        batch_size: Images of 256² at a time; the suite's number by default.
+        metrics: Keys of metrics, or names of lists, measured as well as the suite's own.
+        tasks: Tasks to measure. Default: all of the suite.
+        limit: The largest number of images of each task. The result is partial then.
+        seed: The seed of a stochastic decoder. Default: the suite's.
+        dtype: The dtype of a registry's tokenizer: fp32, bf16 or fp16. Default: the suite's.
+        device: The device of a registry's tokenizer: auto, cpu, cuda, cuda:N or mps.
+        batch_size: Images of 256×256 in a batch, fewer larger ones. Default: the suite's.
+        max_pixels: Images of more pixels are refused. Default: 24,500,000.
         weights: A file or folder in place of the entry's own source.
         registry: Folders of your own entries.
         data: Folders of your own suites.
-        sources: Where data sets are, by name.
-        out: A folder of results, as `vtbench run --out`; complete and current runs in it are reused.
+        sources: The folder or archive of each data set, by its name.
+        out: A folder of results, as for `vtbench run --out`. Complete and current runs in it are reused.
             By default nothing is kept.
-        callback: A function that is called with how many images are done, and of how many; of several
-            ranks, on rank 0.
+        callback: A function that is called with the number of finished images and of all images. With
+            several ranks it is called on rank 0.
         distributed: Whether every rank of a training's process group calls this, each with its own copy
-            of the model (`ddp.module`). Each measures a part of the images, rank 0 writes, and all get
-            the result, which does not depend on how many ranks there are.
+            of the model (`ddp.module`). Each rank measures a part of the images and rank 0 writes. All
+            ranks get the result, which does not depend on their number.
 
     Raises:
-        VtbenchError: The request cannot be met (unknown names, missing weights, bad ranges).
-        CellFailed: The tokenizer failed; the message says on what and where.
+        VtbenchError: The request is not valid: an unknown name, missing weights, a bad range.
+        CellFailed: The tokenizer failed; the message says on which image and where.
     """
     scratch = ScratchFolder()
     folder = scratch.path
@@ -108,7 +110,7 @@ def evaluate(
         "batch_size": batch_size,
         "out": Path(out) if out is not None else folder / "results",
     }
-    opened = open_suite(suite, folder, data=data, sources=sources)
+    opened = open_suite(suite, folder, data=data, sources=sources, max_pixels=max_pixels)
     model = None
     if isinstance(tokenizer, str | Entry):
         entries = load_registry([Path(path) for path in registry])
@@ -146,17 +148,19 @@ def open_suite(
     *,
     data: Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
+    max_pixels: int | None = None,
 ) -> Suite:
     """Return the suite; images that are held become a folder below `folder`."""
     if isinstance(suite, str) and ("/" in suite or "\\" in suite) and Path(suite).is_dir():
         suite = Path(suite)
     if not isinstance(suite, str | Path | Suite):
-        write_images(suite, folder / "given")
+        write_images(suite, folder / "given", max_pixels=max_pixels)
         suite = folder / "given"
     return open_named_suite(
         suite,
         data_folders=[Path(path) for path in data],
         sources={key: Path(path) for key, path in (sources or {}).items()},
+        max_pixels=max_pixels,
     )
 
 

@@ -1,4 +1,4 @@
-"""Images that a caller holds: tensors, arrays, pictures or files, as a folder that the pass reads."""
+"""Images that a caller passes (tensors, arrays, Pillow images, paths), written to a folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from torch import Tensor
 
 from vtbench.base.errors import ImageError
 from vtbench.base.files import write_atomic
-from vtbench.images import RGB8, encode_png, load_rgb8, require_unit_range, to_rgb8, to_uint8
+from vtbench.images import (
+    MAX_PIXELS,
+    RGB8,
+    encode_png,
+    load_rgb8,
+    require_unit_range,
+    to_rgb8,
+    to_uint8,
+)
 
 
-def write_images(images: object, folder: Path) -> None:
+def write_images(images: object, folder: Path, *, max_pixels: int | None = None) -> None:
     """Write images as lossless 8-bit PNG files into a folder, named 000000.png, 000001.png and so on.
 
     Args:
@@ -23,16 +31,18 @@ def write_images(images: object, folder: Path) -> None:
             Pillow, or paths. Floats are RGB in [0, 1], integers are uint8. A mapping names the files
             by its keys.
         folder: a new folder.
+        max_pixels: a file of more pixels is refused; `images.MAX_PIXELS` by default.
 
     Raises:
         ImageError: an image is not finite, plainly not in [0, 1], of another shape, or unreadable.
     """
     if isinstance(images, Mapping):
-        named = [(str(name), rgb8) for name, image in images.items() for rgb8 in as_rgb8(image)]
+        pairs = images.items()
+        named = [(str(key), rgb8) for key, one in pairs for rgb8 in as_rgb8(one, max_pixels)]
     else:
         single = isinstance(images, Tensor | np.ndarray)
         each: Iterable[Any] = [images] if single else images  # type: ignore[assignment]
-        flat = (rgb8 for image in each for rgb8 in as_rgb8(image))
+        flat = (rgb8 for image in each for rgb8 in as_rgb8(image, max_pixels))
         named = [(f"{index:06d}", rgb8) for index, rgb8 in enumerate(flat)]
     if not named:
         raise ImageError("no images were given")
@@ -40,10 +50,10 @@ def write_images(images: object, folder: Path) -> None:
         write_atomic(folder / f"{name}.png", encode_png(rgb8))
 
 
-def as_rgb8(image: Any) -> list[RGB8]:
+def as_rgb8(image: Any, max_pixels: int | None = None) -> list[RGB8]:
     """Return one image, or those of a batch, as uint8 H×W×3. Raises ImageError."""
     if isinstance(image, str | Path):
-        return [load_rgb8(Path(image))]
+        return [load_rgb8(Path(image), max_pixels=max_pixels or MAX_PIXELS)]
     if not isinstance(image, Tensor | np.ndarray):
         try:
             image = np.asarray(image.convert("RGB"))
@@ -53,7 +63,7 @@ def as_rgb8(image: Any) -> list[RGB8]:
                 f"{type(image).__name__}"
             ) from None
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image))
+        image = torch.from_numpy(np.require(image, requirements=["C", "W"]))  # read-only: copied
         if image.ndim == 3 and image.shape[-1] == 3 and image.shape[0] != 3:
             image = image.permute(2, 0, 1)
     batch = image[None] if image.ndim == 3 else image

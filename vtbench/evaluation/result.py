@@ -1,4 +1,4 @@
-"""What an evaluation gave: numbers with intervals, rows, pictures."""
+"""Results of an evaluation: scores with intervals, a row for each image, and a few pictures."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Score:
     """One number of a result.
 
     Attributes:
-        key: TASK.METRIC, as "reconstruction.psnr_db".
-        group: Its task, "rate" or "cost".
-        label: What stands above its column, with direction and unit.
-        unit: Empty where it has none.
-        value: The number; None where it was not measured.
-        low: The lower end of its 95 % interval over images; None where it has none.
+        key: TASK.METRIC, such as "reconstruction.psnr_db".
+        group: The task, "rate" or "cost".
+        label: The title of the column, with direction and unit.
+        unit: The unit, such as "dB"; empty if it has none.
+        value: The number; None if it was not measured.
+        low: The lower end of the 95 % confidence interval over images; None if it has no interval.
         high: The upper end.
-        n: The images behind it.
-        state: measured, missing, failed or not-applicable.
-        reason: Why it was not measured; None where it was.
+        n: The number of images.
+        state: "measured", "missing", "failed" or "not-applicable".
+        reason: Why the number was not measured; None if it was.
     """
 
     key: str
@@ -60,10 +60,12 @@ class Score:
 
 
 class Result:
-    """One tokenizer on one suite.
+    """The result of one tokenizer on one suite.
 
-    record: everything that changes a number. suite: the protocol. folder: where its files are, as
-    long as the result lives.
+    Attributes:
+        record: The contents of run.json: everything that changes a number.
+        suite: The contents of suite.json: the protocol.
+        folder: The folder of the result's files. A temporary one lives as long as the result.
     """
 
     def __init__(
@@ -83,16 +85,16 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The name of its row."""
+        """The name of the row."""
         return self.record.run
 
     @property
     def scores(self) -> dict[str, float]:
-        """The measured numbers by key, as in {"reconstruction.psnr_db": 31.2}."""
+        """The measured numbers by key, such as {"reconstruction.psnr_db": 31.2}."""
         return {s.key: s.value for s in self.summary() if s.value is not None}
 
     def summary(self) -> list[Score]:
-        """Return every number of the overview, with its interval, n and state."""
+        """Return every number of the overview with its interval, number of images and state."""
         board = self._aggregate()
         (line,) = board.lines
         return [_score(column, line.cells[column.key]) for column in board.overview.columns]
@@ -103,7 +105,7 @@ class Result:
         return self._board
 
     def to_arrow(self) -> pa.Table:
-        """Return a row an image: what the pass knows of it, and each measured metric's columns."""
+        """Return a table with a row for each image: its facts (id, task, size, rate) and its metrics."""
         table = self._run.table
         used = [c for c in ROW_COLUMNS if table[c].null_count < len(table)]
         return table.select(used)
@@ -114,7 +116,7 @@ class Result:
         return frame
 
     def plot(self, metric: str = "psnr_db") -> Figure:
-        """Return a histogram of a metric's values, an image each, by task."""
+        """Return a histogram of a metric over images, a colour for each task."""
         from matplotlib.figure import Figure
 
         rows = [row for row in self._run.rows if row.get(metric) is not None]
@@ -130,7 +132,7 @@ class Result:
         return figure
 
     def panel(self) -> list[tuple[str, Path, Path]]:
-        """Return (image id, original, reconstruction) of each picture that was kept."""
+        """Return (image id, file of the original, file of the reconstruction) of each kept picture."""
         return [
             (item.id, self.folder.parent / "originals" / f"{item.n}.png", picture)
             for item in self.suite.panel
@@ -215,7 +217,7 @@ def _data_url(path: Path) -> str:
 
 
 def read_result(folder: Path, name: str, scratch: ScratchFolder | None = None) -> Result:
-    """Return one run of a folder of results. Raises ResultsError as `read_run`."""
+    """Return the result of one run in a folder of results. Raises ResultsError as `read_run`."""
     run = read_run(folder / name)
     return Result(run, read_suite_folder(folder), folder / name, scratch=scratch)
 
@@ -224,7 +226,7 @@ class Results(dict[str, Result]):
     """The results of a folder by the names of their rows.
 
     Attributes:
-        damaged: What is wrong with each run that is not among them.
+        damaged: A message for each run that was left out because its files are damaged.
     """
 
     def __init__(self, results: Mapping[str, Result], damaged: Sequence[str]) -> None:
@@ -233,15 +235,16 @@ class Results(dict[str, Result]):
 
 
 def read_results(folder: str | Path) -> Results:
-    """Return the results in a suite's folder (as results/local/embedded) by the names of their rows.
+    """Return the results in the folder of a suite, by the names of their rows.
 
-    A malformed or edited run is left out, named in `damaged` and in a warning of the log.
+    A damaged or edited run is left out. `damaged` of the returned mapping names it, and so does a
+    warning in the log.
 
     Args:
-        folder: The folder with suite.json.
+        folder: A folder with suite.json, such as results/local/embedded.
 
     Raises:
-        ResultsError: The folder is none of a suite's results.
+        ResultsError: The folder does not hold results of a suite.
     """
     root = Path(folder)
     suite = read_suite_folder(root)

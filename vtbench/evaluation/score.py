@@ -1,4 +1,4 @@
-"""`vtbench.score`: reconstructions that were made elsewhere, against their originals."""
+"""`vtbench.score`: compares reconstructions that were made elsewhere with their originals."""
 
 from __future__ import annotations
 
@@ -35,46 +35,47 @@ def score(
     ocr: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    max_pixels: int | None = None,
     data: Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
     out: str | Path | None = None,
     callback: Callback | None = None,
 ) -> Result:
-    """Return how reconstructions that somebody made compare with their originals.
+    """Compare reconstructions that were made elsewhere with their originals.
 
-    Folders are paired by name: `a/b.png` with `a/b.png` (or another image ending). Lists and batches
-    are paired by place. The rate is what `bits_per_image` says, and not applicable without it.
+    Files of folders are paired by path: `a/b.png` with `a/b.png`, or another image ending. Lists and
+    batches are paired by position.
 
     Args:
-        originals: A folder, a list of images, a batch N×3×H×W, or a suite by name: then the
-            reconstructions are of its images, and the result is a row of that suite.
+        originals: A folder, a list of images, a batch N×3×H×W, or the name of a suite. With a suite the
+            result is a row of that suite.
         reconstructions: A folder, a list of images, or a batch.
-        bits_per_image: The bits of each image's code: one number for all, one each in the originals'
-            order, or a mapping by image id.
+        bits_per_image: The bits of an image's code: one number for all images, one for each in the order
+            of the originals, or a mapping by image id. Without it the rate is not applicable.
         name: The name of the row.
-        metrics: Keys or lists measured beside the suite's own.
-        tasks: A part of the suite's tasks; all by default.
-        limit: The most images of each task. The result is partial then.
-        ocr: The engine that reads text, in place of the suite's.
-        device: auto, cpu, cuda, cuda:N or mps, for the metrics' networks.
-        batch_size: Images of 256² at a time; the suite's number by default.
+        metrics: Keys of metrics, or names of lists, measured as well as the suite's own.
+        tasks: Tasks to measure. Default: all of the suite.
+        limit: The largest number of images of each task. The result is partial then.
+        ocr: The OCR engine. Default: the suite's.
+        device: The device of the metrics' networks: auto, cpu, cuda, cuda:N or mps.
+        batch_size: Images of 256×256 in a batch, fewer larger ones. Default: the suite's.
+        max_pixels: Images of more pixels are refused. Default: 24,500,000.
         data: Folders of your own suites.
-        sources: Where data sets are, by name.
-        out: A folder of results, as `vtbench run --out`. By default nothing is kept.
-        callback: A function that is called with how many images are done, and of how many.
+        sources: The folder or archive of each data set, by its name.
+        out: A folder of results, as for `vtbench run --out`. By default nothing is kept.
+        callback: A function that is called with the number of finished images and of all images.
 
     Raises:
-        VtbenchError: a reconstruction is missing or belongs to no original, or what was asked for
-            cannot be.
-        CellFailed: an image failed, such as a reconstruction of another size than its original.
+        VtbenchError: A reconstruction is missing or has no original, or the request is not valid.
+        CellFailed: An image failed, such as a reconstruction of another size than its original.
     """
     scratch = ScratchFolder()
     folder = scratch.path
     if isinstance(originals, str) and Path(originals).is_dir():
         originals = Path(originals)
-    suite = open_suite(originals, folder, data=data, sources=sources)
+    suite = open_suite(originals, folder, data=data, sources=sources, max_pixels=max_pixels)
     if not isinstance(reconstructions, str | Path):
-        write_images(reconstructions, folder / "reconstructions")
+        write_images(reconstructions, folder / "reconstructions", max_pixels=max_pixels)
         reconstructions = folder / "reconstructions"
     request = plan_score(
         suite,

@@ -1,4 +1,4 @@
-"""Evaluating in the middle of a training without a trace in it."""
+"""Evaluation in the middle of a training that leaves the training as it was."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module | None = None) -> Iterator[None]:
-    """Within it a model is in evaluation mode, without gradients and autocast; after it everything
-    is as before.
+    """Put a model into evaluation mode, without gradients and autocast, and restore everything after.
 
-    Restored are each submodule's training flag, the random states of torch (CPU and the devices in
-    use), numpy and random, grad mode, autocast, and torch's threads. Gradients that the parameters
-    hold are not touched.
+    The context manager restores the training flag of each submodule, the random states of torch (CPU
+    and the devices in use), numpy and random, grad mode, autocast, and torch's number of threads. It
+    does not touch gradients that the parameters hold.
 
     Args:
-        model: whose training flags are set; None for none.
+        model: The model. None if there is none.
     """
     training = {name: part.training for name, part in model.named_modules()} if model else {}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""One's own model as a tokenizer, in one call."""
+"""`vtbench.wrap`: your own model as a `Tokenizer`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vtbench.base.records import Kind, SizePolicy, Spec
 from vtbench.tokenizers.base import DTYPES, Code, Tokenizer
 
 Bits = float | Callable[[Any], Sequence[float]]
-"""Bits of an image's code: the same for all, or a function of what `encode` returned."""
+"""Bits of an image's code: one number for all, or a function from what `encode` returned to one each."""
 
 
 @dataclass(frozen=True)
@@ -153,27 +153,31 @@ def wrap(
     input_range: tuple[float, float] = (-1.0, 1.0),
     dtype: str | None = None,
 ) -> Tokenizer:
-    """Return a model of one's own as a `Tokenizer`.
+    """Return your own model as a `Tokenizer`.
 
     Args:
-        model: whose `encode` and `decode` are called; an AutoencoderKL of diffusers works as it
-            is. None where both functions are given.
-        encode: images, N×3×H×W in `input_range` → indices (int) or latents (float), N×…; or a tuple
-            of indices, a posterior with `mode()`, or an output with `latents` or `indices`.
-        decode: what `encode` returned → images, N×3×H×W in `input_range`.
-        bits: bits of an image's code where they are not tokens × log2(codebook_size), or values × 16.
-        name: of the row; the class's by default.
-        kind: discrete where `codebook_size` is given, else continuous.
-        codebook_size: of a discrete code.
-        latent_channels: of a continuous code, for the record.
-        downsample: the factor between image and code; also `multiple`, unless that is given.
-        multiple: both sides of an image are padded to a multiple of it, and cropped back.
-        size: the only (height, width) that the model takes; other images are resized to it and back.
-        input_range: of the images that `encode` takes and `decode` returns.
-        dtype: fp32, bf16 or fp16, of the images that `encode` gets; the model's own by default.
+        model: The model, with methods `encode` and `decode`. An AutoencoderKL of diffusers works as
+            it is. None if both functions are given.
+        encode: A function in place of the model's method. It gets images N×3×H×W in `input_range`. It
+            returns indices (integers N×…) or latents (floats N×…), a tuple of indices, a posterior
+            with `mode()`, or an object or mapping with `latents` or `indices`.
+        decode: A function in place of the model's method. It gets what `encode` returned, and returns
+            images N×3×H×W in `input_range`.
+        bits: The bits of an image's code: a number, or a function of what `encode` returned. Default:
+            tokens × log2(codebook_size), or values × 16.
+        name: The name of the row. Default: the name of the model's class.
+        kind: "discrete" or "continuous". Default: discrete if `codebook_size` is given.
+        codebook_size: The number of codewords of a discrete code.
+        latent_channels: The channels of a continuous code.
+        downsample: The factor between the sides of image and code.
+        multiple: Both sides of an image are padded to a multiple of this, and cropped back. Default:
+            `downsample`.
+        size: The only (height, width) that the model takes. Other images are resized to it and back.
+        input_range: The (low, high) values of the images that `encode` gets and `decode` returns.
+        dtype: The dtype of the images that `encode` gets: fp32, bf16 or fp16. Default: the model's.
 
     Raises:
-        VtbenchError: neither a model nor both functions, or ranges, sizes or names that cannot be.
+        VtbenchError: `encode` or `decode` is missing, or a range, size or name is not valid.
     """
     inner = getattr(model, "module", model) if _is_parallel(model) else model
     encode = encode or getattr(inner, "encode", None)

@@ -88,6 +88,9 @@ class Comparison:
             of_pair = [d for d in self.differences if (d.first, d.second) == (first, second)]
             yield first, second, of_pair
 
+    def __str__(self) -> str:
+        return "\n".join(describe_comparison(self))
+
 
 def list_differences(comparison: Comparison) -> list[dict[str, object]]:
     """Return a mapping a difference, and one a number that was not compared, for programs."""

@@ -1,7 +1,8 @@
-"""The metrics as functions of two batches of images, and of two growing sets.
+"""Metrics as functions of two batches of images, and as objects that collect whole sets.
 
-Images are N×3×H×W, uint8, or floats in [0, 1], which are rounded to 8 bits first: a metric sees what
-a person would see. They are the functions that the runs use (`metrics.catalogue`).
+Images are N×3×H×W RGB: uint8, or floats in [0, 1]. Floats are clamped and rounded to 8 bits first, since
+a metric measures the image that a person would see. Originals and images have the same shape. The
+runs use the same functions; `metrics.catalogue` has their definitions and sources.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ from vtbench.weights.metrics import find_metric_weights
 
 
 def as_uint8(images: Tensor) -> Tensor:
-    """Return a batch as uint8. Raises ImageError for floats that are not finite or plainly of another
-    range than [0, 1]."""
+    """Return a batch as uint8 N×3×H×W; floats are clamped to [0, 1] and rounded half up.
+
+    Raises:
+        ImageError: Floats are not finite, or plainly in another range such as [-1, 1] or [0, 255].
+        VtbenchError: The images are integers other than uint8.
+    """
     if images.dtype == torch.uint8:
         return images
     if images.is_floating_point():
@@ -34,36 +39,42 @@ def as_uint8(images: Tensor) -> Tensor:
 
 
 def psnr_db(original: Tensor, image: Tensor) -> Tensor:
-    """Return the PSNR in dB, float64 (N,); 100 for identical images."""
+    """Return PSNR in dB of 8-bit RGB with peak 255, float64 (N,); 100 for identical images."""
     return pixel.psnr_db(as_uint8(original), as_uint8(image))
 
 
 def mae(original: Tensor, image: Tensor) -> Tensor:
-    """Return the mean absolute error in 8-bit levels, float64 (N,)."""
+    """Return the mean absolute error over pixels and channels in 8-bit levels, float64 (N,)."""
     return pixel.mae(as_uint8(original), as_uint8(image))
 
 
 def ssim(original: Tensor, image: Tensor) -> Tensor:
-    """Return SSIM, float64 (N,). Raises VtbenchError where a side is below 11 px."""
+    """Return SSIM in [-1, 1], float64 (N,). Raises VtbenchError if a side is below 11 px."""
     return _applicable("ssim", pixel.ssim(as_uint8(original), as_uint8(image)))
 
 
 def ms_ssim(original: Tensor, image: Tensor) -> Tensor:
-    """Return MS-SSIM, float64 (N,). Raises VtbenchError where a side is below 161 px."""
+    """Return MS-SSIM in [0, 1], float64 (N,). Raises VtbenchError if a side is below 161 px."""
     return _applicable("ms_ssim", pixel.ms_ssim(as_uint8(original), as_uint8(image)))
 
 
 def haarpsi(original: Tensor, image: Tensor) -> Tensor:
-    """Return HaarPSI, float64 (N,). Raises VtbenchError where a side is too small."""
+    """Return HaarPSI in [0, 1], float64 (N,). Raises VtbenchError if a side is too small."""
     return _applicable("haarpsi", haar_similarity.haarpsi(as_uint8(original), as_uint8(image)))
 
 
 def lpips(original: Tensor, image: Tensor, *, net: Literal["alex", "vgg"] = "alex") -> Tensor:
-    """Return LPIPS v0.1, float64 (N,), computed where `image` is.
+    """Return LPIPS v0.1, float64 (N,); 0 for identical images, lower is better.
+
+    Args:
+        original: The originals.
+        image: The reconstructions. The network runs on their device.
+        net: The backbone, "alex" or "vgg".
 
     Raises:
-        WeightsMissing: the network is not on this machine; the message has the command.
-        VtbenchError: a side is too small.
+        UnknownName: `net` is another name.
+        WeightsMissing: The network is not here; the message has the command that fetches it.
+        VtbenchError: A side is too small.
     """
     openers = {"alex": open_alex, "vgg": open_vgg}
     if net not in openers:
@@ -80,18 +91,18 @@ def _applicable(key: str, values: Tensor | None) -> Tensor:
 
 
 class SetMetric:
-    """A distance between the features of originals and reconstructions: rFID, KID, and their kin.
+    """A distance between the features of a set of originals and of their reconstructions, such as rFID.
 
-    `update` with batches, then `compute`. Features are kept in memory, 8 kB an image and side for the
-    FID Inception. `merge` adds what another process or worker has seen.
+    Call `update` with batches, then `compute`. Features are kept in memory: for the FID Inception 8 kB
+    for each original and each reconstruction. `merge` adds the images of another process.
 
     Args:
-        key: a set metric of the catalogue ("rfid", "kid", "fd_dinov2", "rfid@clean-fid", …).
-        device: of the network.
+        key: A set metric of the catalogue, such as "rfid", "kid", "fd_dinov2" or "rfid@clean-fid".
+        device: The device of the network.
 
     Raises:
-        UnknownName: there is no such set metric.
-        WeightsMissing: the network is not on this machine; the message has the command.
+        UnknownName: There is no such set metric.
+        WeightsMissing: The network is not here; the message has the command that fetches it.
     """
 
     def __init__(self, key: str, *, device: str = "cpu") -> None:
@@ -103,11 +114,11 @@ class SetMetric:
 
     @property
     def n(self) -> int:
-        """How many pairs of images were seen."""
+        """The number of pairs of images so far."""
         return sum(map(len, self._sides[0]))
 
     def update(self, original: Tensor, image: Tensor) -> None:
-        """Add a batch of originals and their reconstructions."""
+        """Add a batch of originals and their reconstructions. Raises VtbenchError if shapes differ."""
         if original.shape != image.shape:
             raise VtbenchError(f"{tuple(original.shape)} originals, {tuple(image.shape)} images")
         reference = self._encoder(as_uint8(original))
@@ -115,7 +126,7 @@ class SetMetric:
         self._sides[1].append(self._encoder(as_uint8(image)).cpu())
 
     def merge(self, other: SetMetric) -> None:
-        """Add the images that another has seen. Raises VtbenchError for another metric."""
+        """Add the images of another object of this metric. Raises VtbenchError for another metric."""
         if other.key != self.key:
             raise VtbenchError(f"{self.key} and {other.key} do not merge")
         for own, more in zip(self._sides, other._sides, strict=True):
@@ -129,7 +140,7 @@ class SetMetric:
         """Return the value with its standard error, where it has one.
 
         Raises:
-            TooFewImages: there are none, or fewer than the metric's minimum.
+            TooFewImages: There are fewer images than the metric's minimum.
         """
         metric = METRICS[self.key]
         if not self.n:
@@ -142,15 +153,20 @@ class SetMetric:
 
 
 class Rfid(SetMetric):
-    """Reconstruction FID. convention: None for vtbench's own, or "torch-fidelity", "pytorch-fid",
-    "clean-fid", "torchmetrics", "float64"."""
+    """Reconstruction FID: the Fréchet distance between Inception features of originals and images.
+
+    Args:
+        convention: Which program's resizing and precision are used: "torch-fidelity", "pytorch-fid",
+            "clean-fid", "torchmetrics" or "float64". None is vtbench's own.
+        device: The device of the network.
+    """
 
     def __init__(self, convention: str | None = None, *, device: str = "cpu") -> None:
         super().__init__("rfid" if convention is None else f"rfid@{convention}", device=device)
 
 
 class Kid(SetMetric):
-    """Kernel Inception distance."""
+    """Kernel Inception distance between Inception features of originals and images."""
 
     def __init__(self, *, device: str = "cpu") -> None:
         super().__init__("kid", device=device)

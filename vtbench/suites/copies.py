@@ -170,7 +170,7 @@ def _find_snapshot(hub: HubFiles) -> Found | None:
     return Found(root, files) if files else None
 
 
-def open_data_set(source: Source, found: Found, how: Preprocess) -> DataSet:
+def open_data_set(source: Source, found: Found, preprocess: Preprocess) -> DataSet:
     """Return the pictures in the files, which are of one form: pictures, tars, or Parquet.
 
     Raises SuiteError for another number of pictures than the data set has, for two of one id, for
@@ -202,7 +202,7 @@ def open_data_set(source: Source, found: Found, how: Preprocess) -> DataSet:
                 f"{path}{f': {name}' if place else ''}"
             )
         samples[subset, identifier] = Sample(
-            identifier, source.task, subset, path, 0, 0, place=place, preprocess=how
+            identifier, source.task, subset, path, 0, 0, place=place, preprocess=preprocess
         )
     if source.annotations is not None:
         samples = annotate_samples(source.annotations, samples, files)

@@ -34,9 +34,10 @@ def change_crop(suite: Suite, crop: PreprocessFile) -> Suite:
         raise SuiteError(
             f"--crop: the manifest of {suite.name} fixes what is cut from each picture"
         )
-    how = crop.record()
+    preprocess = crop.record()
     samples = (
-        replace(sample, preprocess=how, sha256=None, width=0, height=0) for sample in suite.samples
+        replace(sample, preprocess=preprocess, sha256=None, width=0, height=0)
+        for sample in suite.samples
     )
     panel = tuple(PanelPick(id=pick.id) for pick in suite.protocol.panel)
     protocol = suite.protocol.model_copy(update={"panel": panel})

@@ -195,7 +195,7 @@ def _read_manifest(
 ) -> tuple[Sample, ...]:
     path = root / manifest
     digest = str(protocol.manifest_sha256)
-    how = protocol.preprocess.record() if protocol.preprocess else Preprocess()
+    preprocess = protocol.preprocess.record() if protocol.preprocess else Preprocess()
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise SuiteError(f"{path}: larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
@@ -233,7 +233,7 @@ def _read_manifest(
             crop=row.crop,
             sha256=row.sha256,
             meta=row.meta,
-            preprocess=how,
+            preprocess=preprocess,
         )
     return tuple(samples.values())
 
@@ -251,8 +251,8 @@ def attach_data(suite: Suite, given: Mapping[str, Path] | None = None) -> Suite:
         raise SuiteError(f"--source {unused[0]}=…: suite {suite.name} has no data set of that name")
     if source is None:
         return suite
-    how = suite.protocol.preprocess.record() if suite.protocol.preprocess else Preprocess()
-    found = open_data_set(source, locate_source(source, given), how)
+    preprocess = suite.protocol.preprocess.record() if suite.protocol.preprocess else Preprocess()
+    found = open_data_set(source, locate_source(source, given), preprocess)
     samples = found.samples
     if suite.pinned:
         # One name may be written in two ways: "é", or "e" and an accent, as a Mac packs it.

@@ -1,4 +1,4 @@
-"""The one interface that every tokenizer stands behind: encode(images) -> Code, decode(Code)."""
+"""The interface of all tokenizers: encode(images) -> Code, decode(Code) -> images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RANGE_BITS = 64
 
 @dataclass(frozen=True)
 class Code:
-    """What a batch of N images became. Exactly one of the first three is set.
+    """The code of a batch of N images. Exactly one of indices, latents and payload is set.
 
     Tiled codes have one extra axis over tiles, placed after the codebook axis (indices) or the channel
     axis (latents).
@@ -65,10 +65,15 @@ class Code:
     def discrete(
         cls, indices: Tensor | tuple[Tensor, ...], codebook_size: int | tuple[int, ...]
     ) -> Code:
-        """Return the code of integer tokens; bits = tokens × log2(size).
+        """Return the code of integer tokens, with tokens × log2(codebook size) bits for each image.
 
-        A tuple of sizes: indices are N×K×…, axis 1 over the K codebooks; a token's bits are the sum
-        of theirs.
+        Args:
+            indices: int64 N×…, or a tuple of such for several scales. With K codebooks N×K×….
+            codebook_size: The number of codewords, or one number for each of K codebooks. A token then
+                has the bits of all K together.
+
+        Raises:
+            ValueError: Axis 1 does not have K entries.
         """
         sizes = (codebook_size,) if isinstance(codebook_size, int) else codebook_size
         scales = indices if isinstance(indices, tuple) else (indices,)
@@ -81,7 +86,7 @@ class Code:
 
     @classmethod
     def continuous(cls, latents: Tensor, *, bits_per_value: int = NOMINAL_BITS) -> Code:
-        """Return the code of a float latent N×C×h×w; its tokens are the h·w positions."""
+        """Return the code of a float latent N×C×h×w, with h·w tokens and 16 bits for each value."""
         n = latents.shape[0]
         values = latents[0].numel() if n else 0
         tokens = values // latents.shape[1]
@@ -143,9 +148,10 @@ class Code:
         )
 
     def quantize_8bit(self) -> Code:
-        """Return the code with its latents rounded to 256 levels, evenly from the minimum to the
-        maximum of each image and channel (axis 1), which are counted: bits = values × 8 + channels ×
-        64. No other image is looked at, so that one pass is enough. Raises ValueError without latents.
+        """Return the code with its latents rounded to 256 even levels.
+
+        The levels run from the minimum to the maximum of each image and channel (axis 1). Both are part
+        of the code: bits = values × 8 + channels × 64. Raises ValueError without latents.
         """
         if self.latents is None:
             raise ValueError("only latents are quantized")
@@ -160,7 +166,7 @@ class Code:
 
     @classmethod
     def of_bytes(cls, payload: tuple[bytes, ...]) -> Code:
-        """Return the code of compressed files; tokens are the bytes (as JPEG-LM has them)."""
+        """Return the code of N compressed files. Its tokens are bytes, as in JPEG-LM."""
         sizes = tuple(len(data) for data in payload)
         return cls(sizes, tuple(8.0 * size for size in sizes), payload=payload)
 
@@ -193,15 +199,18 @@ def check_posterior(
 
 
 class Tokenizer(ABC):
-    """Base of all adapters.
+    """Base class of all tokenizers.
 
-    An adapter implements `_encode` and `_decode` on images that are already in its declared
-    `spec.input_range` and in a size that it takes. The public methods do the range and the size, so
-    that no adapter can forget either, and so that decode(encode(x)) has x's size whatever that is.
+    A subclass implements `_encode` and `_decode` on images that are already in its `spec.input_range`
+    and of a size that it takes. The public methods convert range and size, so no subclass can forget
+    them, and decode(encode(x)) has the size of x.
 
-    spec: what the entry declares. device, dtype: where and in what the network runs; images stay
-    float32. seed: of a stochastic decoder; each image gets its own generator, so that a result does
-    not depend on the batch it was in.
+    Args:
+        spec: What the entry declares: kind, sizes, range.
+        device: The device of the network.
+        dtype: The dtype of the network. Images stay float32.
+        seed: The seed of a stochastic decoder. Each image has a generator of its own, so results do not
+            depend on the batch.
     """
 
     read_beside: ClassVar[tuple[str, ...]] = ()
@@ -231,12 +240,12 @@ class Tokenizer(ABC):
         """Return the code of float32 N×3×H×W RGB images in [0, 1]."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"expected float N×3×H×W, got {images.dtype} {tuple(images.shape)}")
-        fitted, how = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
+        fitted, fit = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
         low, high = self.spec.input_range
         ranged = (fitted * (high - low)).add_(low)
         codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, how)]
         code = codes[0] if len(codes) == 1 else Code.of_tiles(codes)
-        return replace(code, fit=how)
+        return replace(code, fit=fit)
 
     @torch.inference_mode()
     def decode(self, code: Code) -> Tensor:

@@ -43,8 +43,8 @@ def _compare(case: Case) -> Iterator[tuple[str, str]]:
         elif row["error"] is not None or row["mse"] is None:
             continue
         elif (digest == row["sha256"]) != (row["mse"] == 0):
-            how = "the original's" if row["mse"] else "not the original's"
-            yield row["id"], f"{HASH} is {how}, and mse is {row['mse']:g}"
+            claim = "the original's" if row["mse"] else "not the original's"
+            yield row["id"], f"{HASH} is {claim}, and mse is {row['mse']:g}"
 
 
 def audit_hashes_of_runs(cases: Sequence[Case]) -> Iterator[str]:

@@ -167,15 +167,15 @@ class SpatialAttention(nn.Module):
 class Shrink(nn.Module):
     """Half the resolution, as `ConvPlan.down` says."""
 
-    def __init__(self, channels: int, how: str) -> None:
+    def __init__(self, channels: int, method: str) -> None:
         super().__init__()
-        self.how = how
-        self.conv = None if how == "mean" else nn.Conv2d(channels, channels, 3, stride=2)
+        self.method = method
+        self.conv = None if method == "mean" else nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is None:
             return functional.avg_pool2d(x, 2)
-        before = 0 if self.how == "corner" else 1
+        before = 0 if self.method == "corner" else 1
         shrunk: Tensor = self.conv(functional.pad(x, (before, 1, before, 1)))
         return shrunk
 
@@ -183,9 +183,9 @@ class Shrink(nn.Module):
 class Enlarge(nn.Module):
     """Twice the resolution, as `ConvPlan.up` says."""
 
-    def __init__(self, channels: int, how: str) -> None:
+    def __init__(self, channels: int, method: str) -> None:
         super().__init__()
-        self.factor = 4 if how == "depth" else 1
+        self.factor = 4 if method == "depth" else 1
         self.conv = nn.Conv2d(channels, self.factor * channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
