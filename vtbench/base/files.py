@@ -1,4 +1,4 @@
-"""Files: read within limits, written whole or not at all and never outside their folder, digested."""
+"""Reading files within limits, writing them atomically inside a folder, and hashing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture file means: which of its frames is the picture, and its samples as 8-bit RGB.
+"""Decoding of image files: which frame is the image, and its samples as 8-bit RGB.
 
 `images.load_rgb8` is its door, and turns whatever goes wrong here into an ImageError.
 """

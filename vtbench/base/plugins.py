@@ -1,4 +1,4 @@
-"""What installed packages add: tokenizers, metrics, entries and suites, by their entry points.
+"""Plug-ins: tokenizers, metrics, entries and suites that installed packages add by entry points.
 
     [project.entry-points."vtbench.tokenizers"]   a module with adapters
     [project.entry-points."vtbench.metrics"]      a module with METRICS, a sequence of `Metric`

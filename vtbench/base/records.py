@@ -1,5 +1,6 @@
-"""Frozen records that cross the stages: what a tokenizer declares, what a sample is, what a metric
-is. Plain data, no torch, no I/O."""
+"""Frozen records that the rooms exchange: a tokenizer's Spec, a suite's Sample, a Metric. Plain data,
+no torch, no I/O.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a number can be trusted: intervals, ranks and paired tests over the images. numpy alone.
+"""Confidence intervals, ranks and paired tests over images. numpy alone.
 
 A number of the board is Σ top ÷ Σ bottom over units (a mean: the values over ones; CER: edits over
 characters). A unit is what another lab would draw anew: an image, a page, or a photograph with all

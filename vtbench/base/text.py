@@ -1,4 +1,4 @@
-"""Text of strangers: titles, messages, names. What it may contain, and how a terminal shows it."""
+"""Untrusted text (titles, messages, names): what it may contain, and how a terminal shows it."""
 
 from __future__ import annotations
 

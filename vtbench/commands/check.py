@@ -1,4 +1,4 @@
-"""`vtbench check`."""
+"""`vtbench check`: the encode/decode contract of tokenizers."""
 
 from __future__ import annotations
 

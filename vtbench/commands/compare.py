@@ -1,4 +1,4 @@
-"""`vtbench compare`."""
+"""`vtbench compare`: paired tests of runs on the same images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line says beside its results, on standard error; how much is an option."""
+"""Messages of the command line on standard error, and the options -q, -v and --debug."""
 
 from __future__ import annotations
 

@@ -67,7 +67,10 @@ def build_page(comparer: SideBySide, chosen: Sequence[str], folder: Path) -> Any
     with gradio.Blocks(title="vtbench demo", analytics_enabled=False) as page:
         gradio.Markdown("## vtbench: one image after several tokenizers")
         with gradio.Row():
-            image = gradio.File(label="Image", file_count="single", elem_id="image")
+            with gradio.Column():
+                image = gradio.File(label="Image", file_count="single", elem_id="image")
+                # Beside the lists, not below them: an open list covers what is below it.
+                button = gradio.Button("Compare", variant="primary", elem_id="compare")
             with gradio.Column():
                 names = gradio.Dropdown(
                     label="Tokenizers",
@@ -82,7 +85,6 @@ def build_page(comparer: SideBySide, chosen: Sequence[str], folder: Path) -> Any
                     value="latin",
                     elem_id="script",
                 )
-                button = gradio.Button("Compare", variant="primary", elem_id="compare")
         shown = gradio.HTML(elem_id="shown")
         button.click(compare, [image, names, script], shown, concurrency_limit=1)
     return page

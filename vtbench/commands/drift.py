@@ -1,4 +1,4 @@
-"""What one pass does not show: drift over encode-decode rounds, change under a shift, seams of tiles."""
+"""`vtbench drift`: change over encode-decode rounds and under a shift, and seams of tiles."""
 
 from __future__ import annotations
 

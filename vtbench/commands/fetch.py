@@ -1,4 +1,4 @@
-"""`vtbench fetch`: which weights were asked for, brought one after the other, and put into a folder.
+"""`vtbench fetch`: downloads weights, and collects them in a folder.
 
 One that fails does not keep the others from coming.
 """

@@ -1,4 +1,4 @@
-"""What commands say, for programs."""
+"""JSON output of commands."""
 
 from __future__ import annotations
 

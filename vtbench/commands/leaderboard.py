@@ -1,4 +1,4 @@
-"""`vtbench leaderboard`."""
+"""`vtbench leaderboard`: tables, plots and site of a folder of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vtbench legibility`: what runs of a suite of known text say line by line."""
+"""`vtbench legibility`: how well known text is read, by script and glyph height."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is, in words: tokenizers, suites, metrics, tasks. Imports no torch."""
+"""`vtbench list`: tokenizers, suites, metrics and tasks. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a manifest: every picture of a suite or folder by name, size and the sha256 of its pixels."""
+"""`vtbench manifest`: names, sizes and pixel hashes of images, as JSON Lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--module MODULE:FUNCTION`: a tokenizer of one's own, without packaging it."""
+"""`--module MODULE:FUNCTION`: your own tokenizer without a package."""
 
 from __future__ import annotations
 

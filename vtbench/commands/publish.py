@@ -1,4 +1,4 @@
-"""From a local run to a published table: what may pass, and the copy."""
+"""`vtbench publish`: copies runs that may be published."""
 
 from __future__ import annotations
 

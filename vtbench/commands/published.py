@@ -1,4 +1,4 @@
-"""Which published results stand beside a user's own."""
+"""The published results that are shown next to a user's own."""
 
 from __future__ import annotations
 

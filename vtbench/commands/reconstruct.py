@@ -1,4 +1,4 @@
-"""Pictures to look at: reconstructions of one's own images, error maps, and a side-by-side sheet."""
+"""`vtbench reconstruct`: reconstructions of your own images, error maps, and a side-by-side sheet."""
 
 from __future__ import annotations
 

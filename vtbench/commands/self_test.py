@@ -1,4 +1,4 @@
-"""`vtbench doctor --self-test`: does this machine measure what the published rows say?"""
+"""`vtbench doctor --self-test`: measures four images and compares them with published rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything known of a tokenizer, suite or metric."""
+"""`vtbench show`: everything known about a tokenizer, suite or metric."""
 
 from __future__ import annotations
 

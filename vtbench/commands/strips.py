@@ -1,4 +1,4 @@
-"""`vtbench strips`: the same place of a picture after several tokenizers, the original first."""
+"""`vtbench strips`: parts of images after several tokenizers, the original first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vtbench train-reference`."""
+"""`vtbench train-reference`: trains a small tokenizer by the recipe in its entry."""
 
 from __future__ import annotations
 

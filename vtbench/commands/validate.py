@@ -1,4 +1,4 @@
-"""Is this file or folder what it says it is? Entries, suites with their pixels, results, boards.
+"""`vtbench validate`: checks entries, suites with their pixels, results and leaderboards.
 
 Imports no torch; `vtbench validate` runs in CI and before a submission.
 """

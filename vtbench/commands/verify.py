@@ -1,4 +1,4 @@
-"""`vtbench verify`: are a run's numbers those that this machine measures?"""
+"""`vtbench verify`: measures a few images of runs again and compares every column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that decide between two runs: where their numbers differ most, and what they look like."""
+"""The images on which two runs differ most, and pictures of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much less or more rate a curve of runs needs than a codec's for the same quality: BD-rate.
+"""BD-rate: the rate that a curve of runs needs, relative to a codec's curve, at equal quality.
 
 Bjøntegaard, VCEG-M33, 2001, with log10 of the rate interpolated over quality by monotone cubics
 (PCHIP: Fritsch & Butland, SIAM J. Sci. Stat. Comput. 5, 1984), as HEVC's and VVC's common test

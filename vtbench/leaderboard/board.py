@@ -1,4 +1,4 @@
-"""What a board is made of: numbers, the columns and lines that they stand in, and tables."""
+"""The records of a leaderboard: cells, columns, lines and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which lines and columns of a board a user asks for by name."""
+"""Selection of lines and columns of a leaderboard by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of two runs is better, on what, and whether that can be told: `vtbench compare A B`.
+"""Paired comparison of runs on the same images, with tests: `vtbench compare A B`.
 
 Runs of one suite had the same images, so they are compared image by image: what an image is worth
 drops out, and a difference is seen that the intervals of the two numbers would hide. No torch.

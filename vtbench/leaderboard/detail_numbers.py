@@ -1,4 +1,4 @@
-"""Numbers of charts and of a picture's detail: which a board has, how they pool, in which table."""
+"""Numbers of charts and of image detail: their columns, pooling and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the rows of detail charts become numbers: limits of transfer, grid blindness, spreads, bands."""
+"""Pooling of rows of detail charts: limits of contrast transfer, grid blindness, spreads, bands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intervals of a board's numbers and of its ranks: a bootstrap of clusters of images."""
+"""Confidence intervals of a leaderboard's numbers and ranks, by a bootstrap over clusters of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the rows of a run become one number: means, ratios, pooled errors, speeds, MTF50."""
+"""Pooling of a run's rows to one number: means, ratios, pooled errors, speeds, MTF50."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs beside a codec's curve: how much more or less rate they need for the same quality."""
+"""Rate differences between runs and a codec's curve at equal quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of one random tokenizer that differ in nothing but the seed → one line of means."""
+"""Merging of runs that differ only in the seed into one line of means."""
 
 from __future__ import annotations
 

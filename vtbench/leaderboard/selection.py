@@ -1,4 +1,4 @@
-"""Rows of a run as columns: Arrow from the file, numpy for the pools, never a dictionary a row."""
+"""The columns of a run's rows: Arrow from the file, numpy for pooling, no dictionary for a row."""
 
 from __future__ import annotations
 

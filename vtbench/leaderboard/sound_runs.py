@@ -1,4 +1,4 @@
-"""Runs that a board can be made of, of the images that every one of them could read."""
+"""Selection of the runs that a leaderboard is made of, over the images that all of them could read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the formats share: titles, and how cells, columns and lines are said."""
+"""Wording that all formats share: titles, cells, columns and lines."""
 
 from __future__ import annotations
 

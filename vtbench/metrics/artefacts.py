@@ -1,4 +1,4 @@
-"""The artefacts that people name: grids, borders, seams of tiles. numpy alone.
+"""Named artefacts: grid patterns, borders, seams between tiles. numpy alone.
 
 All look at the error of Rec. 601 luma, in 8-bit levels, so that a picture's own edges and patterns
 count for nothing. Every function takes uint8 H×W×3 images of one size and raises ValueError for

@@ -1,4 +1,4 @@
-"""What the drawn charts of a suite give: columns of each chart's row, from its ground truth (`meta`).
+"""Columns of the rows of drawn charts, computed with their ground truth (`meta`).
 
 A picture that is no chart of the kind gives an empty row: the question does not arise there.
 """

@@ -1,4 +1,4 @@
-"""What becomes of gratings: contrast transfer of each patch, and the frequency where half is left.
+"""Contrast transfer of gratings, and the frequency at which half of the contrast is left.
 
 numpy alone, so that tables can be made again without torch.
 """

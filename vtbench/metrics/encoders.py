@@ -1,4 +1,4 @@
-"""Which network stands behind a metric of deep features, opened with its published weights."""
+"""Opening of the network behind a metric of deep features, with its published weights."""
 
 from __future__ import annotations
 

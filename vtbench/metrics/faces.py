@@ -1,4 +1,4 @@
-"""Whose face it is: embeddings of insightface's recognition network, on aligned portraits."""
+"""Face identity: embeddings of insightface's recognition network on aligned portraits."""
 
 from __future__ import annotations
 

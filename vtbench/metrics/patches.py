@@ -1,4 +1,4 @@
-"""The worst of a picture: a metric of its patches, their minimum and 5 % quantile.
+"""The worst patch of an image: a metric on patches, its minimum and its 5 % quantile.
 
 A mean over a picture hides a blob in one corner. Patches are PATCH px squares, half overlapping; the
 last row and column of them end at the picture's edge.

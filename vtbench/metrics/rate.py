@@ -1,4 +1,4 @@
-"""Rate beyond the nominal: which codewords are used, how evenly, and what their tokens would cost.
+"""Use of codebooks: usage, perplexity, entropy, and the rate of tokens under that entropy.
 
 Numbers of discrete codes are counted, so they are a fact of the images that they were counted on: a
 codebook of 2¹⁸ words seen through 2¹⁶ tokens cannot be used by more than a quarter. No torch.

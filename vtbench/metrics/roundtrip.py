@@ -1,4 +1,4 @@
-"""What only further passes through a tokenizer show: drift over rounds, change under a shift.
+"""Metrics of repeated passes through a tokenizer: drift over rounds, change under a shift.
 
 The tokenizer comes as a function from 8-bit images to 8-bit images and tokens, so this room knows of
 no adapter. Users ask for both by name (tiled decodes that shift saturation, models that feed their

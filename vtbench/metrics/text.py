@@ -1,4 +1,4 @@
-"""Can it still be read: error rates of a reading against the true text."""
+"""Error rates of a reading against the true text: CER, WER, T-ACC and similarity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an OCR engine still reads of a page: the rows of the task text."""
+"""Reading of pages with known text by an OCR engine: the rows of the task `text`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does an entry's adapter exist? Found by reading its module's source: nothing is imported."""
+"""The check that an entry's adapter exists. It parses the module's source and imports nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the licence of an entry's weights lets people do, by the list in `data/licences.yaml`."""
+"""What the licence of weights permits, by the list in `data/licences.yaml`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How published numbers were made: `data/published_protocols.yaml`."""
+"""The protocols of published numbers: `data/published_protocols.yaml`."""
 
 from __future__ import annotations
 

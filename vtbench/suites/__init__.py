@@ -1,1 +1,1 @@
-"""Which images, in which order, from where; batches of them."""
+"""Suites: which images, in which order, from where; and batches of them."""

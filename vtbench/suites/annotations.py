@@ -1,4 +1,4 @@
-"""What a data set's own annotation files say of its pictures. Imports no torch."""
+"""Annotation files of data sets. Imports no torch."""
 
 from __future__ import annotations
 

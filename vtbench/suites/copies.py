@@ -1,4 +1,4 @@
-"""Data sets that the user has: where the copy is, what form it has, which pictures are in it.
+"""A user's copy of a data set: its place, its form, and its images.
 
 A suite names its data set (`source:`); the copy on this machine is a folder of pictures, a tar or a
 folder of tar shards, or Parquet files as the Hugging Face hub keeps them. The same pictures have the

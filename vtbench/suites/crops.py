@@ -1,4 +1,4 @@
-"""Another crop than the suite's: `--crop`."""
+"""`--crop`: replaces the crop of a suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a folder that people brought, and what of it is left out and why."""
+"""Listing of a user's folder: its files, and what is left out with the reason."""
 
 from __future__ import annotations
 

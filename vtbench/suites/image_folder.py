@@ -1,4 +1,4 @@
-"""A folder of one's own images as an ad-hoc suite."""
+"""A folder of your own images as an ad-hoc suite."""
 
 from __future__ import annotations
 

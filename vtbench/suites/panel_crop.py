@@ -1,4 +1,4 @@
-"""Which part of a picture the board's panel shows."""
+"""The part of an image that the panel shows."""
 
 from __future__ import annotations
 

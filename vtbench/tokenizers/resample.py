@@ -1,4 +1,4 @@
-"""The sanity rows: fewer pixels, and the very same pixels. No network, no quantizer but 8 bits.
+"""Sanity rows: the unchanged image, and the image at lower resolution. No network.
 
 `identity` is the ceiling of every metric and the proof that the pass itself loses nothing (infinite
 PSNR, rFID 0, the OCR engine's own error). `resize-2x` and `resize-4x` say what resolution alone

@@ -1,4 +1,4 @@
-"""Networks of strangers' architectures: how large they may be when they are built without weights."""
+"""Size limits of networks that are built from an entry's architecture without weights."""
 
 from __future__ import annotations
 

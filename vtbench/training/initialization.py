@@ -1,4 +1,4 @@
-"""What networks begin with, beyond the random numbers of their layers."""
+"""Initial values of networks beyond the defaults of their layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reconstruction is held against: no network and no weights."""
+"""Training losses of reconstructions, without networks or weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors out of a pickle whose program is not run.
+"""Reading of tensors from a pickle without running its program.
 
 A pickle is a program that imports names and calls them. Here every name but the few by which torch
 writes a tensor is a placeholder that keeps what it is given and does nothing, so that a checkpoint

@@ -1,1 +1,1 @@
-"""What anybody can tell of results without a model: recomputed, or bounded, a module a subject."""
+"""Checks of results that need no model: numbers are recomputed or bounded, a module for each subject."""

@@ -1,4 +1,4 @@
-"""What an audit looks at: a run beside the suite and the registry entry that it says it is of."""
+"""The input of an audit: a run with the suite and the registry entry that it names."""
 
 from __future__ import annotations
 

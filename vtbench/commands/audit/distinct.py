@@ -1,4 +1,4 @@
-"""Numbers that two images, or two tokenizers, cannot have in common to the last digit."""
+"""Numbers that two images or two tokenizers cannot share to the last digit."""
 
 from __future__ import annotations
 

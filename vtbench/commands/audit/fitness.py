@@ -1,4 +1,4 @@
-"""What may be published: complete runs of the suite's own pixels, pinned, made by committed code."""
+"""Conditions of publication: complete runs on the suite's pixels, pinned, made by committed code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A results folder as a whole: its files, its suite, each run, and the runs beside each other."""
+"""The audit of a results folder: its files, its suite, each run, and runs against each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows beside the suite's manifest: which images, of what size, with which pixels and ground truth."""
+"""The audit of rows against the suite's manifest: images, sizes, pixels and ground truth."""
 
 from __future__ import annotations
 

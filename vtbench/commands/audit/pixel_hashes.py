@@ -1,4 +1,4 @@
-"""The digests of the reconstructions' pixels: which must be equal, and which cannot be."""
+"""The audit of digests of reconstructions: which must be equal, and which must differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of pixels that follow from each other, or cannot be."""
+"""The audit of pixel metrics that follow from each other, or exclude each other."""
 
 from __future__ import annotations
 

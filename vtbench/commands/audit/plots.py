@@ -1,4 +1,4 @@
-"""SVG of a results folder: pictures and nothing that acts, of the board's own points."""
+"""The audit of SVG plots: no active content, and the points of the leaderboard."""
 
 from __future__ import annotations
 

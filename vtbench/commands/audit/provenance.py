@@ -1,4 +1,4 @@
-"""What run.json and suite.json say of entry, suite, weights, time and machine."""
+"""The audit of what run.json and suite.json state about entry, suite, weights, time and machine."""
 
 from __future__ import annotations
 

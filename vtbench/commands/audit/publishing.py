@@ -1,4 +1,4 @@
-"""What keeps runs from a published folder, every problem at once; and the copy of what may pass."""
+"""Reasons that keep runs from a published folder, all at once, and the copy of runs without any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens and bits beside what the entry says a token is, and beside the counted codewords."""
+"""The audit of tokens and bits against the entry and the counted codewords."""
 
 from __future__ import annotations
 

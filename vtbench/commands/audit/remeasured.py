@@ -1,4 +1,4 @@
-"""A row beside the same image's row as it was measured again."""
+"""The audit of a row against the same image measured again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metrics a run must have, in which version, and where a number may be absent."""
+"""The audit of metrics: which a run must have, in which version, and where a number may be absent."""
 
 from __future__ import annotations
 

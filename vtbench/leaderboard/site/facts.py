@@ -1,4 +1,4 @@
-"""What a page says of a tokenizer beside its numbers, from its entry and its run."""
+"""Facts about a tokenizer on its page, from its entry and its run."""
 
 from __future__ import annotations
 

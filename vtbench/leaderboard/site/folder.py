@@ -1,4 +1,4 @@
-"""A site's files written into its folder, and what an earlier site left there removed."""
+"""Writing of a site into its folder, and removal of an earlier site's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel's pictures in a site: which there are, whose they may be shown, and where they go."""
+"""The panel's images in a site: which exist, which may be shown, and where they go."""
 
 from __future__ import annotations
 

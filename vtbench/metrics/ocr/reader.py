@@ -1,4 +1,4 @@
-"""What an OCR engine is asked, and how a line's pixels are cut out for it."""
+"""The interface of OCR engines, and the crop of a line's pixels."""
 
 from __future__ import annotations
 
