@@ -25,7 +25,7 @@ from vtbench.metrics.ocr import open_reader
 from vtbench.metrics.ocr.reader import SCRIPTS_WITHOUT_SPACES, LineReader
 from vtbench.metrics.text import normalize_text, score_lines
 from vtbench.registry.entries import Registry
-from vtbench.runs.runner import exact_arithmetic
+from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code, Tokenizer
 
