@@ -243,7 +243,7 @@ class Tokenizer(ABC):
         fitted, fit = pixels.fit(images.to(self.device, torch.float32), self.spec.size)
         low, high = self.spec.input_range
         ranged = (fitted * (high - low)).add_(low)
-        codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, how)]
+        codes = [self._encode(tile) for tile in pixels.cut_tiles(ranged, fit)]
         code = codes[0] if len(codes) == 1 else Code.of_tiles(codes)
         return replace(code, fit=fit)
 
