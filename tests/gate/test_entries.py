@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vtbench.base.errors import RegistryError
 from vtbench.cli import main
+from vtbench.images import encode_png
 from vtbench.registry import adapters
 from vtbench.registry.entries import load_entry, load_registry
 
@@ -139,3 +142,35 @@ def test_a_plug_in_is_found_without_running_it(
     assert adapters.find_adapter_fault("plugged.inner:Mine") is None
     assert adapters.find_adapter_fault("plugged.inner:Other") == "plugged.inner has no class Other"
     assert adapters.find_adapter_fault("plugged.gone:A") == "there is no module plugged.gone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "raised", [TypeError("abstract"), OSError(36, "name"), RecursionError("x")]
+)
+def test_a_tokenizer_that_cannot_be_built_fails_alone(
+    tmp_path: Path,
+    raised: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from vtbench.tokenizers.resample import Resample
+
+    def fail(self: Resample, spec: Any, *, factor: int, **_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(Resample, "__init__", fail)
+    picture = tmp_path / "a.png"
+    picture.write_bytes(encode_png(np.full((16, 16, 3), 9, np.uint8)))
+    both = ["-t", "resize-2x", "-t", "jpeg-q50"]
+    for arguments in (
+        ["check", "resize-2x", "jpeg-q50"],
+        ["reconstruct", str(picture), *both, "--out", str(tmp_path / "out")],
+    ):
+        assert main(arguments) == 1
+        told = capsys.readouterr()
+        assert "jpeg-q50" in told.out
+        assert f"resize-2x: cannot be built: {type(raised).__name__}" in told.err
+        assert told.err.count("\n") == 1
+    assert main(["drift", str(picture), "-t", "resize-2x"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
