@@ -87,7 +87,7 @@ def collect_readings(suite: Suite, run: Run) -> RunReadings:
     """
     if run.record.suite.sha256 != suite.sha256:
         raise ResultsError(f"{run.folder}: measured under another version of suite {suite.name}")
-    pages = {sample.id: sample.meta for sample in suite.samples if "lines" in sample.meta}
+    pages = {one.id: one.meta for one in suite.samples if {"lines", "script"} <= one.meta.keys()}
     scripts: dict[str, list[LineReading]] = {}
     for row in run.rows:
         if row["id"] not in pages or row["error"] is not None:
