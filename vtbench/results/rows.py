@@ -86,6 +86,8 @@ def read_table(path: Path, sha256: str) -> pa.Table:
 
     content = read_pinned(path, sha256)
     table = read_parquet(path, content, ROW_COLUMNS, needed=NEEDED_COLUMNS)
+    # A copy: what was read is one buffer, which any column would keep whole.
+    table = table.take(pa.array(range(len(table)), pa.int64()))
     columns = {}
     for name, kind in ROW_COLUMNS.items():
         present = name in table.column_names
