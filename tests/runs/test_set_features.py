@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -173,8 +174,7 @@ def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path)
     run_suite(ask(data, tmp_path / "out", "jpeg-q25", "resize-2x"), Quiet())  # another process
     assert sum(Colours.seen) == 2 * 4
     fresh = tmp_path / "cold"
-    for file in cache_dir().rglob("*.*"):
-        file.unlink()
+    shutil.rmtree(cache_dir(), ignore_errors=True)
     run_suite(ask(data, fresh, "jpeg-q25"), Quiet())
     cold, warm = (record_of(out, "jpeg-q25").sets for out in (fresh, tmp_path / "out"))
     assert cold == warm
@@ -202,8 +202,7 @@ def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> 
 def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
     found = []
     for size in (1, 3):
-        for file in cache_dir().rglob("*.*"):
-            file.unlink()
+        shutil.rmtree(cache_dir(), ignore_errors=True)
         run_suite(ask(data, tmp_path / str(size), "jpeg-q10", batch_size=size), Quiet())
         found.append(record_of(tmp_path / str(size), "jpeg-q10").sets["reconstruction.rfid"].value)
     assert found[0] == pytest.approx(found[1], rel=1e-6)  # float32 means of other batches
@@ -215,8 +214,7 @@ def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
     keys = ("rfid", "rfid@float64")
     found = []
     for size in (1, 3):
-        for file in cache_dir().rglob("*.*"):
-            file.unlink()
+        shutil.rmtree(cache_dir(), ignore_errors=True)
         asked = ask(data, tmp_path / str(size), "jpeg-q10", keys=keys, batch_size=size)
         run_suite(asked, Quiet())
         found.append(record_of(tmp_path / str(size), "jpeg-q10").sets)
@@ -233,8 +231,7 @@ def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost: str) -> None:
     run_suite(ask(data, tmp_path / "whole", "jpeg-q10", batch_size=1), Quiet())
     whole = record_of(tmp_path / "whole", "jpeg-q10").sets
-    for file in cache_dir().rglob("*.*"):
-        file.unlink()
+    shutil.rmtree(cache_dir(), ignore_errors=True)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet(kill_at=2))
@@ -247,8 +244,9 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
             spool.write_bytes(spool.read_bytes() + b"\x00" * 30)
     Colours.seen.clear()
     assert run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet())[0].status == "measured"
-    # Three encoders (two resizings, one for the cosine), both sides, of what was still to do.
-    assert sum(Colours.seen) == 3 * 2 * (4 if lost == "spool" else 2)
+    # Three encoders (two resizings, one for the cosine), both sides, of what was still to do; the
+    # originals' features for the cosine are kept as they come.
+    assert sum(Colours.seen) == (3 * 2 * 4 - 2 if lost == "spool" else 3 * 2 * 2)
     assert record_of(out, "jpeg-q10").sets == whole
     assert [path.name for path in out.glob(".*")] == [".jpeg-q10.lock"]
 
@@ -406,3 +404,23 @@ def test_an_image_of_other_pixels_never_reaches_a_distance(data: Path, tmp_path:
     (data / "mini" / "photo-1.png").write_bytes(encode_png(np.zeros((64, 64, 3), np.uint8)))
     with pytest.raises(SuiteError, match="photo-1"):
         run_suite(ask(data, tmp_path / "out", "identity"), Quiet())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("colours")
+def test_set_metrics_are_added_from_kept_reconstructions(data: Path, tmp_path: Path) -> None:
+    first = ask(data, tmp_path / "out", "jpeg-q10", keys=("kid",), keep=True)
+    run_suite(first, Quiet())
+    Colours.seen.clear()
+    more = replace(first, keep=False, metrics=("rfid", "dinov2_cos"))
+    (outcome,) = run_suite(more, Quiet())
+    assert outcome.status == "measured" and "on kept reconstructions" in str(outcome.reason)
+    run_suite(replace(more, out=tmp_path / "whole"), Quiet())
+    found, fresh = (record_of(tmp_path / out, "jpeg-q10") for out in ("out", "whole"))
+    assert found.sets == fresh.sets and found.key == fresh.key
+    assert {"reconstruction.rfid", "reconstruction.kid"} == set(found.sets)
+    rows = [read_run(tmp_path / out / "jpeg-q10").rows for out in ("out", "whole")]
+    assert [r["dinov2_cos"] for r in rows[0]] == [r["dinov2_cos"] for r in rows[1]]
+    Colours.seen.clear()
+    (again,) = run_suite(more, Quiet())
+    assert again.status == "reused" and Colours.seen == []

@@ -90,6 +90,12 @@ if TYPE_CHECKING:
     default=True,
     help="Whether the leaderboard is written, or left to whoever waits for all jobs.",
 )
+@click.option(
+    "--keep-reconstructions",
+    "keep",
+    is_flag=True,
+    help="As PNG beside the results, for metrics that are added later.",
+)
 @cost_options
 @registry_option
 @data_option
@@ -118,6 +124,7 @@ def run_command(
     fresh: bool,
     tables: bool,
     cost: CostOptions,
+    keep: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
     sources: tuple[str, ...],
@@ -158,15 +165,9 @@ def run_command(
         max_pixels=max_pixels,
     )
     registry = load_registry(registries)
-    options: dict[str, Any] = {
-        "tasks": tasks,
-        "metrics": metrics,
-        "batch_size": parse_batch_size(batch_size),
-        "limit": limit,
-        "ocr": ocr,
-        "fresh": fresh,
-        "out": out,
-    }
+    options: dict[str, Any] = {"tasks": tasks, "metrics": metrics, "limit": limit, "ocr": ocr}
+    size = parse_batch_size(batch_size)
+    options |= {"batch_size": size, "fresh": fresh, "keep": keep, "out": out}
     if module is not None:
         from vtbench.commands.own_module import plan_module
 

@@ -6,9 +6,12 @@
                                     /images.parquet
                                     /codes.parquet         how often each codeword was seen (discrete)
                                     /panel/<n>.png
+                                    /reconstructions/      with --keep-reconstructions
                          /.<run name>.partial.jsonl     while it runs; a killed run goes on from it
                          /.<run name>.features/         likewise, where the suite has set metrics
                          /.<run name>.panel/            likewise, the pictures of the panel
+         /.<run name>.reconstructions/  likewise, where they are kept
+         /.<run name>.adding.jsonl      while metrics are added to the run; likewise .adding.features/
                          /.<run name>.lock              held by the one process that writes the run
                          /leaderboard.{md,csv,tex,json} rendered from the above, and from it alone
                          /leaderboard-site/             likewise, the pages

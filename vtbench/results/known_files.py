@@ -18,6 +18,10 @@ MAX_PICTURE_BYTES = 8 * 2**20
 """Larger files of a results folder are refused unread: they may come from a stranger."""
 
 
+RECONSTRUCTIONS = "reconstructions"
+"""A folder that a run's may have beside these files (`--keep-reconstructions`); never published."""
+
+
 def list_run_files(record: RunRecord, suite: SuiteFolder) -> dict[str, int]:
     """Return the files that a run has, by name below its folder, with their largest sizes."""
     pictures = (f"panel/{item.n}.png" for item in suite.panel)

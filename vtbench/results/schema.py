@@ -89,6 +89,8 @@ class Protocol(Strict):
     posterior: Literal["mode", "sample"] | None = None  # None: the tokenizer has none
     networks: dict[str, str] = Field(default_factory=dict)
     """sha256 of the weights behind the metrics of deep features, by file name."""
+    extra: tuple[Stripped, ...] = ()
+    """Metrics that were asked for beside the suite's own, of every task that they apply to."""
 
 
 class SetRecord(Strict):

@@ -5,8 +5,9 @@ The catalogue says which function stands behind which key; nothing here knows a 
 
 from __future__ import annotations
 
+import copy
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -76,11 +77,16 @@ class Meter:
                 reason=reason,
             )
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that measure, by name: roots of the code that a number depends on."""
-        named = {METRICS[key].function.partition(":")[0] for key in self.states}
-        return tuple(sorted(named - {""}))
+    def narrow(self, keys: Mapping[str, Sequence[str]]) -> Meter:
+        """Return a meter of some metrics of each task, with what is open already.
+
+        Args:
+            keys: by task, of those that this meter measures.
+        """
+        part = copy.copy(self)
+        part.keys = {task: tuple(keys.get(task, ())) for task in self.keys}
+        part.sets = self.sets.narrow(part.keys)
+        return part
 
     def _open(self, metric: Metric) -> None:
         """Open what measures a metric, once for all metrics that it stands behind."""
@@ -148,19 +154,10 @@ class Meter:
         return rows
 
     def _choose(self, task: str) -> list[Metric]:
-        """Return the measured metrics of a task, one a function; of two functions that fill the same
-        columns, the one that fills more."""
-        by_function = {
-            METRICS[key].function: METRICS[key]
-            for key in self.keys[task]
-            if self.states[key].state == "measured" and METRICS[key].function
-        }
-        metrics = list(by_function.values())
-        return [
-            metric
-            for metric in metrics
-            if not any(metric.row_columns.keys() < other.row_columns.keys() for other in metrics)
-        ]
+        """Return the measured metrics of a task, one a function."""
+        return choose_functions(
+            key for key in self.keys[task] if self.states[key].state == "measured"
+        )
 
     def wants_quantized(self, task: str) -> bool:
         """Whether the task asks what its continuous latents are worth in 8 bits."""
@@ -173,6 +170,18 @@ class Meter:
         rows: list[Row] = [{"q8_bits": own} for own in bits]
         _spread(rows, "psnr_q8_db", pixel.psnr_db(original, image))
         return rows
+
+
+def choose_functions(keys: Iterable[str]) -> list[Metric]:
+    """Return the metrics of these keys that are measured, one a function; of two functions that fill the
+    same columns, the one that fills more."""
+    by_function = {METRICS[key].function: METRICS[key] for key in keys if METRICS[key].function}
+    metrics = list(by_function.values())
+    return [
+        metric
+        for metric in metrics
+        if not any(metric.row_columns.keys() < other.row_columns.keys() for other in metrics)
+    ]
 
 
 def load_function(metric: Metric) -> Measure:

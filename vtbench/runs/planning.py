@@ -91,6 +91,7 @@ def plan_run(
     limit: int | None = None,
     seed: int | None = None,
     fresh: bool = False,
+    keep: bool = False,
     out: Path | None = None,
 ) -> Request:
     """Return the request that runs these tokenizers on a suite.
@@ -113,6 +114,7 @@ def plan_run(
         limit: The most images of each task.
         seed: The seed in place of the suite's.
         fresh: Measure again what is complete and current.
+        keep: Keep the reconstructions beside the results.
         out: The folder of results; results/local/SUITE by default, results/scratch/SUITE where the
             request is partial.
 
@@ -140,6 +142,7 @@ def plan_run(
         batch_size=batch_size,
         limit=limit,
         fresh=fresh,
+        keep=keep,
         weights=weights or {},
         skipped=chosen.skipped,
         selective=bool(names or families or (variant or Variant()).changes),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -17,6 +18,7 @@ from vtbench.results.run_key import digest_key
 from vtbench.results.schema import (
     Environment,
     Inputs,
+    MetricRecord,
     Protocol,
     RunRecord,
     SuiteRecord,
@@ -41,8 +43,42 @@ PASS = "vtbench.runs.runner"
 """The module whose imports are all that measures, the adapter excepted."""
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What of the metrics a run's key is made of.
+
+    Args:
+        states: Each metric's version and state.
+        ocr: The engine that reads, as it states itself; empty where nothing is read.
+        networks: The sha256 of the weights of feature networks, by file name.
+        extra: What was asked for beside the suite's own metrics.
+    """
+
+    states: Mapping[str, MetricRecord]
+    ocr: Mapping[str, str]
+    networks: Mapping[str, str]
+    extra: tuple[str, ...]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that measure, by name: roots of the code that a number depends on."""
+        named = {catalogue.METRICS[key].function.partition(":")[0] for key in self.states}
+        return tuple(sorted(named - {""}))
+
+
+def describe_measures(request: Request, meter: Meter) -> Measures:
+    """Return what of the metrics the key of a request's runs is made of."""
+    extra = tuple(sorted(request.metrics))
+    return Measures(meter.states, meter.ocr, meter.sets.networks, extra)
+
+
 def draft_record(
-    request: Request, entry: Entry, meter: Meter, found: WeightFiles | None, *, seed: int
+    request: Request,
+    entry: Entry,
+    measures: Measures,
+    found: WeightFiles | None,
+    *,
+    seed: int,
 ) -> RunRecord:
     """Return the run's record as far as it is known before the first image.
 
@@ -52,7 +88,7 @@ def draft_record(
     Args:
         request: what to run.
         entry: the tokenizer.
-        meter: what measures.
+        measures: of `describe_measures`, or those of another state of the run.
         found: the entry's weights, None where it needs none.
         seed: of this run.
 
@@ -62,7 +98,7 @@ def draft_record(
     suite, protocol = request.suite, request.suite.protocol
     given = request.given.get(entry.name)
     hashes = check_hashes(entry, found) if found is not None else {}
-    roots = [PASS, *meter.modules]
+    roots = [PASS, *measures.modules]
     libraries: dict[str, str] = {}
     if given is None:
         adapter = load_adapter(entry)
@@ -74,13 +110,14 @@ def draft_record(
         dtype=request.dtype or protocol.dtype,
         seed=seed,
         tasks=request.tasks,
-        metrics=meter.states,
-        ocr=meter.ocr,
+        metrics=dict(measures.states),
+        ocr=dict(measures.ocr),
         limit=request.limit,
         source="files" if isinstance(given, StoredReconstructor) else "pass",
         crop=request.crop,
         posterior=entry.posterior,
-        networks=meter.sets.networks,
+        networks=dict(measures.networks),
+        extra=measures.extra,
     )
     here = _describe_environment(request, roots)
     suite_record = SuiteRecord(
@@ -96,7 +133,7 @@ def draft_record(
         inputs=Inputs(
             data=suite.fingerprint,
             batch_size=request.batch_size,
-            measures=_digest_measures(meter),
+            measures=_digest_measures(measures.states),
             given=None if given is None else uuid.uuid4().hex,
         ),
         suite=suite_record,
@@ -122,13 +159,13 @@ def list_dependencies(draft: RunRecord) -> dict[str, object]:
     return found | {"inputs": draft.inputs.model_dump(exclude={"given"})}
 
 
-def _digest_measures(meter: Meter) -> str:
+def _digest_measures(keys: Collection[str]) -> str:
     """Return the digest of what the catalogue says of each metric that can change its number. The
     catalogue is not among the code: a new metric is nothing to those that were measured."""
     measures = [
         (key, metric.version, metric.function, metric.weights)
         for key, metric in sorted(catalogue.METRICS.items())
-        if key in meter.states
+        if key in keys
     ]
     return sha256_bytes(json.dumps(measures).encode())
 

@@ -304,6 +304,7 @@ class Request:
         skipped: what was left out for want of weights.
         selective: only some names or families were asked for; what an earlier run skipped stands.
         metrics: keys measured beside the suite's own.
+        keep: Whether the reconstructions are kept beside the results.
         given: by entry name, what makes reconstructions in place of the registry's tokenizer: a model
             of one's own, or files. Their results are marked and never published.
     """
@@ -323,6 +324,7 @@ class Request:
     skipped: tuple[Skipped, ...] = ()
     selective: bool = False
     metrics: tuple[str, ...] = ()
+    keep: bool = False
     seed: int | None = None
     given: Mapping[str, Reconstructor] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,21 +30,22 @@ from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run, write_run
 from vtbench.results.parquet_file import MAX_ROWS
-from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import Failure, RunRecord
 from vtbench.results.writer import hold_run
+from vtbench.runs.added_metrics import Addition, Differs, add_metrics
 from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.background import Background
-from vtbench.runs.current_run import find_current_run
 from vtbench.runs.kept_originals import open_crops
+from vtbench.runs.kept_reconstructions import drop_reconstructions
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
 from vtbench.runs.pooled_codes import pool_codes
-from vtbench.runs.provenance import draft_record, list_dependencies
+from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_tokenizer
 from vtbench.runs.request import Request
+from vtbench.runs.reuse import find_current, list_failures
 from vtbench.runs.shared_pass import measure_shared
 from vtbench.runs.spools import Spools, resume_spools
 from vtbench.runs.steady_memory import SteadyMemory
@@ -119,6 +120,8 @@ def run_suite(
         OutputError: Results cannot be written.
         SuiteError: An image is not the pinned one.
     """
+    if request.keep and ranks.world > 1:
+        raise SuiteError("--keep-reconstructions: not with several processes")
     n_images = len(request.samples())
     if n_images > MAX_ROWS:
         raise SuiteError(
@@ -191,17 +194,17 @@ def run_tokenizer(
     found: its weights; they are hashed once, however many seeds there are."""
     name = request.run_name(entry, seed)
     with ranks.united():
-        draft = draft_record(request, entry, meter, found, seed=seed)
+        draft = draft_record(request, entry, describe_measures(request, meter), found, seed=seed)
     if ranks.world > 1:
         ranks.require_equal(f"what {name} depends on", list_dependencies(draft))
         draft = ranks.share(draft)  # a model that was given has another key in each process
     current: Outcome | str | None = None
     with ranks.united():
         if ranks.first and not request.fresh:
-            current = _reuse(request, draft, cache)
+            current = _reuse(request, entry, meter, cache, listener, draft=draft, found=found)
     current = ranks.share(current)
     if isinstance(current, Outcome):
-        listener.advanced(draft.n_expected)
+        listener.advanced(draft.n_expected if current.status == "reused" else 0)
         return current
     stale = current
     with ExitStack() as stack:
@@ -222,13 +225,38 @@ def run_tokenizer(
         )
 
 
-def _reuse(request: Request, draft: RunRecord, cache: PixelCache) -> Outcome | str | None:
-    """Return the outcome of a complete and current run; else why it is none; None if there is none."""
-    current = find_current_run(request.out / draft.run, draft.key, request, cache)
-    if not isinstance(current, Run):
+def _reuse(
+    request: Request,
+    entry: Entry,
+    meter: Meter,
+    cache: PixelCache,
+    listener: Listener,
+    *,
+    draft: RunRecord,
+    found: WeightFiles | None,
+) -> Outcome | str | None:
+    """Return the outcome of a complete and current run, once it has the metrics that it lacked; else why
+    it is none; None if there is none."""
+    current = find_current(request, entry, meter, cache, draft=draft, found=found)
+    if isinstance(current, Run):
+        unreadable = list_failures(current.rows, unreadable=True)
+        return Outcome(draft.run, "reused", record=current.record, unreadable=unreadable)
+    if not isinstance(current, Addition):
         return current
-    unreadable = _list_failures(current.rows, unreadable=True)
-    return Outcome(draft.run, "reused", record=current.record, unreadable=unreadable)
+    try:
+        with hold_run(request.out, draft.run):
+            record, how = add_metrics(
+                request,
+                meter,
+                cache,
+                current,
+                open_live=lambda: _open_reconstructor(request, entry, draft, found),
+                report=listener.advanced,
+            )
+    except Differs as error:
+        return f"measured again: {error}"
+    unreadable = list_failures(current.run.rows, unreadable=True)
+    return Outcome(draft.run, "measured", how, record, unreadable)
 
 
 def _measure_run(
@@ -283,31 +311,25 @@ def _write_measured(
     if "codes" in table.column_names:
         table, codes = pool_codes(table)
     rows = table.select(["id", "task", "sha256", "error"]).to_pylist()
-    failures = _list_failures(rows)
+    failures = list_failures(rows)
     facts = {
         "n_done": len(rows) - len(failures),
         "failures": failures,
         "sets": spools.sets.finish(rows),
     }
     spools.panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
+    drop_reconstructions(folder)  # of an earlier run
+    if spools.kept is not None:
+        spools.kept.finish(folder)
     record = write_run(folder, draft.model_copy(update=facts), table, codes=codes)
     spools.discard()
-    unreadable = _list_failures(rows, unreadable=True)
+    unreadable = list_failures(rows, unreadable=True)
     own = [failure for failure in failures if failure not in unreadable]
     if own or len(unreadable) == len(rows):
         first, n = (own or failures)[0], len(own or failures)
         reason = f"{n} of {len(rows)} images failed; {first.id}: {first.error}"
         return Outcome(name, "failed", reason, record, unreadable)
     return Outcome(name, "measured", stale, record, unreadable)
-
-
-def _list_failures(rows: Sequence[Row], *, unreadable: bool = False) -> tuple[Failure, ...]:
-    """Return the failed images, or those alone whose originals cannot be read."""
-    return tuple(
-        Failure(id=row["id"], error=row["error"])
-        for row in rows
-        if row.get("error") and (is_unreadable(row) or not unreadable)
-    )
 
 
 def _measure_all(

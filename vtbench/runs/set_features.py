@@ -10,6 +10,7 @@ of the originals are computed once a suite and network and kept in the user's ca
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -105,6 +106,20 @@ class FeatureSets:
         self.networks |= encoder.identity
         return encoder.name
 
+    def narrow(self, keys: Mapping[str, Sequence[str]]) -> FeatureSets:
+        """Return the same networks for some metrics of each task."""
+        part = copy.copy(self)
+        part.keys = keys
+        return part
+
+    def identify(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the sha256 of the weights that stand behind these metrics, by file name."""
+        names = {self._of[key] for key in keys if key in self._of}
+        found: dict[str, str] = {}
+        for name in sorted(names):
+            found |= self._encoders[name].identity
+        return found
+
     def measured(self, task: str, among: Iterable[str]) -> dict[str, str]:
         """Return the metrics of a task that can be measured, with their encoder."""
         wanted = self.keys.get(task, ())
@@ -168,8 +183,8 @@ class FeatureSets:
 
     @functools.cached_property
     def _images_sha256(self) -> str:
-        """The digest of the images and their crops. The protocol's digest does not cover them for
-        `--crop` and for a user's unpinned copy of a data set."""
+        """Which images, of which copy of a data set, and what is cut of them. A suite that gains a
+        metric has the same."""
         images = [
             (sample.id, sample.sha256, sample.crop, sample.preprocess)
             for sample in self.suite.samples
@@ -178,11 +193,10 @@ class FeatureSets:
         return sha256_bytes(repr((self.suite.fingerprint, images)).encode())
 
     def reference_path(self, name: str) -> Path:
-        """Return the path of the originals' cached features. Its name has the digest of everything
-        they depend on: protocol, images with crops, the network's weights and code, device."""
+        """Return where the originals' features are cached: named by everything that they follow
+        from: the images with their crops, the network's weights and code, the device."""
         encoder = self._encoders[name]
         follows = {
-            "suite": self.suite.sha256,
             "images": self._images_sha256,
             "encoder": name,
             "weights": dict(encoder.identity),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vtbench.images import to_rgb8
 from vtbench.results.partial import PartialRows
+from vtbench.runs.kept_reconstructions import ReconstructionSpool
 from vtbench.runs.measuring import Measured
 from vtbench.runs.meter import Meter
 from vtbench.runs.panel import PanelSpool
@@ -20,11 +21,13 @@ from vtbench.suites.batches import Batch, PixelCache
 
 @dataclass(frozen=True)
 class Spools:
-    """Rows, features and panel pictures of an unfinished run."""
+    """Rows, features and panel pictures of an unfinished run; its reconstructions, where they are
+    kept."""
 
     partial: PartialRows
     sets: SetRun
     panel: PanelSpool
+    kept: ReconstructionSpool | None = None
 
     def append(self, batch: Batch, measured: Measured) -> int:
         """Write a measured batch and return how many images that are. It survives a kill from here
@@ -40,6 +43,8 @@ class Spools:
             assert batch.pixels is not None
             (original,) = to_rgb8(batch.pixels[index : index + 1])
             self.panel.append(row["id"], original, picture)
+        if self.kept is not None:
+            self.kept.append(measured.rows, measured.pictures)
         self.partial.append(measured.rows)
         return len(measured.rows)
 
@@ -48,6 +53,8 @@ class Spools:
         self.partial.discard()
         self.sets.discard()
         self.panel.discard()
+        if self.kept is not None:
+            self.kept.discard()
 
 
 def resume_spools(request: Request, run: str, key: str, meter: Meter, cache: PixelCache) -> Spools:
@@ -71,4 +78,10 @@ def resume_spools(request: Request, run: str, key: str, meter: Meter, cache: Pix
     sets = SetRun(meter.sets, request.out / f".{run}.features")
     if not sets.resume(partial.rows):
         partial.restart()
-    return Spools(partial, sets, panel)
+    if not request.keep:
+        return Spools(partial, sets, panel)
+    kept = ReconstructionSpool(request.out / f".{run}.reconstructions")
+    if not kept.resume(partial.rows):
+        partial.restart()
+        sets.resume([])
+    return Spools(partial, sets, panel, kept)
