@@ -81,7 +81,7 @@ def test_published_numbers_stand_beside_the_choices_of_their_protocol(
 
 
 def test_every_command_that_answers_a_question_has_json_and_says_it_in_the_same_words() -> None:
-    for verb in ("list", "show", "doctor", "compare", "reproduce", "validate"):
+    for verb in ("list", "show", "doctor", "compare", "reproduce", "validate", "cache"):
         command = cli.get_command(click.Context(cli), verb)
         assert command is not None
         (option,) = [option for option in command.params if "--json" in option.opts]

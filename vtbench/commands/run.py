@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="As PNG beside the results, for metrics that are added later.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: as JSON, for programs.")
 @cost_options
 @registry_option
 @data_option
@@ -125,6 +127,8 @@ def run_command(
     tables: bool,
     cost: CostOptions,
     keep: bool,
+    dry_run: bool,
+    as_json: bool,
     registries: tuple[Path, ...],
     data_folders: tuple[Path, ...],
     sources: tuple[str, ...],
@@ -153,6 +157,7 @@ def run_command(
         )
         return
     cost.refuse_without_task(context)
+    from vtbench.commands.dry_run import foretell
     from vtbench.registry.entries import load_registry
     from vtbench.runs.planning import open_suite, plan_run
     from vtbench.suites.copies import parse_sources
@@ -168,24 +173,19 @@ def run_command(
     options: dict[str, Any] = {"tasks": tasks, "metrics": metrics, "limit": limit, "ocr": ocr}
     size = parse_batch_size(batch_size)
     options |= {"batch_size": size, "fresh": fresh, "keep": keep, "out": out}
-    if module is not None:
+    if module is not None and not (dry_run or as_json):
         from vtbench.commands.own_module import plan_module
 
         request = plan_module(module, suite, names, families, options)
     else:
-        request = plan_run(
-            suite,
-            registry,
-            names=split_names(names),
-            families=families,
-            curves=curves,
-            variant=variant,
-            weights=parse_weights(weights, registry),
-            crop=crop,
-            dtype=dtype,
-            device=name_device(device),
-            **options,
-        )
+        options |= {"families": families, "variant": variant, "curves": curves, "crop": crop}
+        options |= {"dtype": dtype, "weights": parse_weights(weights, registry)}
+        options["device"] = name_device(device)
+        if dry_run or as_json:
+            how: dict[str, Any] = {"module": module, "dry_run": dry_run, "as_json": as_json}
+            foretell(suite, registry, split_names(names), options, **how)
+            return
+        request = plan_run(suite, registry, names=split_names(names), **options)
     with join_ranks() as ranks:
         outcomes = measure(request, ranks)
     if ranks.first:

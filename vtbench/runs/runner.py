@@ -206,7 +206,6 @@ def run_tokenizer(
     if isinstance(current, Outcome):
         listener.advanced(draft.n_expected if current.status == "reused" else 0)
         return current
-    stale = current
     with ExitStack() as stack:
         with ranks.united():
             if ranks.first:
@@ -219,7 +218,7 @@ def run_tokenizer(
             listener,
             draft=draft,
             found=found,
-            stale=stale,
+            stale=current,
             steady=steady,
             ranks=ranks,
         )
@@ -235,8 +234,7 @@ def _reuse(
     draft: RunRecord,
     found: WeightFiles | None,
 ) -> Outcome | str | None:
-    """Return the outcome of a complete and current run, once it has the metrics that it lacked; else why
-    it is none; None if there is none."""
+    """Return the outcome of a current run, completed by what it lacked; else why; None for none."""
     current = find_current(request, entry, meter, cache, draft=draft, found=found)
     if isinstance(current, Run):
         unreadable = list_failures(current.rows, unreadable=True)
