@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,10 @@ from vtbench.suites.batches import Batch
 from vtbench.tokenizers import build_tokenizer
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.weights.entries import WeightFiles
+
+if TYPE_CHECKING:
+    from vtbench.results.schema import RunRecord
+    from vtbench.runs.request import Request
 
 
 @dataclass(frozen=True)
@@ -158,3 +162,17 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def open_reconstructor(
+    request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
+) -> Reconstructor:
+    """Return what was given for the entry, or its tokenizer. Raises as `open_tokenizer`."""
+    if (given := request.given.get(entry.name)) is not None:
+        return given
+    protocol = draft.protocol
+    return LiveReconstructor(
+        open_tokenizer(
+            entry, device=request.device, dtype=protocol.dtype, seed=protocol.seed, found=found
+        )
+    )

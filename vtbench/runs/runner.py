@@ -43,7 +43,7 @@ from vtbench.runs.meter import Meter
 from vtbench.runs.pooled_codes import pool_codes
 from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
-from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_tokenizer
+from vtbench.runs.reconstruction import open_reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.reuse import find_current, list_failures
 from vtbench.runs.shared_pass import measure_shared
@@ -248,7 +248,7 @@ def _reuse(
                 meter,
                 cache,
                 current,
-                open_live=lambda: _open_reconstructor(request, entry, draft, found),
+                open_live=lambda: open_reconstructor(request, entry, draft, found),
                 report=listener.advanced,
             )
     except Differs as error:
@@ -277,7 +277,7 @@ def _measure_run(
         if ranks.first:
             spools = resume_spools(request, draft.run, draft.key, meter, cache)
         memory = PeakMemory(request.device)
-        measuring = BatchMeter(_open_reconstructor(request, entry, draft, found), meter, memory)
+        measuring = BatchMeter(open_reconstructor(request, entry, draft, found), meter, memory)
     if spools is not None:
         listener.advanced(len(spools.partial.done))
     if ranks.world > 1:
@@ -390,17 +390,3 @@ def _complete(spools: Spools, batch: Batch, finish: Callable[[], Measured]) -> i
 
 def _complete_singly(spools: Spools, batch: Batch, measuring: BatchMeter) -> int:
     return spools.append(batch, measuring.measure_singly(batch))
-
-
-def _open_reconstructor(
-    request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
-) -> Reconstructor:
-    """Return what was given for the entry, or its tokenizer. Raises as `open_tokenizer`."""
-    if (given := request.given.get(entry.name)) is not None:
-        return given
-    protocol = draft.protocol
-    return LiveReconstructor(
-        open_tokenizer(
-            entry, device=request.device, dtype=protocol.dtype, seed=protocol.seed, found=found
-        )
-    )
