@@ -41,7 +41,7 @@ from vtbench.leaderboard.sound_runs import SoundRuns
 from vtbench.metrics import pixel
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import Run
-from vtbench.runs import runner
+from vtbench.runs import reuse, runner
 from vtbench.runs.measuring import Measured
 from vtbench.runs.planning import open_suite, plan_run
 from vtbench.runs.reconstruction import Reconstruction
@@ -276,7 +276,7 @@ def test_a_function_that_only_looks_is_not_passed_and_one_that_hands_on_is() -> 
     way = Way(is_image, UNCOUNTED)
     batch = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     with way.watched():
-        assert not runner._list_failures([{"id": "photo-0", "error": None}])
+        assert not reuse.list_failures([{"id": "photo-0", "error": None}])
         pixel.measure_psnr(batch, batch)
         pixel.psnr_of_mse(torch.ones(1))
     assert list(way.passed) == ["metrics/pixel.py: measure_psnr", "metrics/pixel.py: psnr_of_mse"]
