@@ -30,6 +30,7 @@ from vtbench.runs.cost_process import (
     measure_peak,
     measure_process,
 )
+from vtbench.runs.memory import PeakMemory
 from vtbench.tokenizers import build_tokenizer
 
 HERE = Environment(
@@ -236,6 +237,12 @@ def test_peak_memory_is_that_of_the_tensors_that_live_together() -> None:
 
     counted = measure_peak(Holder(), call, 2 * 2**20)  # type: ignore[arg-type]
     assert counted == pytest.approx(2 + 8 + 20, rel=0.01)  # the allocator rounds to its alignment
+
+
+def test_the_pass_measures_no_memory_where_no_allocator_counts_it() -> None:
+    memory = PeakMemory("cpu")
+    memory.start()
+    assert memory.stop() is None  # not measured, which is no zero
 
 
 @pytest.mark.slow
