@@ -18,6 +18,7 @@ from vtbench.base.locations import published_dir
 from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results
 from vtbench.commands.audit.plots import audit_plots, audit_svg
+from vtbench.commands.audit.publishing import find_unpublishable
 from vtbench.images import encode_png
 from vtbench.leaderboard.tables import CHECKED
 from vtbench.registry.entries import Registry, load_registry
@@ -268,6 +269,25 @@ def test_records_that_were_made_up_are_found(
     honest: Path, runs: dict[str, Run], part: str, changes: dict[str, Any], message: str
 ) -> None:
     assert message in audit(honest, [record(runs["ref-vq-f16"], part, **changes)])
+
+
+@pytest.mark.slow
+def test_publish_asks_what_validate_asks(honest: Path, runs: dict[str, Run]) -> None:
+    """Also what only a published run must have: all tasks, and an entry of the registry."""
+    run = runs["identity"]
+    suite = read_suite_folder(honest)
+    suite = suite.model_copy(
+        update={"skipped": tuple(s for s in suite.skipped if s.name != run.record.run)}
+    )
+    for changed, message in (
+        (run, ""),
+        (record(run, "protocol", tasks=("reconstruction",)), "tasks are reconstruction"),
+        (rename(run, "marvel"), "no entry of the registry is named marvel"),
+    ):
+        found = find_unpublishable(honest, suite, [changed], registry())
+        found = [line for line in found if "leaderboard.md" not in line]  # of all runs, not of one
+        assert message in "\n".join(found) and bool(found) == bool(message), found
+        assert not message or message in audit(honest, [changed])
 
 
 def test_metrics_have_a_version_that_there_is(honest: Path, runs: dict[str, Run]) -> None:

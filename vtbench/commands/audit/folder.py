@@ -52,6 +52,7 @@ def audit_results(
     boards: tuple[Board, Board | None] | None = None,
     data_folders: Sequence[Path] = (),
     published: bool,
+    other_files: bool = False,
 ) -> None:
     """Raise ResultsError with what is wrong with a folder of results, as far as anybody can tell.
 
@@ -63,9 +64,13 @@ def audit_results(
         boards: of the folder, and the one that it was rendered beside, where they are made already.
         data_folders: the user's folders with suites.
         published: whether the folder must have what a published one has, and nothing else.
+        other_files: whether it may have other files, or lack tables, all the same: those are not
+            copied, and tables are made when they are.
     """
     suite = find_suite(folder, data_folders)
     complaints = _audit(path, folder, runs, registry, suite, published)
+    if published and not other_files:
+        complaints = chain(_audit_files(path, folder, runs), complaints)
     found: list[str] = []
     for complaint in chain(complaints, plots.audit_plots(path, _draw(path, boards))):
         found.append(f"{path}: {complaint}")
@@ -84,8 +89,6 @@ def _audit(
     suite: Suite | None,
     published: bool,
 ) -> Iterator[str]:
-    if published:
-        yield from _audit_files(path, folder, runs)
     if suite is not None:
         names = {run.record.run for run in runs}
         for what in audit_suite_folder(folder, suite, registry, names):

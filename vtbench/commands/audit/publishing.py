@@ -69,7 +69,8 @@ def find_unpublishable(
                 *(folder, suite, runs, registry),
                 boards=(board, check_board(board, folder)),
                 data_folders=data_folders,
-                published=False,
+                published=True,
+                other_files=True,
             )
         except ResultsError as error:
             found += map(str, error.args)
