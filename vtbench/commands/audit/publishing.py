@@ -62,12 +62,16 @@ def find_unpublishable(
             for reason in find_unreadable_scripts(known, run):
                 found.append(f"{run.folder}: not published: {reason}")
     if suite.name in suite_paths(data_folders):  # another's manifest is not here to compare with
+        board, beside = read_board(folder), None
         try:
             # Its tables and plots may stand beside those that are published, as `vtbench run` has them.
-            board = read_board(folder)
+            beside = check_board(board, folder)
+        except ResultsError as error:
+            found += map(str, error.args)
+        try:
             audit_results(
                 *(folder, suite, runs, registry),
-                boards=(board, check_board(board, folder)),
+                boards=(board, beside),
                 data_folders=data_folders,
                 published=True,
                 other_files=True,
