@@ -19,8 +19,9 @@ from vtbench.registry.entries import load_registry
 from vtbench.registry.sources import HubWeights
 from vtbench.results.folder import read_run
 from vtbench.results.rows import ROW_COLUMNS
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import open_suite, plan_run
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.suites.suites import load_suite
 
 FOLDER = published_dir("embedded")

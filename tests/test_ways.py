@@ -43,6 +43,7 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import Run
 from vtbench.runs import reuse, runner
 from vtbench.runs.measuring import Measured
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import open_suite, plan_run
 from vtbench.runs.reconstruction import Reconstruction
 from vtbench.suites.batches import Batch
@@ -200,7 +201,7 @@ class Silent:
 
     def started(self, run: str, index: int, total: int, images: int) -> None: ...
     def advanced(self, images: int) -> None: ...
-    def finished(self, outcome: runner.Outcome) -> None: ...
+    def finished(self, outcome: Outcome) -> None: ...
 
 
 @pytest.mark.slow
@@ -224,7 +225,7 @@ def test_one_image_passes_what_architecture_lists(
     runner.run_suite(request, Silent())  # what is opened once is open now
     original = runner.run_tokenizer
 
-    def watch(*arguments: Any, **options: Any) -> runner.Outcome:
+    def watch(*arguments: Any, **options: Any) -> Outcome:
         with way.watched():
             return original(*arguments, **options)
 

@@ -19,8 +19,9 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.results.run_key import digest_key
 from vtbench.runs import reconstruction
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.request import Request
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.suites import batches
 from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer

@@ -21,8 +21,9 @@ from vtbench.results.folder import read_run
 from vtbench.runs import fast_form, steady_memory
 from vtbench.runs.background import Background
 from vtbench.runs.fast_form import choose_layout
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import plan_run
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.runs.steady_memory import MAX_PIXELS, SteadyMemory
 from vtbench.suites.batches import Batch, PixelCache, make_batches
 from vtbench.suites.image_folder import folder_suite

@@ -26,6 +26,7 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run, read_suite_folder
 from vtbench.results.rows import Row
 from vtbench.runs import reconstruction
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.request import (
     EntrySelection,
     Request,
@@ -33,7 +34,7 @@ from vtbench.runs.request import (
     sample_posterior,
     vary_entries,
 )
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.suites.image_folder import folder_suite
 from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer

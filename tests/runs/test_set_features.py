@@ -31,8 +31,9 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.results.schema import RunRecord
 from vtbench.runs import set_features as sets
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.request import Request
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.runs.set_features import FeatureSets, SetRun
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.crops import change_crop, parse_crop

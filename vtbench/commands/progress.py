@@ -25,8 +25,8 @@ from vtbench.base.names import printable
 from vtbench.commands.complaints import is_quiet
 
 if TYPE_CHECKING:  # the runner brings torch, which manifests and downloads have no need of
+    from vtbench.runs.outcome import Outcome
     from vtbench.runs.request import Request
-    from vtbench.runs.runner import Outcome
 
 LOG_EVERY_S = 10.0
 """Seconds between two lines where there is no terminal to redraw."""
@@ -82,7 +82,7 @@ class Steps:
 
 
 class Silence:
-    """A `runner.Listener` that says nothing: of a process that is not the first of several."""
+    """A `outcome.Listener` that says nothing: of a process that is not the first of several."""
 
     def started(self, run: str, index: int, total: int, images: int) -> None:
         """Hear that a run begins."""
@@ -95,7 +95,7 @@ class Silence:
 
 
 class Progress:
-    """A `runner.Listener` that draws. Used as a context manager around the run."""
+    """A `outcome.Listener` that draws. Used as a context manager around the run."""
 
     def __init__(self, request: Request) -> None:
         self.console = Console(highlight=False, soft_wrap=True, quiet=is_quiet())

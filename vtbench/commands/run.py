@@ -27,7 +27,7 @@ from vtbench.runs.ranks import ALONE, Ranks, join_ranks, name_device
 from vtbench.runs.request import Request, Variant, parse_batch_size, parse_weights
 
 if TYPE_CHECKING:
-    from vtbench.runs.runner import Outcome
+    from vtbench.runs.outcome import Outcome
 
 
 @click.command("run")

@@ -17,12 +17,13 @@ from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.evaluation.undisturbed import undisturbed
 from vtbench.evaluation.wrap import Bits, WrappedModel, wrap
 from vtbench.registry.entries import Entry, Registry, Size, load_registry
+from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import open_suite as open_named_suite
 from vtbench.runs.planning import plan_run
 from vtbench.runs.ranks import ALONE, Ranks, ranks_of_training
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
 from vtbench.runs.request import Request
-from vtbench.runs.runner import Outcome, run_suite
+from vtbench.runs.runner import run_suite
 from vtbench.suites.suites import Suite
 from vtbench.tokenizers.base import Tokenizer
 

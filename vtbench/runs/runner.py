@@ -14,23 +14,21 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, Protocol
 
 from vtbench.base.errors import (
     CellFailed,
     RegistryError,
     SuiteError,
-    VtbenchError,
     WeightsError,
 )
 from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run, write_run
 from vtbench.results.parquet_file import MAX_ROWS
-from vtbench.results.schema import Failure, RunRecord
+from vtbench.results.schema import RunRecord
 from vtbench.results.writer import hold_run
 from vtbench.runs.added_metrics import Addition, Differs, add_metrics
 from vtbench.runs.arithmetic import exact_arithmetic
@@ -40,6 +38,7 @@ from vtbench.runs.kept_reconstructions import drop_reconstructions
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
+from vtbench.runs.outcome import Listener, Outcome
 from vtbench.runs.pooled_codes import pool_codes
 from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
@@ -56,49 +55,7 @@ from vtbench.suites.shards import number_batches
 from vtbench.tokenizers import resolve_device
 from vtbench.weights.entries import WeightFiles, find_weights
 
-if TYPE_CHECKING:
-    pass
-
 _LOG = logging.getLogger("vtbench")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one tokenizer's run ended.
-
-    Args:
-        run: its name.
-        status: how.
-        reason: why it failed, or why an old run was not reused.
-        record: run.json, where it was written.
-        unreadable: originals that cannot be read, which have left the set for every tokenizer.
-        error: what kept it from being begun or ended it, where that is known.
-    """
-
-    run: str
-    status: Literal["measured", "reused", "failed"]
-    reason: str | None = None
-    record: RunRecord | None = None
-    unreadable: tuple[Failure, ...] = ()
-    error: VtbenchError | None = None
-
-    @property
-    def refused(self) -> bool:
-        """Whether it was never begun, since its entry or its weights cannot be."""
-        return self.error is not None and self.error.exit_code == 2
-
-
-class Listener(Protocol):
-    """Receives the progress of a run."""
-
-    def started(self, run: str, index: int, total: int, images: int) -> None:
-        """Called when a run begins: which of how many, and its number of images."""
-
-    def advanced(self, images: int) -> None:
-        """Called when more images are done, with their number."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """Called when a run has ended."""
 
 
 def run_suite(

@@ -22,7 +22,7 @@ from vtbench.suites.copies import sort_for_reading
 from vtbench.suites.shards import deal_batches, number_batches
 
 if TYPE_CHECKING:
-    from vtbench.runs.runner import Listener
+    from vtbench.runs.outcome import Listener
 
 Parcel = tuple[list[tuple[Batch, Measured]], Exception | None]
 """What a rank sends of a step: its batches with their measurements, or what it met."""
