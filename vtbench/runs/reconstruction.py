@@ -23,8 +23,7 @@ from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.weights.entries import WeightFiles
 
 if TYPE_CHECKING:
-    from vtbench.results.schema import RunRecord
-    from vtbench.runs.request import Request
+    from vtbench.results import schema
 
 
 @dataclass(frozen=True)
@@ -165,14 +164,17 @@ def _synchronize(device: torch.device) -> None:
 
 
 def open_reconstructor(
-    request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
+    given: Reconstructor | None,
+    entry: Entry,
+    choices: schema.Protocol,
+    *,
+    device: str,
+    found: WeightFiles | None,
 ) -> Reconstructor:
     """Return what was given for the entry, or its tokenizer. Raises as `open_tokenizer`."""
-    if (given := request.given.get(entry.name)) is not None:
+    if given is not None:
         return given
-    protocol = draft.protocol
-    return LiveReconstructor(
-        open_tokenizer(
-            entry, device=request.device, dtype=protocol.dtype, seed=protocol.seed, found=found
-        )
+    tokenizer = open_tokenizer(
+        entry, device=device, dtype=choices.dtype, seed=choices.seed, found=found
     )
+    return LiveReconstructor(tokenizer)

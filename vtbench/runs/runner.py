@@ -42,7 +42,7 @@ from vtbench.runs.outcome import Listener, Outcome
 from vtbench.runs.pooled_codes import pool_codes
 from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
-from vtbench.runs.reconstruction import open_reconstructor
+from vtbench.runs.reconstruction import Reconstructor, open_reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.reuse import find_current, list_failures
 from vtbench.runs.shared_pass import measure_shared
@@ -205,7 +205,7 @@ def _reuse(
                 meter,
                 cache,
                 current,
-                open_live=lambda: open_reconstructor(request, entry, draft, found),
+                open_live=lambda: _open(request, entry, draft, found),
                 report=listener.advanced,
             )
     except Differs as error:
@@ -234,7 +234,7 @@ def _measure_run(
         if ranks.first:
             spools = resume_spools(request, draft.run, draft.key, meter, cache)
         memory = PeakMemory(request.device)
-        measuring = BatchMeter(open_reconstructor(request, entry, draft, found), meter, memory)
+        measuring = BatchMeter(_open(request, entry, draft, found), meter, memory)
     if spools is not None:
         listener.advanced(len(spools.partial.done))
     if ranks.world > 1:
@@ -347,3 +347,10 @@ def _complete(spools: Spools, batch: Batch, finish: Callable[[], Measured]) -> i
 
 def _complete_singly(spools: Spools, batch: Batch, measuring: BatchMeter) -> int:
     return spools.append(batch, measuring.measure_singly(batch))
+
+
+def _open(
+    request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
+) -> Reconstructor:
+    given = request.given.get(entry.name)
+    return open_reconstructor(given, entry, draft.protocol, device=request.device, found=found)
