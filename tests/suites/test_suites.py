@@ -80,6 +80,9 @@ DATA_SETS = {
     "tokbench-256": (None, "pad-lanczos-256"),
     "tokbench-512": (None, "pad-lanczos-512"),
     "tokbench-1024": (None, "pad-lanczos-1024"),
+    "tokbench-faces-256": (None, "pad-lanczos-256"),
+    "tokbench-faces-512": (None, "pad-lanczos-512"),
+    "tokbench-faces-1024": (None, "pad-lanczos-1024"),
     "omnidoc-tokenbench": (3_042, "none"),
 }
 
