@@ -200,7 +200,7 @@ def test_a_hub_that_refuses_leaves_the_file(
     assert "accept the licence" in said and said.count("\n") == 1
     hub.refuse.clear()
     del hub.repositories["some-lab/one"]["vae/config.json"]
-    assert pin(path) == 1
+    assert pin(path) == 2
     assert "has no vae/config.json at cccccccccccc" in capsys.readouterr().err
     assert path.read_text() == ENTRY
     assert main(["pin", "identity"]) == 0

@@ -48,7 +48,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kl |= {"tokenizer__codebook_size": None, "tokenizer__latent_channels": 4}
     write_results_run(folder, "kl-good", make_rows(bits=500, psnr=2, edits=-3), **kl)
     write_results_run(folder, "kl-other", make_rows(bits=300, psnr=-1), **kl)
-    codec = {"tokenizer__kind": "codec", "tokenizer__family": "codec"}
+    codec = {
+        "tokenizer__kind": "codec",
+        "tokenizer__family": "codec",
+        "tokenizer__series": "JPEG",
+    }
     for n, (bits, psnr) in enumerate(((100, -4), (900, 4))):
         title = {"tokenizer__title": f"JPEG, quality {n}"}
         write_results_run(folder, f"jpeg-{n}", make_rows(bits=bits, psnr=psnr), **codec, **title)
