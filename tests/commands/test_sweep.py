@@ -123,6 +123,7 @@ def test_no_more_run_at_once_than_were_allowed(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_launched_sweep_with_a_killed_job_ends_as_one_process_does(
     data: Path, tmp_path: Path
 ) -> None:

@@ -105,10 +105,7 @@ def run_lines(surroundings: Surroundings, lines: list[str]) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(
-    not os.environ.get("VTBENCH_LONG"),
-    reason="it takes many minutes (libraries by links are digested file by file): VTBENCH_LONG=1",
-)
+@pytest.mark.long
 def test_a_clone_goes_to_a_validated_submission_by_the_documented_commands(
     surroundings: Surroundings,
 ) -> None:

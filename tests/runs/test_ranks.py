@@ -201,6 +201,7 @@ def compare(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_two_and_three_ranks_give_the_same_rows_distances_and_pictures(
     data: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def test_one_two_and_three_ranks_give_the_same_rows_distances_and_pictures(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_rank_or_the_parent_that_is_killed_costs_nothing_but_time(
     data: Path, tmp_path: Path
 ) -> None:
