@@ -231,9 +231,9 @@ def test_check_with_random_weights_skips_what_needs_training_and_says_so(
     assert "random weights: range and levels not tried" in out
     # An entry that declares another shape than its architecture has does not get through.
     write(tmp_path, downsample=4, size={"multiple": 4})
-    assert main(["check", "tiny", "--device", "cpu", "--random-weights", *registry]) == 1
+    assert main(["check", "tiny", "--device", "cpu", "--random-weights", *registry]) == 2
     assert "downsample factor: the entry says 4" in capsys.readouterr().err
-    assert main(["check", "identity", "--random-weights"]) == 1
+    assert main(["check", "identity", "--random-weights"]) == 2
     assert "the architecture is not in the entry" in capsys.readouterr().err
     for command in ("run", "reconstruct"):
         assert main([command, "--random-weights"]) == 2, "only check may do without weights"

@@ -374,11 +374,14 @@ def test_a_run_of_a_local_checkpoint_writes_the_librarys_reconstruction(
         expected = np.floor(decoded.clamp(0, 1).numpy() * 255 + 0.5).astype(np.uint8)
         error = (expected.astype(np.float64) - eight) ** 2
         assert rows[f"{n}.png"]["psnr_db"] == pytest.approx(
-            10 * math.log10(255**2 / error.mean()), abs=1e-9
+            # A run's channels-last sums come in another order: a pixel in hundreds rounds otherwise.
+            10 * math.log10(255**2 / error.mean()),
+            abs=1e-4,
         )
         shown = np.asarray(Image.open(run / "panel" / f"{n}.png"))
         left = (expected.shape[1] - shown.shape[1]) // 2  # the panel cuts what is wider than 384
-        assert np.array_equal(shown, expected[:, left : left + shown.shape[1]])
+        apart = shown.astype(int) - expected[:, left : left + shown.shape[1]]
+        assert np.abs(apart).max() <= 1 and np.count_nonzero(apart) <= apart.size / 200
 
 
 @pytest.fixture
