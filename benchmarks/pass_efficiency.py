@@ -183,11 +183,13 @@ def run_vtbench(options: argparse.Namespace, clock: Clock, *, whole: bool = Fals
     clock.mark(clock.marks[-1][3])  # what is written at the end counts
 
 
-def measure(arguments: list[str]) -> dict[str, float]:
-    """Return what one contestant's process reports."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def call_script(
+    script: str, arguments: list[str], environment: dict[str, str] | None = None
+) -> dict[str, float]:
+    """Return what a process of a script reports in its last line. Raises SystemExit where it fails."""
+    own = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **(environment or {})}
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1:]}")
     report: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -208,7 +210,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Iterator[str]:
             for _ in range(options.rounds):
                 for name, reports in rounds.items():
                     given = ["--contestant", name, "--model", model, "--batch", str(batch)]
-                    reports.append(measure([*given, *networks, "--folder", str(folder)]))
+                    reports.append(
+                        call_script(__file__, [*given, *networks, "--folder", str(folder)])
+                    )
             best = {
                 name: min(reports, key=lambda r: r["user"] + r["system"])
                 for name, reports in rounds.items()

@@ -2,35 +2,30 @@
 
 The usual way of the field: one script writes reconstructions as PNG files, then a program for each
 metric reads both folders again: PSNR, SSIM and MS-SSIM by torchmetrics, LPIPS by its package, features
-of both sides by pytorch-fid's network, and text by one OCR pass over originals and one over
-reconstructions. vtbench's run measures the same numbers in one pass; a second tokenizer of the same
-images finds the originals' features and readings in the cache.
+of both sides by pytorch-fid's network. vtbench's run measures the same in one pass; a second tokenizer
+of the same images finds the originals' features in the cache.
 
-Both sides have the same images, tokenizer, batch size, OCR engine and random weights of LPIPS and
-Inception (`stand_ins`), each in processes of their own, round after round in turn; interpreters' and
-libraries' start-up is left out on both sides. Numbers are compared where the definitions agree.
+Both sides have the same images, tokenizer, batch size and random weights of LPIPS and Inception
+(`stand_ins`), each in processes of their own, round after round in turn; interpreters' and libraries'
+start-up is left out on both sides. Text is not among it.
 
     python benchmarks/two_stages.py --images 32 --rounds 3
-    python benchmarks/two_stages.py --text --images 16
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from pass_efficiency import Clock, run_vtbench, write_images
+from pass_efficiency import Clock, call_script, run_vtbench, write_images
 
 STAGES = ("write", "torchmetrics", "lpips", "fid")
 
 
 def run_stage(options: argparse.Namespace, clock: Clock) -> None:
-    """Do one stage of the usual way; prints the mean of what it measures."""
+    """Do one stage of the usual way."""
     import numpy as np
     import stand_ins
     import torch
@@ -52,7 +47,6 @@ def run_stage(options: argparse.Namespace, clock: Clock) -> None:
         made = [out / path.name for path in paths]
         return torch.stack([*map(read, paths)]), torch.stack([*map(read, made)])
 
-    found: dict[str, list[float]] = {}
     with torch.inference_mode():
         if options.stage == "write":
             from vtbench.registry.entries import load_registry
@@ -80,14 +74,10 @@ def run_stage(options: argparse.Namespace, clock: Clock) -> None:
             for paths in batches():  # one metric at a time, each reads the files again
                 x, y = (side.float() for side in pair(paths))
                 for a, b in zip(x, y, strict=True):
-                    value = peak_signal_noise_ratio(b, a, data_range=255.0)
-                    found.setdefault("psnr_db", []).append(float(value))
+                    peak_signal_noise_ratio(b, a, data_range=255.0)
             for paths in batches():
                 x, y = (side.float() for side in pair(paths))
-                value = structural_similarity_index_measure(
-                    y, x, data_range=255.0, reduction="none"
-                )
-                found.setdefault("ssim", []).extend(value.tolist())
+                structural_similarity_index_measure(y, x, data_range=255.0, reduction="none")
             for paths in batches():
                 x, y = (side.float() for side in pair(paths))
                 ms_ssim(y, x, data_range=255.0)
@@ -106,17 +96,6 @@ def run_stage(options: argparse.Namespace, clock: Clock) -> None:
                     resized = torch.nn.functional.interpolate(images, (299, 299), mode="bilinear")
                     network(2 * resized - 1)
     clock.mark(len(originals))
-    print(json.dumps({key: sum(values) / len(values) for key, values in found.items()}))
-
-
-def call(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, float], str]:
-    """Return what a process reports, and the line before it."""
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1:]}")
-    lines = done.stdout.splitlines()
-    return json.loads(lines[-1]), lines[-2] if len(lines) > 1 else "{}"
 
 
 def main() -> None:
@@ -148,16 +127,14 @@ def main() -> None:
         given = ["--folder", place, "--model", options.model, "--batch", str(options.batch)]
         ways: dict[str, list[dict[str, float]]] = {"two stages": [], "first": [], "further": []}
         for number in range(options.rounds):
-            cache = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-            cache["XDG_CACHE_HOME"] = str(folder / f"cache{number}")
+            cache = {"XDG_CACHE_HOME": str(folder / f"cache{number}")}
             total: dict[str, float] = {}
             for stage in STAGES:
-                report, _ = call([*given, "--stage", stage], cache)
+                report = call_script(__file__, [*given, "--stage", stage], cache)
                 total = {key: total.get(key, 0) + value for key, value in report.items()}
             ways["two stages"].append(total)
             for which in ("first", "further"):
-                report, _ = call([*given, "--stage", "vtbench"], cache)
-                ways[which].append(report)
+                ways[which].append(call_script(__file__, [*given, "--stage", "vtbench"], cache))
         best = {
             name: (min(r["wall"] for r in reports), min(r["user"] + r["system"] for r in reports))
             for name, reports in ways.items()

@@ -170,8 +170,8 @@ class _Conv(nn.Module):
     """Convolution, batch norm with its trained statistics, ReLU. Odd kernels of stride 1 keep the
     size unless `padded` is False; stride 2 takes no padding.
 
-    The batch norm stays: folded into the kernel it moves features by 1e-4 in float32, five times what
-    the libraries differ by."""
+    The batch norm stays: folded into the kernel it moves float32 features by more than the libraries
+    differ by."""
 
     def __init__(
         self,

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from vtbench.tokenizers.base import Code, Tokenizer
 
 SAME = 1 / 255 / 8
-"""How far apart two reconstructions in [0, 1] may be to count as the same: float32 sums in another
-order move them by 1e-6 to 1e-5."""
+"""How far apart two reconstructions in [0, 1] may be to count as the same: far more than float32 sums
+in another order move them, and an eighth of a level."""
 
 _SIDE = (
     64  # of the picture, at least: convolutions of 3×3 at a stride of 32 still see more than one
