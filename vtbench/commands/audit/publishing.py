@@ -9,8 +9,7 @@ from vtbench.base.errors import ResultsError
 from vtbench.base.files import resolve_below, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.commands.audit.fitness import find_unfit
-from vtbench.commands.audit.folder import audit_results, find_suite
-from vtbench.commands.audit.text_scores import find_unreadable_scripts
+from vtbench.commands.audit.folder import audit_results
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.tables import check_board, render_folder, write_board
 from vtbench.registry.entries import Registry
@@ -56,11 +55,6 @@ def find_unpublishable(
             found.append(f"{run.folder}: not published: {reason}")
         if run.record.suite.sha256 != suite.sha256:
             found.append(f"{run.folder}: of another version of {suite.name}; measure it again")
-    known = find_suite(suite, data_folders)
-    if known is not None:
-        for run in runs:
-            for reason in find_unreadable_scripts(known, run):
-                found.append(f"{run.folder}: not published: {reason}")
     if suite.name in suite_paths(data_folders):  # another's manifest is not here to compare with
         board, beside = read_board(folder), None
         try:
