@@ -13,12 +13,10 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import site
 import sys
-import sysconfig
 from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 
 from vtbench.base.errors import RegistryError
@@ -66,13 +64,6 @@ def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
 
 
 @functools.cache
-def _site_folders() -> tuple[Path, ...]:
-    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    paths |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(Path(path).resolve() for path in sorted(paths))
-
-
-@functools.cache
 def _distributions() -> dict[str, tuple[str, ...]]:
     return {top: tuple(names) for top, names in packages_distributions().items()}
 
@@ -81,13 +72,16 @@ def _distributions() -> dict[str, tuple[str, ...]]:
 def _installed_version(top: str) -> str | None:
     """Return the versions of the distributions that a top-level package is of.
 
-    None for one that is not installed, or installed as editable: its files lie elsewhere.
+    None for one that is not installed, or installed as editable: its files lie elsewhere. Where a
+    distribution's folder is does not matter: a site folder, one of PYTHONPATH, links to another.
     """
     places = _top_places(top)
-    inside = [p for p in places if any(folder in p.parents for folder in _site_folders())]
-    if not places or len(inside) < len(places) or top not in _distributions():
+    names = sorted(set(_distributions().get(top, ())))
+    files = [top, *(f"{top}{ending}" for ending in (".py", *EXTENSION_SUFFIXES))]
+    owned = [distribution(name).locate_file(file) for name in names for file in files]
+    homes = {Path(str(file)).resolve() for file in owned}
+    if not places or not homes.issuperset(places):
         return None
-    names = sorted(set(_distributions()[top]))
     return " ".join(f"{name}=={version(name)}" for name in names)
 
 
