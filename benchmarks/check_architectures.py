@@ -2,9 +2,9 @@
 
 One line for each distinct plan (entries that differ in weights alone share it), the cheapest first:
 `vtbench check NAME --random-weights --once` in float32 and bfloat16, each in a process of its own
-with a bound on memory and on time. `--shapes` asks the meta device instead, where there are no values
-and the largest network takes a second. What is there is kept (full_size.csv beside this file), and a
-killed run goes on; `--print` prints the table and measures nothing.
+with a bound on memory and on processor time. `--shapes` asks the meta device instead, where there are
+no values and the largest network takes a second. What is there is kept (full_size.csv beside this file),
+and a killed run goes on; `--print` prints the table and measures nothing.
 
     python benchmarks/check_architectures.py --shapes
     python benchmarks/check_architectures.py --seconds 600 --gib 20
@@ -154,7 +154,7 @@ def check_apart(
     if child == 0:
         os.close(reader)
         resource.setrlimit(resource.RLIMIT_AS, (limit.gib * GIB, limit.gib * GIB))
-        signal.alarm(limit.seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit.seconds, limit.seconds + 5))
         reason: str | None = "it ended without a word"
         try:
             reason = check_here(entry, dtype, contract, widen=limit.widen)
@@ -169,10 +169,10 @@ def check_apart(
     _, status, usage = os.wait4(child, 0)
     result, reason = "ok", said.removeprefix("failed ")
     if os.WIFSIGNALED(status):
-        slow = os.WTERMSIG(status) == signal.SIGALRM
+        slow = os.WTERMSIG(status) == signal.SIGXCPU
         result = "too slow" if slow else "too large"
         reason = (
-            f"stopped after {limit.seconds} s"
+            f"stopped after {limit.seconds} s of processor time"
             if slow
             else f"killed by signal {os.WTERMSIG(status)}"
         )
@@ -327,8 +327,8 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help="Entries; all of them if there is none.")
     parser.add_argument("--shapes", action="store_true", help="On the meta device: no values.")
     parser.add_argument("--widen", action="store_true", help="bfloat16 products in float32.")
-    parser.add_argument("--seconds", type=int, default=600, help="Of one check.")
-    parser.add_argument("--gib", type=int, default=20, help="Of one check.")
+    parser.add_argument("--seconds", type=int, default=600, help="Processor time of one check.")
+    parser.add_argument("--gib", type=int, default=20, help="Processor time of one check.")
     parser.add_argument("--print", action="store_true", help="Print the table, measure nothing.")
     limit = parser.parse_args()
     if not limit.print:

@@ -259,3 +259,25 @@ def write_results_run(
         target[last] = value
     write_run(folder / name, RunRecord.model_validate(record), rows, codes=codes)
     return folder / name
+
+
+class KillingListener:
+    """Hears how many images of a run are done; kills the run (Ctrl-C) after so many.
+
+    Args:
+        kill_at: how many; None for never.
+    """
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.images, self.kill_at = 0, kill_at
+
+    def started(self, run: str, index: int, total: int, images: int) -> None:
+        self.images = 0
+
+    def advanced(self, images: int) -> None:
+        self.images += images
+        if self.kill_at is not None and self.images >= self.kill_at:
+            raise KeyboardInterrupt
+
+    def finished(self, outcome: object) -> None:
+        pass

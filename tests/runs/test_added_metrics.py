@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import KillingListener
 
 from vtbench.base.errors import ResultsError
 from vtbench.images import encode_png, load_rgb8, pixel_sha256
@@ -30,24 +31,6 @@ from vtbench.tokenizers.base import Tokenizer
 pytestmark = pytest.mark.slow
 
 COST = {"encode_s", "decode_s", "peak_memory_mib"}
-
-
-class Quiet:
-    """A listener that may kill the run after so many images."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.images, self.kill_at = 0, kill_at
-
-    def started(self, run: str, index: int, total: int, images: int) -> None:
-        self.images = 0
-
-    def advanced(self, images: int) -> None:
-        self.images += images
-        if self.kill_at is not None and self.images >= self.kill_at:
-            raise KeyboardInterrupt
-
-    def finished(self, outcome: Outcome) -> None:
-        pass
 
 
 def ask(
@@ -72,7 +55,7 @@ def ask(
 
 
 def run(request: Request, **options: Any) -> Outcome:
-    (outcome,) = run_suite(request, Quiet(**options))
+    (outcome,) = run_suite(request, KillingListener(**options))
     return outcome
 
 

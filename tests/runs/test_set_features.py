@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import KillingListener
 from torch import Tensor
 
 from vtbench.base.errors import SuiteError
@@ -31,7 +32,6 @@ from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.results.schema import RunRecord
 from vtbench.runs import set_features as sets
-from vtbench.runs.outcome import Outcome
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
 from vtbench.runs.set_features import FeatureSets, SetRun
@@ -84,24 +84,6 @@ def colours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Colours.seen.clear()
 
 
-class Quiet:
-    """A listener that kills the run after so many images."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.images, self.kill_at = 0, kill_at
-
-    def started(self, run: str, index: int, total: int, images: int) -> None:
-        self.images = 0
-
-    def advanced(self, images: int) -> None:
-        self.images += images
-        if self.kill_at is not None and self.images >= self.kill_at:
-            raise KeyboardInterrupt
-
-    def finished(self, outcome: Outcome) -> None:
-        pass
-
-
 def ask(
     data: Path, out: Path, *names: str, keys: tuple[str, ...] = KEYS, **changes: object
 ) -> Request:
@@ -133,7 +115,7 @@ def test_set_metrics_are_those_of_the_images_in_the_suites_order(
     data: Path, tmp_path: Path
 ) -> None:
     asked = ask(data, tmp_path / "out", "jpeg-q10")
-    assert run_suite(asked, Quiet())[0].status == "measured"
+    assert run_suite(asked, KillingListener())[0].status == "measured"
     record = record_of(tmp_path / "out", "jpeg-q10")
     tokenizer = build_tokenizer(asked.entries[0], device="cpu", dtype="fp32")
     net = Colours("by hand")
@@ -169,14 +151,16 @@ def test_set_metrics_are_those_of_the_images_in_the_suites_order(
 @pytest.mark.usefixtures("colours")
 def test_originals_go_through_a_network_once_a_suite(data: Path, tmp_path: Path) -> None:
     keys = ("rfid", "rfid@torch-fidelity", "kid")  # one network and resizing, one pass
-    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), KillingListener())
     assert sum(Colours.seen) == 2 * 4
     Colours.seen.clear()
-    run_suite(ask(data, tmp_path / "out", "jpeg-q25", "resize-2x"), Quiet())  # another process
+    run_suite(
+        ask(data, tmp_path / "out", "jpeg-q25", "resize-2x"), KillingListener()
+    )  # another process
     assert sum(Colours.seen) == 2 * 4
     fresh = tmp_path / "cold"
     shutil.rmtree(cache_dir(), ignore_errors=True)
-    run_suite(ask(data, fresh, "jpeg-q25"), Quiet())
+    run_suite(ask(data, fresh, "jpeg-q25"), KillingListener())
     cold, warm = (record_of(out, "jpeg-q25").sets for out in (fresh, tmp_path / "out"))
     assert cold == warm
     assert record_of(tmp_path / "out", "jpeg-q10").sets != warm
@@ -190,8 +174,8 @@ def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> 
     plain = replace(plain, suite=replace(plain.suite, samples=photos))
     cut = change_crop(plain.suite, parse_crop("adm-48"))
     assert cut.sha256 == plain.suite.sha256  # a run's name says which crop, not the protocol
-    run_suite(plain, Quiet())
-    run_suite(replace(plain, suite=cut, out=tmp_path / "cut", crop="adm-48"), Quiet())
+    run_suite(plain, KillingListener())
+    run_suite(replace(plain, suite=cut, out=tmp_path / "cut", crop="adm-48"), KillingListener())
     names = [p.name for p in (tmp_path / "cut").iterdir() if (p / "run.json").exists()]
     whole, part = record_of(plain.out, "jpeg-q10"), record_of(tmp_path / "cut", names[0])
     assert part.sets["reconstruction.rfid"].state == "measured"  # not of the other crop's pixels
@@ -204,7 +188,7 @@ def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
     found = []
     for size in (1, 3):
         shutil.rmtree(cache_dir(), ignore_errors=True)
-        run_suite(ask(data, tmp_path / str(size), "jpeg-q10", batch_size=size), Quiet())
+        run_suite(ask(data, tmp_path / str(size), "jpeg-q10", batch_size=size), KillingListener())
         found.append(record_of(tmp_path / str(size), "jpeg-q10").sets["reconstruction.rfid"].value)
     assert found[0] == pytest.approx(found[1], rel=1e-6)  # float32 means of other batches
 
@@ -217,7 +201,7 @@ def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
     for size in (1, 3):
         shutil.rmtree(cache_dir(), ignore_errors=True)
         asked = ask(data, tmp_path / str(size), "jpeg-q10", keys=keys, batch_size=size)
-        run_suite(asked, Quiet())
+        run_suite(asked, KillingListener())
         found.append(record_of(tmp_path / str(size), "jpeg-q10").sets)
         kept = {np.load(path).dtype.name for path in cache_dir().rglob("*.npy")}
         assert kept == {"float32", "float64"}
@@ -230,12 +214,12 @@ def test_float64_features_are_kept_as_such(data: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("colours")
 @pytest.mark.parametrize("lost", ["nothing", "spool", "tail"])
 def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost: str) -> None:
-    run_suite(ask(data, tmp_path / "whole", "jpeg-q10", batch_size=1), Quiet())
+    run_suite(ask(data, tmp_path / "whole", "jpeg-q10", batch_size=1), KillingListener())
     whole = record_of(tmp_path / "whole", "jpeg-q10").sets
     shutil.rmtree(cache_dir(), ignore_errors=True)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet(kill_at=2))
+        run_suite(ask(data, out, "jpeg-q10", batch_size=1), KillingListener(kill_at=2))
     spools = sorted((out / ".jpeg-q10.features").iterdir())
     assert {spool.name.split(".")[-1] for spool in spools} == {"images", "originals"}
     if lost == "spool":
@@ -244,7 +228,10 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
         for spool in spools:
             spool.write_bytes(spool.read_bytes() + b"\x00" * 30)
     Colours.seen.clear()
-    assert run_suite(ask(data, out, "jpeg-q10", batch_size=1), Quiet())[0].status == "measured"
+    assert (
+        run_suite(ask(data, out, "jpeg-q10", batch_size=1), KillingListener())[0].status
+        == "measured"
+    )
     # Three encoders (two resizings, one for the cosine), both sides, of what was still to do; the
     # originals' features for the cosine are kept as they come.
     assert sum(Colours.seen) == (3 * 2 * 4 - 2 if lost == "spool" else 3 * 2 * 2)
@@ -257,14 +244,14 @@ def test_a_killed_run_goes_on_with_its_features(data: Path, tmp_path: Path, lost
 def test_what_is_no_set_is_refused_with_a_reason(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_suite(ask(data, tmp_path / "out", "identity", limit=2), Quiet())
+    run_suite(ask(data, tmp_path / "out", "identity", limit=2), KillingListener())
     limited = record_of(tmp_path / "out", "identity").sets["reconstruction.rfid"]
     assert (limited.state, limited.value) == ("not-applicable", None)
     assert "--limit" in str(limited.reason)
     assert not Colours.seen or max(Colours.seen) <= 2  # the cosine alone
     rfid = replace(METRICS["rfid"], minimum_n=5)  # there are four images
     monkeypatch.setattr(sets, "METRICS", {**METRICS, "rfid": rfid})
-    run_suite(ask(data, tmp_path / "few", "identity"), Quiet())
+    run_suite(ask(data, tmp_path / "few", "identity"), KillingListener())
     few = record_of(tmp_path / "few", "identity").sets
     assert few["reconstruction.rfid"].state == "not-applicable"
     assert "at least 5" in str(few["reconstruction.rfid"].reason)
@@ -277,7 +264,7 @@ def test_missing_weights_are_missing_and_say_what_brings_them(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.delenv("VTBENCH_WEIGHTS", raising=False)
-    run_suite(ask(data, tmp_path / "out", "identity"), Quiet())
+    run_suite(ask(data, tmp_path / "out", "identity"), KillingListener())
     record = record_of(tmp_path / "out", "identity")
     assert record.complete
     kid = record.sets["reconstruction.kid"]
@@ -290,16 +277,16 @@ def test_missing_weights_are_missing_and_say_what_brings_them(
 @pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Path) -> None:
-    run_suite(ask(data, tmp_path / "out", "jpeg-q10"), Quiet())
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10"), KillingListener())
     for path in cache_dir().rglob("*.json"):
         pixels = json.loads(path.read_text())
         pixels["photo-1"] = hashlib.sha256(b"another").hexdigest()
         path.write_text(json.dumps(pixels))
-    run_suite(ask(data, tmp_path / "out", "jpeg-q25"), Quiet())
+    run_suite(ask(data, tmp_path / "out", "jpeg-q25"), KillingListener())
     found = record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"]
     assert found.state == "failed" and "other pixels" in str(found.reason)
     assert not list(cache_dir().rglob("*.npy"))
-    again = run_suite(ask(data, tmp_path / "out", "jpeg-q25"), Quiet())[0]
+    again = run_suite(ask(data, tmp_path / "out", "jpeg-q25"), KillingListener())[0]
     assert "a metric of the whole set had failed" in str(again.reason)
     assert record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"].state == "measured"
 
@@ -323,7 +310,7 @@ def test_a_run_with_a_failed_image_has_no_distance(data: Path, tmp_path: Path) -
 def test_the_board_shows_a_distance_with_its_error_and_its_warning(
     data: Path, tmp_path: Path
 ) -> None:
-    run_suite(ask(data, tmp_path / "out", "jpeg-q10", "jpeg-q50", "identity"), Quiet())
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", "jpeg-q50", "identity"), KillingListener())
     board = read_board(tmp_path / "out")
     cells = {line.name: line.cells["reconstruction.rfid"] for line in board.lines}
     assert cells["identity"].value == pytest.approx(0, abs=1e-9)
@@ -371,7 +358,9 @@ def test_the_networks_themselves_run_in_the_pass(
     )
     monkeypatch.setattr("vtbench.metrics.encoders.stated_sha256", stated.__getitem__)
     keys = ("rfid", "kid", "cmmd", "dinov2_cos")
-    assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())[0].record
+    assert run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), KillingListener())[
+        0
+    ].record
     run = read_run(tmp_path / "out" / "jpeg-q10")
     found = run.record.sets
     assert found["reconstruction.kid"].state == "measured"
@@ -385,7 +374,7 @@ def test_the_networks_themselves_run_in_the_pass(
     assert len(of_task) == 4 and all(0 < value < 1 for value in of_task)
     # Another file of the same name is another run, and one that is not pinned is refused.
     (folder / "dinov2.pth").write_bytes(b"")
-    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), Quiet())
+    run_suite(ask(data, tmp_path / "out", "jpeg-q10", keys=keys), KillingListener())
     state = record_of(tmp_path / "out", "jpeg-q10").protocol.metrics["dinov2_cos"]
     assert state.state == "missing" and "does not start with" in str(state.reason)
 
@@ -404,24 +393,24 @@ def test_a_set_metric_is_of_reconstruction_alone(data: Path) -> None:
 def test_an_image_of_other_pixels_never_reaches_a_distance(data: Path, tmp_path: Path) -> None:
     (data / "mini" / "photo-1.png").write_bytes(encode_png(np.zeros((64, 64, 3), np.uint8)))
     with pytest.raises(SuiteError, match="photo-1"):
-        run_suite(ask(data, tmp_path / "out", "identity"), Quiet())
+        run_suite(ask(data, tmp_path / "out", "identity"), KillingListener())
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("colours")
 def test_set_metrics_are_added_from_kept_reconstructions(data: Path, tmp_path: Path) -> None:
     first = ask(data, tmp_path / "out", "jpeg-q10", keys=("kid",), keep=True)
-    run_suite(first, Quiet())
+    run_suite(first, KillingListener())
     Colours.seen.clear()
     more = replace(first, keep=False, metrics=("rfid", "dinov2_cos"))
-    (outcome,) = run_suite(more, Quiet())
+    (outcome,) = run_suite(more, KillingListener())
     assert outcome.status == "measured" and "on kept reconstructions" in str(outcome.reason)
-    run_suite(replace(more, out=tmp_path / "whole"), Quiet())
+    run_suite(replace(more, out=tmp_path / "whole"), KillingListener())
     found, fresh = (record_of(tmp_path / out, "jpeg-q10") for out in ("out", "whole"))
     assert found.sets == fresh.sets and found.key == fresh.key
     assert {"reconstruction.rfid", "reconstruction.kid"} == set(found.sets)
     rows = [read_run(tmp_path / out / "jpeg-q10").rows for out in ("out", "whole")]
     assert [r["dinov2_cos"] for r in rows[0]] == [r["dinov2_cos"] for r in rows[1]]
     Colours.seen.clear()
-    (again,) = run_suite(more, Quiet())
+    (again,) = run_suite(more, KillingListener())
     assert again.status == "reused" and Colours.seen == []

@@ -20,6 +20,7 @@ from vtbench.base.errors import (
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import (
     device_option,
+    dtype_option,
     registry_option,
     variant_options,
     weights_option,
@@ -34,13 +35,7 @@ if TYPE_CHECKING:
 @click.command("check")
 @click.argument("names", nargs=-1, required=True, metavar="NAME ...")
 @device_option
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the network.",
-)
+@dtype_option
 @click.option("--random-weights", is_flag=True, help="Check the architecture with random weights.")
 @click.option(
     "--once",

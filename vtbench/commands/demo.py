@@ -18,6 +18,7 @@ from vtbench.base.errors import VtbenchError
 from vtbench.base.locations import cache_dir
 from vtbench.commands.options import (
     device_option,
+    dtype_option,
     max_pixels_option,
     registry_option,
     weights_option,
@@ -50,13 +51,7 @@ NEEDS_GRADIO = 'demo: gradio cannot be imported ({}): `pip install "vtbench[demo
 @click.option(
     "--ocr", default="rapidocr", show_default=True, help="The OCR engine that reads text."
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the network.",
-)
+@dtype_option
 @device_option
 @max_pixels_option
 @registry_option

@@ -13,8 +13,10 @@ from vtbench.base.text_table import format_table
 from vtbench.commands.options import (
     FILE_OR_FOLDER,
     device_option,
+    dtype_option,
     max_pixels_option,
     registry_option,
+    tokenizers_option,
     variant_options,
     weights_option,
 )
@@ -90,24 +92,10 @@ def _describe(row: str, picture: str, passes: Passes) -> list[list[str]]:
 
 @click.command("drift")
 @click.argument("pictures", nargs=-1, required=True, type=FILE_OR_FOLDER, metavar="IMAGE ...")
-@click.option(
-    "--tokenizer",
-    "-t",
-    "names",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="Tokenizer to use. Repeatable, or separated by commas.",
-)
+@tokenizers_option
 @device_option
 @max_pixels_option
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the network.",
-)
+@dtype_option
 @variant_options
 @registry_option
 @weights_option

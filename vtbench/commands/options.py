@@ -56,6 +56,24 @@ device_option = click.option(
     help="Runs networks on: auto, cpu, cuda, cuda:N or mps.",
 )
 
+tokenizers_option = click.option(
+    "--tokenizer",
+    "-t",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Tokenizer to use. Repeatable, or separated by commas.",
+)
+
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network.",
+)
+
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),

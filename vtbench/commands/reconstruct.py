@@ -26,9 +26,11 @@ from vtbench.commands.options import (
     FOLDER,
     data_option,
     device_option,
+    dtype_option,
     max_pixels_option,
     registry_option,
     source_option,
+    tokenizers_option,
     variant_options,
     weights_option,
 )
@@ -212,25 +214,11 @@ def _shrink(pixels: RGB8) -> Image.Image:
     metavar="NAME",
     help="Reconstruct all images of a suite in place of IMAGE.",
 )
-@click.option(
-    "--tokenizer",
-    "-t",
-    "names",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="Tokenizer to use. Repeatable, or separated by commas.",
-)
+@tokenizers_option
 @click.option("--out", type=FOLDER, required=True, metavar="DIR", help="Folder to write.")
 @device_option
 @max_pixels_option
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the network.",
-)
+@dtype_option
 @variant_options
 @registry_option
 @data_option

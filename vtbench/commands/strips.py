@@ -15,6 +15,7 @@ from vtbench.commands.options import (
     device_option,
     registry_option,
     source_option,
+    tokenizers_option,
     variant_options,
     weights_option,
 )
@@ -151,15 +152,7 @@ def draw_strips(strips: Sequence[Strip], *, scale: int) -> RGB8:
     metavar="IMAGE:LEFT,TOP,WIDTH,HEIGHT",
     help="Part of an image of the suite, in pixels. Repeatable: parts are drawn side by side.",
 )
-@click.option(
-    "--tokenizer",
-    "-t",
-    "names",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="Tokenizer to use. Repeatable, or separated by commas.",
-)
+@tokenizers_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
