@@ -120,8 +120,9 @@ def test_a_clone_goes_to_a_validated_submission_by_the_documented_commands(
     example = clone / "examples" / "own_tokenizer" / "own_tokenizer"
     assert said[-1] == f"{clone / 'vtbench' / '__init__.py'} {example / '__init__.py'}"
     assert "own-block-means: ok" in " ".join(said)
-    assert "submission/registry/own-block-means.yaml: ok" in said
-    assert "submission/results/own-stripes: ok (1 runs of own-stripes@1)" in said
+    validated = "\n".join(said)
+    assert "submission/registry/own-block-means.yaml: ok" in validated
+    assert "submission/results/own-stripes: ok (1 runs of own-stripes@1)" in validated
     packed = {p.relative_to(clone / "submission") for p in (clone / "submission").rglob("*.*")}
     run = Path("results/own-stripes/own-block-means")
     assert {Path("SUMMARY.md"), run / "run.json", run / "panel/0.png"} <= packed
