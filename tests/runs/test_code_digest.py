@@ -116,6 +116,37 @@ def test_an_installed_distribution_counts_by_its_version(
     assert digest_code(["own_plugin.adapter"]) != before
 
 
+def test_a_distribution_counts_by_its_version_wherever_its_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of PYTHONPATH (`pip install --target`), and by links to another; a folder of the same
+    name that lies before it is not the distribution's."""
+    kept, linked, shadow = (tmp_path / name for name in ("kept", "linked", "shadow"))
+    for folder in (kept / "faraway", kept / "faraway-1.2.dist-info", linked, shadow / "faraway"):
+        folder.mkdir(parents=True)
+    for place in (kept, shadow):
+        (place / "faraway" / "__init__.py").write_text("")
+    facts = kept / "faraway-1.2.dist-info"
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faraway\nVersion: 1.2\n")
+    (facts / "RECORD").write_text("faraway/__init__.py,,\n")
+    for path in kept.iterdir():
+        (linked / path.name).symlink_to(path)
+    caches = (code_digest._installed_version, code_digest._distributions, code_digest._top_places)
+    for places, expected in (
+        ([kept], "faraway==1.2"),
+        ([linked], "faraway==1.2"),
+        ([shadow, kept], None),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [*map(str, places), *sys.path])
+            importlib.invalidate_caches()
+            for cache in caches:
+                cache.cache_clear()
+            assert code_digest._installed_version("faraway") == expected
+    for cache in caches:
+        cache.cache_clear()
+
+
 def test_a_root_that_is_not_there_is_refused() -> None:
     with pytest.raises(RegistryError, match="module no_such_module is not to be found"):
         digest_code(["no_such_module"])
