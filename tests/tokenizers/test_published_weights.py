@@ -55,8 +55,8 @@ def test_the_pair_reconstructs_as_the_official_code(folder: Path, given: str) ->
     samples = {sample.id: sample for sample in load_suite("embedded@2").samples}
     for name, expected in OFFICIAL_DB.items():
         rows = torch.as_tensor(load_pixels(samples[name]))[None]
-        decoded = tokenizer.decode(tokenizer.encode(images.to_float(rows)))
         pixels = rows.permute(0, 3, 1, 2)
+        decoded = tokenizer.decode(tokenizer.encode(images.to_float(pixels)))
         error = (images.to_uint8(decoded).double() - pixels.double()).square().mean()
         # Half of the last digit that was printed.
         assert 10 * torch.log10(255**2 / error) == pytest.approx(expected, abs=0.005)
