@@ -30,6 +30,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vtbench.suites.suites import Suite
 
 CONTESTANTS = ("plain", "channels-last", "vtbench")
 SIDE = 256
@@ -127,17 +131,12 @@ def run_plain(options: argparse.Namespace, clock: Clock) -> None:
             clock.mark(done)
 
 
-def run_vtbench(options: argparse.Namespace, clock: Clock, *, whole: bool = False) -> None:
-    """Run the pass as `vtbench run` does. whole: count the first batch too."""
+def open_images(options: argparse.Namespace) -> Suite:
+    """Return the folder's images as a suite with the metrics that are compared."""
     import stand_ins
 
-    from vtbench.registry.entries import load_registry
-    from vtbench.runs.planning import plan_run
-    from vtbench.runs.reconstruction import LiveReconstructor
-    from vtbench.runs.runner import run_suite
     from vtbench.suites.image_folder import folder_suite
     from vtbench.suites.suite_file import TaskProtocol
-    from vtbench.tokenizers import build_tokenizer
 
     metrics = ["psnr_db", "ssim", "ms_ssim"]
     if options.networks:
@@ -146,6 +145,19 @@ def run_vtbench(options: argparse.Namespace, clock: Clock, *, whole: bool = Fals
     suite = folder_suite(options.folder / "images")
     tasks = {"reconstruction": TaskProtocol(metrics=tuple(metrics))}
     protocol = suite.protocol.model_copy(update={"tasks": tasks})
+    return replace(suite, protocol=protocol)
+
+
+def run_vtbench(
+    suite: Suite, options: argparse.Namespace, clock: Clock, *, whole: bool = False
+) -> None:
+    """Run the pass over a suite's images as `vtbench run` does. whole: count the first batch too."""
+    from vtbench.registry.entries import load_registry
+    from vtbench.runs.planning import plan_run
+    from vtbench.runs.reconstruction import LiveReconstructor
+    from vtbench.runs.runner import run_suite
+    from vtbench.tokenizers import build_tokenizer
+
     registry = load_registry()
     entry = registry[options.model]
 
@@ -172,7 +184,7 @@ def run_vtbench(options: argparse.Namespace, clock: Clock, *, whole: bool = Fals
         # A model that is given needs no files.
         registry = type(registry)({entry.name: entry.model_copy(update={"weights": None})})
     request = plan_run(
-        replace(suite, protocol=protocol),
+        suite,
         registry,
         names=[entry.name],
         device="cpu",
@@ -249,7 +261,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.contestant:
         clock = Clock([])
-        (run_vtbench if options.contestant == "vtbench" else run_plain)(options, clock)
+        if options.contestant == "vtbench":
+            run_vtbench(open_images(options), options, clock)
+        else:
+            run_plain(options, clock)
         print(json.dumps(clock.report()))
         return
     import stand_ins
