@@ -110,7 +110,10 @@ def write_program(path: Path, script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("sleep 9", "took more than 0.3 s"),
+        ("sleep 9", "took more than 0.3 s$"),
+        pytest.param(
+            "while :; do :; done", "took more than 1 s of processor time", marks=pytest.mark.slow
+        ),
         ("echo 'cannot read' >&2; exit 3", "ended with 3: cannot read"),
         ("printf 'a\\fb\\n'", "read 2 of 1 images"),
     ],
@@ -120,7 +123,8 @@ def test_a_program_that_fails_is_the_image_s_failure(
 ) -> None:
     write_program(stand_in, script)
     reader = open_reader("tesseract", scripts={"latin"})
-    monkeypatch.setattr(tesseract, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(tesseract, "CPU_SECONDS", 1)
+    monkeypatch.setattr(tesseract, "WALL_SECONDS", 0.3 if "sleep" in script else 60)
     page: RGB8 = np.arange(1200, dtype=np.uint8).reshape(20, 20, 3)
     with pytest.raises(MetricError, match=words):
         reader.read_lines(page, [[[0, 0], [9, 0], [9, 9], [0, 9]]], script="latin")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +33,12 @@ LANGUAGES = {
 """The trained data that reads each script. Where Debian has data of a language and of its script, the
 one that reads the originals of text-multilingual better."""
 
-TIMEOUT_S = 120
-"""Longest time of one call of the program, which reads the lines of one page (they take 2 s)."""
+CPU_SECONDS = 120
+"""Processor time of one call of the program, which reads the lines of one page (they take 2 s); where
+the system can limit it, which Linux can."""
+
+WALL_SECONDS = 1200.0
+"""Of one call: one that takes no processor time, or shares a processor with many."""
 
 BETWEEN = "\f"
 """What the program writes between two images."""
@@ -130,18 +137,34 @@ class TesseractReader:
 
     def _run(self, arguments: Sequence[str], *, scratch: Path | None) -> str:
         """Return what the program writes. Raises MetricError where it fails or takes too long."""
-        try:
-            done = subprocess.run(
-                [self._program, *arguments],
-                cwd=scratch,
-                env={**os.environ, "OMP_THREAD_LIMIT": "1", "LC_ALL": "C.UTF-8"},
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise MetricError(f"tesseract took more than {TIMEOUT_S} s and was ended") from None
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason"]
-            raise MetricError(f"tesseract ended with {done.returncode}: {lines[-1][:200]}")
-        return done.stdout.decode(errors="replace")
+        with subprocess.Popen(
+            [self._program, *arguments],
+            cwd=scratch,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1", "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            _limit_time(process.pid)
+            try:
+                out, err = process.communicate(timeout=WALL_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise MetricError(f"tesseract took more than {WALL_SECONDS:g} s") from None
+            except BaseException:  # Ctrl-C
+                process.kill()
+                raise
+        if process.returncode == -getattr(signal, "SIGXCPU", 0):
+            raise MetricError(f"tesseract took more than {CPU_SECONDS} s of processor time")
+        if process.returncode:
+            lines = err.decode(errors="replace").strip().splitlines() or ["no reason"]
+            raise MetricError(f"tesseract ended with {process.returncode}: {lines[-1][:200]}")
+        return out.decode(errors="replace")
+
+
+def _limit_time(pid: int) -> None:
+    """Limit a process's processor time, on Linux."""
+    if sys.platform == "linux":
+        import resource
+
+        with suppress(OSError):  # it has ended
+            resource.prlimit(pid, resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
