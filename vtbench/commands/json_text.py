@@ -15,5 +15,7 @@ def print_json(data: object) -> None:
 
 def name_cells(rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
     """Return a table as a mapping a row; the first row has the keys."""
+    if not rows:
+        return []
     head, *lines = rows
     return [dict(zip(head, line, strict=True)) for line in lines]

@@ -1,4 +1,4 @@
-"""`vtbench list`: tokenizers, suites, metrics and tasks. Imports no torch."""
+"""`vtbench list`: tokenizers, suites, metrics, tasks. Tokenizers are listed without torch or numpy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from vtbench.base.text_table import Rows, format_table
 from vtbench.commands.efficiency import EFFICIENCY
 from vtbench.commands.json_text import name_cells, print_json
 from vtbench.commands.options import data_option, json_option, registry_option
-from vtbench.metrics.catalogue import METRICS
-from vtbench.registry.entries import Entry, load_registry
+from vtbench.registry.entries import Entry, Registry, load_registry
 from vtbench.registry.licences import classify_licence
-from vtbench.suites.suite_file import TASKS
-from vtbench.suites.suites import load_suite, suite_paths
 from vtbench.weights.entries import find_weights, is_pinned
 
 
-def list_tokenizers(registries: Sequence[Path]) -> Rows:
+def list_tokenizers(registry: Registry) -> Rows:
     """Return a header and one row a tokenizer: what its weights' licence allows, whether they are
     here, and which generators decode through it."""
     rows = [
@@ -30,7 +27,7 @@ def list_tokenizers(registries: Sequence[Path]) -> Rows:
             *("licence", "weights", "used by", "title"),
         )
     ]
-    for entry in load_registry(registries).values():
+    for entry in registry.values():
         size = entry.codebook_size or entry.latent_channels
         rows.append(
             (
@@ -48,10 +45,10 @@ def list_tokenizers(registries: Sequence[Path]) -> Rows:
     return rows
 
 
-def list_unreleased(registries: Sequence[Path]) -> Rows:
+def list_unreleased(registry: Registry) -> Rows:
     """Return a header and one row for each tokenizer that is known and cannot be run."""
     rows = [("unreleased", "family", "title", "why it cannot be run")]
-    for entry in load_registry(registries).unreleased.values():
+    for entry in registry.unreleased.values():
         rows.append((entry.name, entry.family, entry.title, " ".join(entry.why.split())))
     return rows
 
@@ -79,6 +76,8 @@ def weights_state(entry: Entry) -> str:
 
 def list_suites(folders: Sequence[Path]) -> Rows:
     """Return a header and one row a suite."""
+    from vtbench.suites.suites import load_suite, suite_paths
+
     rows = [("name", "version", "images", "pinned", "title")]
     for name in suite_paths(folders):
         suite = load_suite(name, folders)
@@ -90,6 +89,8 @@ def list_suites(folders: Sequence[Path]) -> Rows:
 
 def list_metrics() -> Rows:
     """Return a header and one row a metric."""
+    from vtbench.metrics.catalogue import METRICS
+
     arrows = {"higher": "↑", "lower": "↓", None: ""}
     rows = [("key", "label", "unit", "better", "definition")]
     for metric in METRICS.values():
@@ -100,6 +101,8 @@ def list_metrics() -> Rows:
 
 def list_tasks() -> Rows:
     """Return a header and one row a task."""
+    from vtbench.suites.suite_file import TASKS
+
     return [("name", "asks"), *TASKS.items(), (EFFICIENCY, "what does it cost (of no suite)")]
 
 
@@ -121,25 +124,25 @@ def list_command(
     --all adds a table of tokenizers that are known and cannot be run as published. --json prints
     one object for each row.
     """
-    tables = {
-        "tokenizers": lambda: list_tokenizers(registries),
-        "suites": lambda: list_suites(data_folders),
-        "metrics": list_metrics,
-        "tasks": list_tasks,
-    }
-    if what not in tables:
-        raise UnknownName("list", what, list(tables))
+    unreleased: Rows = []
+    if what == "tokenizers":
+        registry = load_registry(registries)
+        rows = list_tokenizers(registry)
+        unreleased = list_unreleased(registry)
+    elif what == "suites":
+        rows = list_suites(data_folders)
+    elif what == "metrics":
+        rows = list_metrics()
+    elif what == "tasks":
+        rows = list_tasks()
+    else:
+        raise UnknownName("list", what, ["tokenizers", "suites", "metrics", "tasks"])
     if as_json:
-        rows = name_cells(tables[what]())
-        more = (
-            name_cells(list_unreleased(registries)) if what == "tokenizers" and everything else []
-        )
-        print_json(rows + more)
+        print_json(name_cells(rows) + (name_cells(unreleased) if everything else []))
         return
-    click.echo(format_table(tables[what]()))
-    if what == "tokenizers" and (unreleased := list_unreleased(registries))[1:]:
-        if everything:
-            click.echo(f"\n{format_table(unreleased)}")
-        else:
-            names = f"{len(unreleased) - 1} more are known and cannot be run"
-            click.echo(f"\n{names}: `vtbench list --all`")
+    click.echo(format_table(rows))
+    if unreleased[1:] and everything:
+        click.echo(f"\n{format_table(unreleased)}")
+    elif unreleased[1:]:
+        names = f"{len(unreleased) - 1} more are known and cannot be run"
+        click.echo(f"\n{names}: `vtbench list --all`")
