@@ -161,7 +161,7 @@ def test_work_beside_the_pass_is_done_in_order_and_one_at_a_time() -> None:
     with Background() as background:
         for number in range(5):
             background.start(
-                work(number), again=lambda n=number: 100 + n, on=Stop, report=heard.append
+                work(number), again=lambda _, n=number: 100 + n, on=Stop, report=heard.append
             )
         background.wait()
     assert heard == [0, 1, 102, 3, 4] and most == 1
@@ -172,7 +172,7 @@ def test_an_error_of_work_beside_the_pass_reaches_it() -> None:
         raise OSError("the disk is full")
 
     with Background() as background:
-        background.start(fail, again=int, on=Stop, report=lambda _: None)
+        background.start(fail, again=lambda _: 0, on=Stop, report=lambda _: None)
         with pytest.raises(OSError, match="disk is full"):
             background.wait()
 
@@ -204,8 +204,8 @@ def test_batches_are_the_same_with_any_number_of_decoders(pictures: Path) -> Non
     expected = describe(make_batches(samples, PixelCache(), batch_size=3))
     assert [names for names, _, _ in expected] == [
         ["0.png", "1.png", "2.png"],
-        ["3.png", "4.png"],
         ["4b.png"],
+        ["3.png", "4.png"],
         ["5.png", "6.png"],
     ]
     for workers in (1, 2, 5):

@@ -56,6 +56,14 @@ device_option = click.option(
     help="Runs networks on: auto, cpu, cuda, cuda:N or mps.",
 )
 
+batch_size_option = click.option(
+    "--batch-size",
+    default="suite",
+    show_default=True,
+    metavar="N|auto|suite",
+    help="Images of 256x256 in a batch, fewer larger ones; auto looks for the fastest that fits.",
+)
+
 tokenizers_option = click.option(
     "--tokenizer",
     "-t",

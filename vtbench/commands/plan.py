@@ -15,6 +15,7 @@ from vtbench.commands.json_text import print_json
 from vtbench.commands.options import (
     EMBEDDED,
     FOLDER,
+    batch_size_option,
     data_option,
     device_option,
     json_option,
@@ -113,7 +114,7 @@ SWEEP_OPTIONS = (
     click.option(
         "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's."
     ),
-    click.option("--batch-size", default="auto", show_default=True, metavar="N|auto"),
+    batch_size_option,
     click.option(
         "--limit", type=click.IntRange(min=1), help="First N images a task; partial runs."
     ),
@@ -144,7 +145,7 @@ def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
         passed_on = [part for task in own["tasks"] for part in ("--task", task)]
         passed_on += [part for key in own["metrics"] for part in ("--metrics", key)]
         passed_on += [] if own["dtype"] is None else ["--dtype", own["dtype"]]
-        passed_on += [] if batch_size == "auto" else ["--batch-size", batch_size]
+        passed_on += [] if batch_size == "suite" else ["--batch-size", batch_size]
         passed_on += [] if own["limit"] is None else ["--limit", str(own["limit"])]
         passed_on += ["--fresh"] if fresh else []
         command(sweep=Sweep(**own, passed_on=tuple(passed_on)), **others)

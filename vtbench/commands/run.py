@@ -13,6 +13,7 @@ from vtbench.commands.efficiency import EFFICIENCY, CostOptions, cost_options, r
 from vtbench.commands.options import (
     EMBEDDED,
     FOLDER,
+    batch_size_option,
     data_option,
     device_option,
     max_pixels_option,
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
 @click.option("--ocr", type=click.Choice(ENGINES), help="OCR engine. Default: the suite's.")
 @variant_options
 @click.option("--crop", metavar="NAME-SIZE", help="Crop: adm-256, none, ... Default: the suite's.")
-@click.option("--batch-size", default="auto", show_default=True, metavar="N|auto")
+@batch_size_option
 @max_pixels_option
 @click.option(
     "--limit",

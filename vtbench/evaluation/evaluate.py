@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -22,7 +22,7 @@ from vtbench.runs.planning import open_suite as open_named_suite
 from vtbench.runs.planning import plan_run
 from vtbench.runs.ranks import ALONE, Ranks, ranks_of_training
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
-from vtbench.runs.request import Request
+from vtbench.runs.request import Request, parse_batch_size
 from vtbench.runs.runner import run_suite
 from vtbench.suites.suites import Suite
 from vtbench.tokenizers.base import Tokenizer
@@ -49,7 +49,7 @@ def evaluate(
     seed: int | None = None,
     dtype: str | None = None,
     device: str = "auto",
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     max_pixels: int | None = None,
     weights: str | Path | None = None,
     registry: Sequence[str | Path] = (),
@@ -83,7 +83,8 @@ def evaluate(
         seed: The seed of a stochastic decoder. Default: the suite's.
         dtype: The dtype of a registry's tokenizer: fp32, bf16 or fp16. Default: the suite's.
         device: The device of a registry's tokenizer: auto, cpu, cuda, cuda:N or mps.
-        batch_size: Images of 256×256 in a batch, fewer larger ones. Default: the suite's.
+        batch_size: Images of 256×256 in a batch, fewer larger ones; "auto" looks for the fastest that
+            fits. Default: the suite's.
         max_pixels: Images of more pixels are refused. Default: 24,500,000.
         weights: A file or folder in place of the entry's own source.
         registry: Folders of your own entries.
@@ -101,6 +102,8 @@ def evaluate(
         VtbenchError: The request is not valid: an unknown name, missing weights, a bad range.
         CellFailed: The tokenizer failed; the message says on which image and where.
     """
+    if batch_size is not None:
+        batch_size = parse_batch_size(str(batch_size), option="batch_size=")
     scratch = ScratchFolder()
     folder = scratch.path
     options: dict[str, Any] = {

@@ -144,18 +144,46 @@ class CodesRecord(Strict):
     codebooks: tuple[CodebookRecord, ...]
 
 
+class BatchTrial(Strict):
+    """A batch that was tried: images in it, and images a second; None where memory did not suffice."""
+
+    images: Annotated[int, Field(ge=1)]
+    images_per_second: Annotated[float, Field(ge=0)] | None
+
+
+class BatchRecord(Strict):
+    """How many images went through the tokenizer together, where that was looked for
+    (`--batch-size auto`) or memory did not suffice for it.
+
+    Args:
+        size: images of 256² in the first batches.
+        last: in the last ones; fewer where memory did not suffice for some batch.
+        shape: height and width of the images that were tried.
+        trials: what was tried, in order.
+        ended: why no larger one was tried.
+        seconds: of the search.
+    """
+
+    size: Annotated[int, Field(ge=1)]
+    last: Annotated[int, Field(ge=1)]
+    shape: tuple[int, int] | None = None
+    trials: tuple[BatchTrial, ...] = ()
+    ended: PathlessText | None = None
+    seconds: float = 0.0
+
+
 class Inputs(Strict):
     """What a run's key is made of and no other part of run.json says.
 
     Args:
         data: which copy of a data set that no manifest pins.
-        batch_size: as asked for; None for the suite's own.
+        batch_size: as asked for: "auto" for the fastest that fits, None for the suite's own.
         measures: digest of what the catalogue says of each metric that can change its number.
         given: another each time for a model that was handed over; None for the registry's.
     """
 
     data: str | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     measures: str
     given: str | None
 
@@ -180,6 +208,8 @@ class RunRecord(ResultFile):
     codes: CodesRecord | None = None
     sets: dict[str, SetRecord] = Field(default_factory=dict)
     """The set metrics, by `<task>.<metric>`."""
+    batches: BatchRecord | None = None
+    """None where every batch had the size that was asked for."""
 
     @property
     def complete(self) -> bool:

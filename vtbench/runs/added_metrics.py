@@ -28,7 +28,7 @@ from vtbench.runs.provenance import Measures, describe_measures, draft_record
 from vtbench.runs.reconstruction import Reconstruction, Reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.set_features import SetRun
-from vtbench.suites.batches import Batch, PixelCache, make_batches
+from vtbench.suites.batches import Batch, BatchSize, PixelCache, make_batches
 from vtbench.suites.copies import sort_for_reading
 from vtbench.weights.entries import WeightFiles
 
@@ -116,7 +116,7 @@ def find_addition(
     extra = tuple(sorted({*then.extra, *now.extra}))
     after = Measures(states, now.ocr or ocr, {**networks, **now.networks}, extra)
     record = draft_record(request, entry, after, found, seed=seed)
-    kept = {"n_done", "failures", "started", "seconds", "rows_sha256", "codes", "sets"}
+    kept = {"n_done", "failures", "started", "seconds", "rows_sha256", "codes", "sets", "batches"}
     record = record.model_copy(update={name: getattr(run.record, name) for name in kept})
     return Addition(run, record, _list_lacking(request, meter, run, measured))
 
@@ -276,7 +276,10 @@ class _Pass:
     def run(self, reconstructor: Reconstructor, report: Callable[[int], None]) -> RunRecord:
         """Measure, write and return the record. Raises Differs and CellFailed."""
         watched = _Watched(reconstructor)
-        measuring = BatchMeter(watched, self.meter, PeakMemory(self.request.device))
+        sizes = self.addition.run.record.batches  # the batches that made the reconstructions
+        batch_size = BatchSize(sizes.size if sizes is not None else self.request.images_per_batch)
+        memory = PeakMemory(self.request.device)
+        measuring = BatchMeter(watched, self.meter, memory, batch_size)
         done = self.partial.done
         count = len(done)
         report(count)
@@ -284,7 +287,7 @@ class _Pass:
         batches = make_batches(
             samples,
             self.cache,
-            batch_size=self.request.images_per_batch,
+            batch_size=batch_size,
             workers=self.request.decoders,
         )
         try:

@@ -17,7 +17,7 @@ class Background:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "rows")
         self._work: Future[int] | None = None
-        self._again: Callable[[], int] | None = None
+        self._again: Callable[[Exception], int] | None = None
         self._report: Callable[[int], None] | None = None
 
     def __enter__(self) -> Background:
@@ -27,7 +27,7 @@ class Background:
         self,
         work: Callable[[], int],
         *,
-        again: Callable[[], int],
+        again: Callable[[Exception], int],
         on: type[Exception],
         report: Callable[[int], None],
     ) -> None:
@@ -35,7 +35,8 @@ class Background:
 
         Args:
             work: Returns how many images it was about.
-            again: What is done instead, in the caller's thread, where `work` raises `on`.
+            again: What is done instead, in the caller's thread, where `work` raises `on`; it is given
+                the error.
             on: That error.
             report: Called with the number, in the caller's thread.
         """
@@ -51,9 +52,13 @@ class Background:
         assert self._again is not None and self._report is not None
         try:
             images = work.result()
-        except self._on:
-            images = self._again()
-        self._report(images)
+        except self._on as error:
+            met = error.with_traceback(None)  # which holds what the work had
+        else:
+            self._report(images)
+            return
+        del work
+        self._report(self._again(met))
 
     def __exit__(
         self,

@@ -12,11 +12,11 @@ from torch import Tensor
 from vtbench.base.errors import OutputError, describe_foreign
 from vtbench.images import RGB8, pixel_sha256, to_rgb8, to_uint8
 from vtbench.results.rows import Row
-from vtbench.runs.memory import PeakMemory
+from vtbench.runs.memory import PeakMemory, give_back, is_memory_short
 from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import Reconstruction, Reconstructor
 from vtbench.runs.set_features import Pair
-from vtbench.suites.batches import Batch
+from vtbench.suites.batches import Batch, BatchSize
 
 
 @dataclass
@@ -38,8 +38,16 @@ class Measured:
 
 
 class BatchFailed(Exception):
-    """A batch of several images failed after its reconstruction: its images are to be tried one by
-    one."""
+    """A batch of several images failed after its reconstruction: they are to be tried in smaller
+    batches (`BatchMeter.measure_apart`).
+
+    Args:
+        short: Whether memory did not suffice.
+    """
+
+    def __init__(self, *, short: bool) -> None:
+        super().__init__()
+        self.short = short
 
 
 class _Rounded:
@@ -60,22 +68,30 @@ class _Rounded:
 
 @dataclass(frozen=True)
 class BatchMeter:
-    """Measures the batches of one tokenizer's run."""
+    """Measures the batches of one tokenizer's run.
+
+    Attributes:
+        batch_size: Of later batches; halved where memory did not suffice for one.
+    """
 
     reconstructor: Reconstructor
     meter: Meter
     memory: PeakMemory
+    batch_size: BatchSize
 
     def measure(self, batch: Batch) -> Measured:
         """Return the batch's rows and reconstructions.
 
         Whatever the tokenizer or a metric raises fails the image that it is about, by name: the
-        images of a batch are then tried one by one.
+        images of a batch are then tried one by one, or in halves where memory did not suffice.
         """
+        if batch.size > 1 and batch.size > (most := self._count(batch)):
+            return self._measure_parts(batch, most)  # made before another was too large
         try:
             return self.begin(batch)()
-        except BatchFailed:
-            return self.measure_singly(batch)
+        except BatchFailed as failed:
+            short = failed.short
+        return self.measure_apart(batch, short=short)
 
     def begin(self, batch: Batch) -> Callable[[], Measured]:
         """Reconstruct a batch and take what needs the device; return what takes the rest.
@@ -115,11 +131,14 @@ class BatchMeter:
             raise
         except Exception as error:
             # A network or a metric of strangers may raise anything; the run goes on.
-            if batch.size > 1:
-                if isinstance(error, torch.OutOfMemoryError):
-                    torch.cuda.empty_cache()
-                return _done(self.measure_singly(batch))
-            return _done(_fail(rows, describe_foreign(error)))
+            short = is_memory_short(error)
+            failed = _fail(rows, describe_foreign(error))
+        # Behind the handler: the error holds the frames that it came through, and their tensors.
+        if batch.size == 1:
+            if short:
+                give_back(self.memory.device)
+            return _done(failed)
+        return _done(self.measure_apart(batch, short=short))
 
     def _take(
         self, batch: Batch, rows: list[Row], rounded: _Rounded, peak: float | None
@@ -149,9 +168,10 @@ class BatchMeter:
                 _fill(rows, pictures, rounded.facts, measured, size=batch.size, peak=peak)
                 return Measured(rows, pictures, features)
             except Exception as error:
-                if batch.size > 1:
-                    raise BatchFailed from error
-                return _fail(rows, describe_foreign(error))
+                short, said = is_memory_short(error), describe_foreign(error)
+            if batch.size > 1:  # behind the handler: the error holds the batch's tensors
+                raise BatchFailed(short=short)
+            return _fail(rows, said)
 
         return finish
 
@@ -168,13 +188,27 @@ class BatchMeter:
             # NaN fails the image by name: see `_find_non_finite`.
             values.update(more if torch.isfinite(image).all() else {"psnr_q8_db": math.nan})
 
-    def measure_singly(self, batch: Batch) -> Measured:
-        """Return a batch whose images were measured one by one."""
+    def measure_apart(self, batch: Batch, *, short: bool) -> Measured:
+        """Return a batch that failed, measured in smaller ones: image by image, or in halves where
+        memory did not suffice, and so are later batches."""
+        if not short:
+            return self._measure_parts(batch, 1)
+        give_back(self.memory.device)
+        self.batch_size.halve(batch)
+        return self._measure_parts(batch, min(self._count(batch), batch.size // 2))
+
+    def _count(self, batch: Batch) -> int:
+        """Return how many images of this shape a batch may have."""
+        assert batch.pixels is not None
+        return self.batch_size.count(tuple(batch.pixels.shape[-2:]))
+
+    def _measure_parts(self, batch: Batch, size: int) -> Measured:
         assert batch.pixels is not None
         parts = []
-        for index, sample in enumerate(batch.samples):
-            alone = Batch((sample,), batch.pixels[index : index + 1], 1)
-            parts.append((alone, self.measure(alone)))
+        for start in range(0, batch.size, size):
+            samples = batch.samples[start : start + size]
+            part = Batch(samples, batch.pixels[start : start + size], len(samples))
+            parts.append((part, self.measure(part)))
         rows = [row for _, part in parts for row in part.rows]
         pictures = [picture for _, part in parts for picture in part.pictures]
         return Measured(rows, pictures, parts=parts)

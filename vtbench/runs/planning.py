@@ -10,7 +10,13 @@ from vtbench.base import locations
 from vtbench.base.errors import UnknownName
 from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
 from vtbench.registry.entries import Registry
-from vtbench.runs.request import Request, Variant, apply_variant, choose_entries
+from vtbench.runs.request import (
+    AskedBatchSize,
+    Request,
+    Variant,
+    apply_variant,
+    choose_entries,
+)
 from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.image_folder import folder_suite, name_folder_suite
 from vtbench.suites.suites import Suite, attach_data, load_suite
@@ -87,7 +93,7 @@ def plan_run(
     dtype: str | None = None,
     ocr: str | None = None,
     device: str = "auto",
-    batch_size: int | None = None,
+    batch_size: AskedBatchSize = None,
     limit: int | None = None,
     seed: int | None = None,
     fresh: bool = False,
@@ -110,7 +116,7 @@ def plan_run(
         dtype: The dtype in place of the suite's.
         ocr: The OCR engine in place of the suite's.
         device: Where networks and tensors are.
-        batch_size: Images of 256² at a time; None is the suite's number.
+        batch_size: Images of 256² at a time, "auto" for the fastest that fits; None is the suite's.
         limit: The most images of each task.
         seed: The seed in place of the suite's.
         fresh: Measure again what is complete and current.

@@ -17,9 +17,12 @@ from vtbench.runs.measuring import BatchMeter
 from vtbench.runs.memory import PeakMemory
 from vtbench.runs.meter import Meter
 from vtbench.runs.reconstruction import LiveReconstructor, open_tokenizer
-from vtbench.suites.batches import Batch, load_pixels
+from vtbench.suites.batches import Batch, BatchSize, load_pixels
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import WeightFiles
+
+_ANY = 2**40
+"""Images of 256² in a batch: it has as many as the rows state."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def measure_again(
     tokenizer = open_tokenizer(
         entry, device=device, dtype=protocol.dtype, seed=protocol.seed, found=found
     )
-    measuring = BatchMeter(LiveReconstructor(tokenizer), meter, PeakMemory(device))
+    batch_size = BatchSize(_ANY)
+    measuring = BatchMeter(LiveReconstructor(tokenizer), meter, PeakMemory(device), batch_size)
     samples = {sample.id: sample for sample in suite.samples}
     rows: dict[str, Row] = {}
     in_batch: set[str] = set()
@@ -96,11 +100,13 @@ def _find_batches(rows: Sequence[Row], images: Collection[str]) -> list[tuple[li
             groups.setdefault(key, []).append(row)
     batches = []
     for group in groups.values():
-        size = max(1, *(row["batch_size"] or 1 for row in group))
-        for start in range(0, len(group), size):
+        start = 0
+        while start < len(group):
+            size = group[start]["batch_size"] or 1
             part = group[start : start + size]
+            start += len(part)
             if any(row["id"] in images for row in part):
-                batches.append(([row["id"] for row in part], part[0]["batch_size"] or 1))
+                batches.append(([row["id"] for row in part], size))
     return batches
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
 from vtbench.base.files import sha256_bytes
@@ -270,12 +270,18 @@ def parse_counts(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def parse_batch_size(value: str) -> int | None:
-    """Return a positive batch size, or None for "auto" (the suite's own)."""
+AskedBatchSize = int | Literal["auto"] | None
+"""Images of 256² in a batch, "auto" for the fastest that fits, None for the suite's number."""
+
+
+def parse_batch_size(value: str, *, option: str = "--batch-size ") -> AskedBatchSize:
+    """Return a positive batch size, "auto", or None for "suite". option: what an error calls it."""
     if value == "auto":
+        return "auto"
+    if value == "suite":
         return None
-    if not value.isdecimal() or int(value) < 1:
-        raise VtbenchError(f"--batch-size {value}: expected auto or a positive number")
+    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
+        raise VtbenchError(f"{option}{value[:20]}: expected suite, auto or a positive number")
     return int(value)
 
 
@@ -297,7 +303,8 @@ class Request:
         device: where networks are.
         dtype, ocr, seed: in place of the suite's; another value becomes part of the run's name.
         crop: the one that the suite's samples carry in place of its own (`suites.crops`).
-        batch_size: images of 256² at a time, None for the suite's number.
+        batch_size: images of 256² at a time, "auto" for the fastest that fits (`runs.batch_search`),
+            None for the suite's number.
         limit: The most images of each task.
         fresh: measure again what is complete and current.
         weights: in place of the entries' own sources, by name.
@@ -317,7 +324,7 @@ class Request:
     dtype: str | None = None
     ocr: str | None = None
     crop: str | None = None
-    batch_size: int | None = None
+    batch_size: AskedBatchSize = None
     limit: int | None = None
     fresh: bool = False
     weights: Mapping[str, Path] | None = None
@@ -335,9 +342,12 @@ class Request:
 
     @property
     def images_per_batch(self) -> int:
-        """Images of 256² that go through the tokenizer together."""
+        """Images of 256² that go through the tokenizer together, the suite's own until a search has
+        found another number."""
+        if isinstance(self.batch_size, int):
+            return self.batch_size
         cost = self.suite.protocol.cost
-        return self.batch_size or (cost.batch_size if cost else DEFAULT_BATCH_SIZE)
+        return cost.batch_size if cost else DEFAULT_BATCH_SIZE
 
     @property
     def decoders(self) -> int:

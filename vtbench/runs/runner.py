@@ -28,11 +28,12 @@ from vtbench.metrics.rate import Histogram
 from vtbench.registry.entries import Entry
 from vtbench.results.folder import Run, write_run
 from vtbench.results.parquet_file import MAX_ROWS
-from vtbench.results.schema import RunRecord
+from vtbench.results.schema import BatchRecord, RunRecord
 from vtbench.results.writer import hold_run
 from vtbench.runs.added_metrics import Addition, Differs, add_metrics
 from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.background import Background
+from vtbench.runs.batch_search import make_batch_size, settle_batch_size
 from vtbench.runs.kept_originals import open_crops
 from vtbench.runs.kept_reconstructions import drop_reconstructions
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
@@ -233,15 +234,22 @@ def _measure_run(
     with ranks.united():
         if ranks.first:
             spools = resume_spools(request, draft.run, draft.key, meter, cache)
-        memory = PeakMemory(request.device)
-        measuring = BatchMeter(_open(request, entry, draft, found), meter, memory)
+        reconstructor = _open(request, entry, draft, found)
+    sizes: BatchRecord | None = None
+    with ranks.united():
+        if spools is not None:
+            sizes = settle_batch_size(request, reconstructor, cache, spools.batches, steady=steady)
+    sizes = ranks.share(sizes)
+    assert sizes is not None
+    batch_size = make_batch_size(sizes, spools.batches if spools is not None else None)
+    measuring = BatchMeter(reconstructor, meter, PeakMemory(request.device), batch_size)
     if spools is not None:
         listener.advanced(len(spools.partial.done))
     if ranks.world > 1:
-        measure_shared(request, measuring, spools, cache, listener, ranks)
+        measure_shared(request, measuring, spools, cache, listener, ranks, images=sizes.size)
     else:
         assert spools is not None
-        _measure_all(request, measuring, spools, cache, listener, steady=steady)
+        _measure_all(request, measuring, spools, cache, listener, steady=steady, images=sizes.size)
     outcome: Outcome | None = None
     with ranks.united():
         if spools is not None:
@@ -271,6 +279,7 @@ def _write_measured(
         "n_done": len(rows) - len(failures),
         "failures": failures,
         "sets": spools.sets.finish(rows),
+        "batches": spools.batches.record,
     }
     spools.panel.finish(folder, {row["id"] for row in rows if row["error"] is None})
     drop_reconstructions(folder)  # of an earlier run
@@ -295,15 +304,16 @@ def _measure_all(
     listener: Listener,
     *,
     steady: bool,
+    images: int,
 ) -> None:
     """Measure the images that the partial file lacks. Images that failed before an interruption are
     retried one by one, so that the others keep their batches.
 
     While a batch is reconstructed, the one before it is read and written, and the images of the next
-    are decoded."""
+    are decoded. images: of the run's first batches, by which all are numbered."""
     done = spools.partial.done
     everything = sort_for_reading(request.samples())
-    apart = number_batches(everything, request.images_per_batch)
+    apart = number_batches(everything, images)
     todo = [sample for sample in everything if sample.id not in done]
     again = [sample for sample in todo if sample.id in spools.partial.failed]
     others = [sample for sample in todo if sample.id not in spools.partial.failed]
@@ -313,7 +323,7 @@ def _measure_all(
         make_batches(
             others,
             cache,
-            batch_size=request.images_per_batch,
+            batch_size=measuring.batch_size,
             workers=workers,
             apart=apart,
         ),
@@ -334,7 +344,9 @@ def _measure_all(
             finish = measuring.begin(batch)
             background.start(
                 functools.partial(_complete, spools, batch, finish),
-                again=functools.partial(_complete_singly, spools, batch, measuring),
+                again=functools.partial(
+                    _complete_apart, spools=spools, batch=batch, measuring=measuring
+                ),
                 on=BatchFailed,
                 report=listener.advanced,
             )
@@ -345,8 +357,11 @@ def _complete(spools: Spools, batch: Batch, finish: Callable[[], Measured]) -> i
     return spools.append(batch, finish())
 
 
-def _complete_singly(spools: Spools, batch: Batch, measuring: BatchMeter) -> int:
-    return spools.append(batch, measuring.measure_singly(batch))
+def _complete_apart(
+    error: Exception, *, spools: Spools, batch: Batch, measuring: BatchMeter
+) -> int:
+    assert isinstance(error, BatchFailed)
+    return spools.append(batch, measuring.measure_apart(batch, short=error.short))
 
 
 def _open(

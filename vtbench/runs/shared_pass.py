@@ -35,6 +35,8 @@ def measure_shared(
     cache: PixelCache,
     listener: Listener,
     ranks: Ranks,
+    *,
+    images: int,
 ) -> None:
     """Measure what the partial file lacks. What failed before a kill is tried again by itself.
 
@@ -45,6 +47,7 @@ def measure_shared(
         cache: Of the originals.
         listener: Receives rank 0's progress.
         ranks: This process among them.
+        images: Of 256² in the run's first batches, by which all are numbered.
 
     Raises:
         VtbenchError: What any rank met, on every rank.
@@ -59,7 +62,9 @@ def measure_shared(
     assert left is not None
     again, others = left
     samples = {sample.id: sample for sample in everything}
-    whole = number_batches(everything, request.images_per_batch)
+    whole = number_batches(everything, images)
+    # Without numbers all ranks must make the same batches, whichever of them had too little memory.
+    own = measuring.batch_size if whole is not None else measuring.batch_size.images
     alone = {name: number for number, name in enumerate(again)}
     steps = chain(
         *(
@@ -74,7 +79,7 @@ def measure_shared(
             )
             for names, numbers, size in (
                 (again, alone, 1),
-                (others, whole, request.images_per_batch),
+                (others, whole, own),
             )
         )
     )

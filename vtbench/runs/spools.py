@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vtbench.images import to_rgb8
 from vtbench.results.partial import PartialRows
+from vtbench.runs.batch_search import KeptBatches
 from vtbench.runs.kept_reconstructions import ReconstructionSpool
 from vtbench.runs.measuring import Measured
 from vtbench.runs.meter import Meter
@@ -21,12 +22,13 @@ from vtbench.suites.batches import Batch, PixelCache
 
 @dataclass(frozen=True)
 class Spools:
-    """Rows, features and panel pictures of an unfinished run; its reconstructions, where they are
-    kept."""
+    """Rows, features and panel pictures of an unfinished run, its batch sizes, and its reconstructions
+    where they are kept."""
 
     partial: PartialRows
     sets: SetRun
     panel: PanelSpool
+    batches: KeptBatches
     kept: ReconstructionSpool | None = None
 
     def append(self, batch: Batch, measured: Measured) -> int:
@@ -53,6 +55,7 @@ class Spools:
         self.partial.discard()
         self.sets.discard()
         self.panel.discard()
+        self.batches.discard()
         if self.kept is not None:
             self.kept.discard()
 
@@ -68,8 +71,11 @@ def resume_spools(request: Request, run: str, key: str, meter: Meter, cache: Pix
         cache: of the originals.
     """
     path = request.out / f".{run}.partial.jsonl"
+    batches = KeptBatches(request.out / f".{run}.batches.json", key)
     if request.fresh:
         path.unlink(missing_ok=True)
+        batches.discard()
+    batches.resume()
     samples = {sample.id: sample for sample in request.samples()}
     partial = PartialRows(path, key, ids=samples.keys())
     panel = PanelSpool(request.out / f".{run}.panel", request.suite.protocol.panel)
@@ -79,9 +85,9 @@ def resume_spools(request: Request, run: str, key: str, meter: Meter, cache: Pix
     if not sets.resume(partial.rows):
         partial.restart()
     if not request.keep:
-        return Spools(partial, sets, panel)
+        return Spools(partial, sets, panel, batches)
     kept = ReconstructionSpool(request.out / f".{run}.reconstructions")
     if not kept.resume(partial.rows):
         partial.restart()
         sets.resume([])
-    return Spools(partial, sets, panel, kept)
+    return Spools(partial, sets, panel, batches, kept)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from vtbench.base.errors import ImageError, SuiteError
@@ -32,6 +33,10 @@ REFERENCE_PIXELS = 256 * 256
 
 CACHE_BYTES = 512 * 2**20
 """Decoded originals kept for the next tokenizer; what does not fit is decoded again."""
+
+
+WAITING_BATCHES = 4
+"""Images that wait for others of their shape have at most the pixels of so many batches."""
 
 
 class PixelSource(Protocol):
@@ -114,48 +119,105 @@ class Batch:
         return None if self.pixels is None else to_float(self.pixels)
 
 
+class BatchSize:
+    """How many images of REFERENCE_PIXELS are a batch: a number that gets smaller where memory does not
+    suffice. Several threads may ask; one halves.
+
+    Args:
+        images: the number to begin with.
+        heard: is called with the number each time it got smaller.
+    """
+
+    def __init__(self, images: int, heard: Callable[[int], None] | None = None) -> None:
+        self.images = images
+        self._heard = heard
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        """Return how many images of (height, width, 3) are a batch."""
+        return count_that_fit(shape, self.images)
+
+    def halve(self, batch: Batch) -> None:
+        """Let no later batch have more than half of the images of one that was too large."""
+        assert batch.pixels is not None
+        height, width = batch.pixels.shape[-2:]
+        fewer = count_references(max(1, batch.size // 2), height, width)
+        if fewer < self.images:
+            self.images = fewer
+            if self._heard is not None:
+                self._heard(fewer)
+
+
+_Part = tuple[str, str, int | None]
+"""Task, subset and number of a batch (`apart`): what goes into no batch together."""
+
+_Waiting = dict[tuple[_Part, tuple[int, ...]], list[tuple[Sample, RGB8]]]
+"""Images that wait for others of their part and shape, the oldest first."""
+
+
+def _count_pixels(shape: tuple[int, ...]) -> int:
+    """Return the pixels that an image of (height, width, 3) counts as."""
+    return max(shape[0] * shape[1], REFERENCE_PIXELS)
+
+
+def _find_due(
+    waiting: _Waiting, size: BatchSize, part: _Part | None
+) -> Iterator[tuple[_Part, tuple[int, ...]]]:
+    """Yield the keys of what waits no longer, each until it is taken: of another part, or a full batch,
+    or the oldest where too many wait."""
+    for key in list(waiting):
+        least = size.count(key[1]) if key[0] == part else 1
+        while len(waiting.get(key, ())) >= least:
+            yield key
+            least = size.count(key[1]) if key[0] == part else 1
+    while WAITING_BATCHES * size.images * REFERENCE_PIXELS < sum(
+        len(images) * _count_pixels(shape) for (_, shape), images in waiting.items()
+    ):
+        yield next(iter(waiting))
+
+
 def make_batches(
     samples: Iterable[Sample],
     cache: PixelCache,
     *,
-    batch_size: int,
+    batch_size: int | BatchSize,
     workers: int = 0,
     apart: Mapping[str, int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS, in order.
+    """Yield the samples in batches of at most `batch_size` images of REFERENCE_PIXELS.
+
+    Images of one task and subset wait for others of their shape, so that a folder of mixed sizes has
+    full batches too. Those that wait have at most the pixels of WAITING_BATCHES batches; then the
+    oldest go. Where the samples are sorted by shape, batches come in their order.
 
     workers: threads that decode the next batch's images meanwhile; with 0 each is decoded when it is
     its turn. Batches are the same with any number.
     apart: a number by sample id; those of other numbers are in no batch together (`suites.shards`).
     """
-    waiting: list[Sample] = []
-    pixels: list[RGB8] = []
-    for sample, load in _load_ahead(samples, cache, batch_size=batch_size, workers=workers):
-        image, error = None, None
-        try:
-            image = load()
-        except ImageError as problem:
-            error = str(problem)
-        if waiting and (
-            image is None
-            or (sample.task, sample.subset) != (waiting[0].task, waiting[0].subset)
-            or (apart is not None and apart[sample.id] != apart[waiting[0].id])
-            or image.shape != pixels[0].shape
-            or len(waiting) >= count_that_fit(pixels[0].shape, batch_size)
-        ):
-            yield Batch(tuple(waiting), to_batch8(pixels), len(waiting))
-            waiting, pixels = [], []
-        if image is None:
+    size = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size)
+    waiting: _Waiting = {}
+    loads = _load_ahead(samples, cache, batch_size=size, workers=workers)
+    for sample, load in chain(loads, ((None, None),)):
+        part, image, error = None, None, None
+        if sample is not None and load is not None:
+            part = (sample.task, sample.subset, None if apart is None else apart[sample.id])
+            try:
+                image = load()
+            except ImageError as problem:
+                error = str(problem)
+            else:
+                waiting.setdefault((part, image.shape), []).append((sample, image))
+        for key in _find_due(waiting, size, part):
+            of_shape, count = waiting.pop(key), size.count(key[1])
+            if of_shape[count:]:  # batches have become smaller since they wait
+                waiting[key] = of_shape[count:]
+            names, pixels = zip(*of_shape[:count], strict=True)
+            yield Batch(names, to_batch8(pixels), len(names))
+        if sample is not None and image is None:
             yield Batch((sample,), None, 1, error)
-        else:
-            waiting.append(sample)
-            pixels.append(image)
-    if waiting:
-        yield Batch(tuple(waiting), to_batch8(pixels), len(waiting))
 
 
 def _load_ahead(
-    samples: Iterable[Sample], cache: PixelCache, *, batch_size: int, workers: int
+    samples: Iterable[Sample], cache: PixelCache, *, batch_size: BatchSize, workers: int
 ) -> Iterator[tuple[Sample, Callable[[], RGB8]]]:
     """Yield each sample with what returns its pixels or raises what loading it raised. At most a batch
     of images of the last size is held ahead, at least one a worker."""
@@ -172,7 +234,7 @@ def _load_ahead(
                 first, future = ahead.popleft()
                 yield first, future.result
                 if future.exception() is None:
-                    most = max(workers, count_that_fit(future.result().shape, batch_size))
+                    most = max(workers, batch_size.count(future.result().shape))
                 del future
             ahead.append((sample, pool.submit(cache.load, sample)))
         while ahead:
@@ -184,4 +246,10 @@ def _load_ahead(
 
 def count_that_fit(shape: tuple[int, ...], batch_size: int) -> int:
     """Return how many images of (height, width, 3) are a batch of `batch_size` REFERENCE_PIXELS."""
-    return max(1, batch_size * REFERENCE_PIXELS // max(shape[0] * shape[1], REFERENCE_PIXELS))
+    return max(1, batch_size * REFERENCE_PIXELS // _count_pixels(shape))
+
+
+def count_references(images: int, height: int, width: int) -> int:
+    """Return the batch size, in images of REFERENCE_PIXELS, of which so many of height × width are a
+    batch (`count_that_fit`)."""
+    return max(1, -(-images * _count_pixels((height, width)) // REFERENCE_PIXELS))

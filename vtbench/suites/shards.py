@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from vtbench.base.records import Sample
-from vtbench.suites.batches import Batch, PixelCache, count_that_fit, make_batches
+from vtbench.suites.batches import Batch, BatchSize, PixelCache, count_that_fit, make_batches
 
 
 def find_shape(sample: Sample) -> tuple[int, int] | None:
@@ -42,7 +42,7 @@ def deal_batches(
     cache: PixelCache,
     *,
     numbers: Mapping[str, int] | None,
-    batch_size: int,
+    batch_size: int | BatchSize,
     rank: int,
     world: int,
     workers: int = 0,
