@@ -51,6 +51,18 @@ def test_the_files_of_a_run_are_published_and_no_other(folder: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_point_of_a_curve_is_published_without_pictures(folder: Path, tmp_path: Path) -> None:
+    path = folder / "good" / "run.json"
+    record = json.loads(path.read_text())
+    record["tokenizer"] |= {"series": "JPEG", "curve_only": True}
+    path.write_text(json.dumps(record))
+    target = tmp_path / "published"
+    assert main(["publish", "--results", str(folder), "--to", str(target)]) == 0
+    assert {path.name for path in (target / "good").iterdir()} == {"run.json", "images.parquet"}
+    assert (target / "originals" / "0.png").is_file()
+
+
+@pytest.mark.slow
 def test_another_run_joins_those_that_are_published(
     folder: Path, tmp_path: Path, write_suite: Callable[..., Path], write_run: Callable[..., Path]
 ) -> None:

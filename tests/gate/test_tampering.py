@@ -428,13 +428,16 @@ def test_plots_are_the_boards(tmp_path: Path) -> None:
     for name, content in shipped.items():
         assert not list(audit_svg(name, content))
         (tmp_path / name).write_bytes(content)
-    assert not list(audit_plots(tmp_path, shipped))
+    assert not list(audit_plots(tmp_path, [shipped]))
+    assert not list(audit_plots(tmp_path, [{}, shipped]))  # of rows alone, or beside published ones
+    half = dict([*shipped.items()][:2])
+    assert list(audit_plots(tmp_path, [half, {}]))
     name = "leaderboard-rate-psnr.svg"
     (tmp_path / name).write_bytes(shipped[name].replace(b">ref-kl-f8<", b">best<"))
     moved = shipped["leaderboard-rate-cer.svg"].replace(b'" y="1', b'" y="2', 3)
     (tmp_path / "leaderboard-rate-cer.svg").write_bytes(moved)
     (tmp_path / "leaderboard-own.svg").write_bytes(shipped[name])
-    found = "\n".join(audit_plots(tmp_path, shipped))
+    found = "\n".join(audit_plots(tmp_path, [shipped]))
     assert f"{name}: its labels" in found
     assert "leaderboard-rate-cer.svg: its points" in found
     assert "leaderboard-own.svg: is no plot of this board" in found

@@ -113,7 +113,7 @@ def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequ
         if run.record.suite.name != suite.name:
             raise ResultsError(f"{run.folder}: a run of {run.record.suite.name} in {suite.name}")
     board = aggregate(suite, runs)
-    beside = check_board(board, path)
+    companions = check_board(board, path)
     published = is_shipped(path, suite)
     if published:
         for run in runs:
@@ -124,7 +124,7 @@ def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequ
         suite,
         runs,
         load_registry(registries),
-        boards=(board, beside),
+        boards=[(board, beside) for beside in companions],
         data_folders=data_folders,
         published=published,
     )

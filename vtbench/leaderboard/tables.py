@@ -72,12 +72,15 @@ def write_board(folder: Path, files: Mapping[str, bytes]) -> None:
         write_atomic(folder / name, content)
 
 
-def check_board(board: Board, folder: Path) -> Board | None:
-    """Return the published board that the folder's tables stand beside, None where they stand alone.
+def check_board(board: Board, folder: Path) -> list[Board | None]:
+    """Return the published boards that the folder's tables may stand beside; None is for alone.
 
-    They may have been rendered alone, or beside the suite's published results, as `vtbench run` does.
-    Plots are not compared. Raises ResultsError naming the file if a table of the folder is not what its
-    rows give.
+    They may have been rendered alone, or beside the suite's published results, as `vtbench run` does;
+    where none of the rows is published, the tables are the same. Plots are not compared: they have the
+    published rows too.
+
+    Raises:
+        ResultsError: a table of the folder is not what its rows give; names the file.
     """
     present = {
         name: read_bounded(folder / name, max_bytes=MAX_TABLE_BYTES, raise_as=ResultsError)
@@ -86,13 +89,17 @@ def check_board(board: Board, folder: Path) -> Board | None:
     }
     shipped = published_dir(board.suite.name)
     stale = next(iter(present), "")
+    found: list[Board | None] = []
     for other in (None, shipped if (shipped / "suite.json").is_file() else None):
         beside = read_beside(folder, other)
         if other is not None and beside is None:
             continue
         rendered = render_board(board, published=beside, plots=False)
         wrong = [name for name, content in present.items() if rendered[name] != content]
-        if not wrong:
-            return beside
-        stale = max(stale, wrong[0], key=CHECKED.index)
+        if wrong:
+            stale = max(stale, wrong[0], key=CHECKED.index)
+        else:
+            found.append(beside)
+    if found:
+        return found
     raise ResultsError(f"{folder / stale}: not what the rows give: {STALE}")

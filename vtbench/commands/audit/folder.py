@@ -49,7 +49,7 @@ def audit_results(
     runs: Sequence[Run],
     registry: Registry,
     *,
-    boards: tuple[Board, Board | None] | None = None,
+    boards: Sequence[tuple[Board, Board | None]] = (),
     data_folders: Sequence[Path] = (),
     published: bool,
     other_files: bool = False,
@@ -61,7 +61,7 @@ def audit_results(
         folder: its suite.json.
         runs: its runs.
         registry: the entries that runs are compared with.
-        boards: of the folder, and the one that it was rendered beside, where they are made already.
+        boards: of the folder, each with one that its plots may stand beside, where they are made.
         data_folders: the user's folders with suites.
         published: whether the folder must have what a published one has, and nothing else.
         other_files: whether it may have other files, or lack tables, all the same: those are not
@@ -163,6 +163,7 @@ def _audit_files(path: Path, folder: SuiteFolder, runs: Sequence[Run]) -> Iterat
     for run in runs:
         own = list_run_files(run.record, folder) | list_error_maps(folder)
         known |= {f"{run.record.run}/{name}" for name in own}
+        known.add(f".{run.record.run}.lock")  # `vtbench run` leaves it
     count = 0
     for found in sorted(path.rglob("*")):
         relative = found.relative_to(path).as_posix()
@@ -194,10 +195,9 @@ def _audit_pictures(
         yield str(error)
 
 
-def _draw(path: Path, boards: tuple[Board, Board | None] | None) -> dict[str, bytes]:
-    """Return the board's plots; none where the folder has none, since drawing takes a while."""
-    if not any(path.glob("*.svg")):
-        return {}
+def _draw(path: Path, boards: Sequence[tuple[Board, Board | None]]) -> Iterator[dict[str, bytes]]:
+    """Yield the plots that the folder may have, each drawn when it is asked for: it takes a while."""
     from vtbench.leaderboard.plots import draw_plots
 
-    return draw_plots(*(boards or (read_board(path), None)))
+    for board, beside in boards or [(read_board(path), None)]:
+        yield draw_plots(board, beside)

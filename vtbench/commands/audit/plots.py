@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -86,14 +86,26 @@ def list_points(content: bytes) -> list[tuple[float, float]]:
     ]
 
 
-def audit_plots(folder: Path, drawn: dict[str, bytes]) -> Iterator[str]:
+def audit_plots(folder: Path, drawn: Iterable[dict[str, bytes]]) -> Iterator[str]:
     """Yield plots of the folder that act, or that are not those of the board.
 
     Args:
         folder: of the results.
-        drawn: the board's plots as they are drawn here. Labels must be the same; points too, unless
-            another version of matplotlib has laid the page out otherwise.
+        drawn: the board's plots as they may be drawn, alone or beside published rows; all of the
+            folder's must be of one of these. Labels must be the same; points too, unless another
+            version of matplotlib has laid the page out otherwise.
     """
+    if not any(folder.glob("*.svg")):
+        return
+    complaints: list[str] = []
+    for plots in drawn:
+        complaints = list(_audit_against(folder, plots))
+        if not complaints:
+            return
+    yield from complaints
+
+
+def _audit_against(folder: Path, drawn: dict[str, bytes]) -> Iterator[str]:
     for path in sorted(folder.glob("*.svg")):
         try:
             content = read_bounded(path, max_bytes=MAX_SVG_BYTES, raise_as=ResultsError)

@@ -11,6 +11,7 @@ from vtbench.base.locations import published_dir
 from vtbench.commands.audit.fitness import find_unfit
 from vtbench.commands.audit.folder import audit_results
 from vtbench.leaderboard.aggregate import read_board
+from vtbench.leaderboard.board import Board
 from vtbench.leaderboard.tables import check_board, render_folder, write_board
 from vtbench.registry.entries import Registry
 from vtbench.results.folder import Run, read_suite_folder, write_suite_folder
@@ -56,16 +57,17 @@ def find_unpublishable(
         if run.record.suite.sha256 != suite.sha256:
             found.append(f"{run.folder}: of another version of {suite.name}; measure it again")
     if suite.name in suite_paths(data_folders):  # another's manifest is not here to compare with
-        board, beside = read_board(folder), None
+        board = read_board(folder)
+        companions: list[Board | None] = [None]
         try:
             # Its tables and plots may stand beside those that are published, as `vtbench run` has them.
-            beside = check_board(board, folder)
+            companions = check_board(board, folder)
         except ResultsError as error:
             found += map(str, error.args)
         try:
             audit_results(
                 *(folder, suite, runs, registry),
-                boards=(board, beside),
+                boards=[(board, beside) for beside in companions],
                 data_folders=data_folders,
                 published=True,
                 other_files=True,
@@ -87,7 +89,9 @@ def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: 
 
     Only the files that a run has are copied: regular files of bounded size, pictures that decode. Every
     file is read and checked before the first is written: all of it is copied or nothing. Of a suite
-    whose images may not be shown, no picture is copied, and those of an earlier copy are removed.
+    whose images may not be shown, no picture is copied, and those of an earlier copy are removed. Of
+    points that only draw a codec's curve none is copied either: few would look at them, and they
+    would be most of the published bytes.
 
     Raises:
         ResultsError: a file is none that a run may have.
@@ -95,10 +99,11 @@ def copy_results(folder: Path, suite: SuiteFolder, runs: Sequence[Run], target: 
     pictures = suite
     if not suite.show_images:
         suite = suite.model_copy(update={"panel": ()})
-    files = {
-        run.record.run: read_known_files(run.folder, list_run_files(run.record, suite))
-        for run in runs
-    }
+    bare = suite.model_copy(update={"panel": ()})
+    files = {}
+    for run in runs:
+        shown = bare if run.record.tokenizer.curve_only else suite
+        files[run.record.run] = read_known_files(run.folder, list_run_files(run.record, shown))
     originals = read_known_files(folder, list_suite_files(suite))
     skipped = _list_skipped(suite, target, files)
     for name, contents in files.items():
