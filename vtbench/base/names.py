@@ -22,7 +22,7 @@ _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
 DEVIATION = re.compile(
-    r"weights-[0-9a-f]{8}|posterior-sample|resize|tile|steps-[0-9]+|tokens-[0-9]+|guidance-[0-9]+(\.[0-9]+)?|fp32|bf16|fp16"
+    r"weights-[0-9a-f]{8}|posterior-sample|resize|tile|steps-[0-9]+|tokens-[0-9]+|guidance-[0-9]+(\.[0-9]+)?|fp32|bf16|fp16|compile"
     r"|rapidocr|easyocr|tesseract|doctr-parseq|vision-language|seed[0-9]+|none|(adm|center|pad-lanczos|(tensor-)?resize-crop-[a-z]+)-[0-9]+"
 )
 """What may follow the @ of a run's name, several joined by +: how it departs from suite and entry."""

@@ -118,7 +118,9 @@ def run_efficiency(
 
     for name in _given(context):
         if name not in _APPLICABLE:
-            option = "--" + name.replace("_name", "").replace("_", "-")
+            option = "--" + name.replace("_name", "").replace("_", "-").replace(
+                "compiled", "compile"
+            )
             raise VtbenchError(f"{option} has no meaning for --task {EFFICIENCY}")
     if set(context.params["tasks"]) != {EFFICIENCY}:
         raise VtbenchError(f"--task {EFFICIENCY} is measured by itself: give no other --task")

@@ -64,6 +64,13 @@ batch_size_option = click.option(
     help="Images of 256x256 in a batch, fewer larger ones; auto looks for the fastest that fits.",
 )
 
+compile_option = click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile the networks with torch.compile; compared with the uncompiled ones first.",
+)
+
 tokenizers_option = click.option(
     "--tokenizer",
     "-t",

@@ -16,6 +16,7 @@ from vtbench.commands.options import (
     EMBEDDED,
     FOLDER,
     batch_size_option,
+    compile_option,
     data_option,
     device_option,
     json_option,
@@ -46,6 +47,7 @@ class Sweep:
     tasks: tuple[str, ...]
     metrics: tuple[str, ...]
     dtype: str | None
+    compiled: bool
     limit: int | None
 
     def requests(self) -> list[Request]:
@@ -72,6 +74,7 @@ class Sweep:
                     metrics=self.metrics,
                     weights=parse_weights(self.weights, registry),
                     dtype=self.dtype,
+                    compiled=self.compiled,
                     device=self.device,
                     limit=self.limit,
                     out=None if self.out is None else self.out / suite.folder,
@@ -114,6 +117,7 @@ SWEEP_OPTIONS = (
     click.option(
         "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's."
     ),
+    compile_option,
     batch_size_option,
     click.option(
         "--limit", type=click.IntRange(min=1), help="First N images a task; partial runs."
@@ -145,6 +149,7 @@ def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
         passed_on = [part for task in own["tasks"] for part in ("--task", task)]
         passed_on += [part for key in own["metrics"] for part in ("--metrics", key)]
         passed_on += [] if own["dtype"] is None else ["--dtype", own["dtype"]]
+        passed_on += ["--compile"] if own["compiled"] else []
         passed_on += [] if batch_size == "suite" else ["--batch-size", batch_size]
         passed_on += [] if own["limit"] is None else ["--limit", str(own["limit"])]
         passed_on += ["--fresh"] if fresh else []

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vtbench.base.errors import VtbenchError
 from vtbench.commands.complaints import complain
 from vtbench.commands.efficiency import EFFICIENCY, CostOptions, cost_options, run_efficiency
 from vtbench.commands.options import (
     EMBEDDED,
     FOLDER,
     batch_size_option,
+    compile_option,
     data_option,
     device_option,
     max_pixels_option,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     type=click.Choice(["fp32", "bf16", "fp16"]),
     help="Of the network. Default: the suite's.",
 )
+@compile_option
 @click.option("--ocr", type=click.Choice(ENGINES), help="OCR engine. Default: the suite's.")
 @variant_options
 @click.option("--crop", metavar="NAME-SIZE", help="Crop: adm-256, none, ... Default: the suite's.")
@@ -117,6 +120,7 @@ def run_command(
     metrics: tuple[str, ...],
     device: str,
     dtype: str | None,
+    compiled: bool,
     ocr: str | None,
     variant: Variant,
     crop: str | None,
@@ -174,12 +178,17 @@ def run_command(
     options: dict[str, Any] = {"tasks": tasks, "metrics": metrics, "limit": limit, "ocr": ocr}
     size = parse_batch_size(batch_size)
     options |= {"batch_size": size, "fresh": fresh, "keep": keep, "out": out}
+    if module is not None and compiled:
+        raise VtbenchError(
+            "--compile: not with --module: let your function return a compiled model"
+        )
     if module is not None and not (dry_run or as_json):
         from vtbench.commands.own_module import plan_module
 
         request = plan_module(module, suite, names, families, options)
     else:
         options |= {"families": families, "variant": variant, "curves": curves, "crop": crop}
+        options |= {"compiled": compiled}
         options |= {"dtype": dtype, "weights": parse_weights(weights, registry)}
         options["device"] = name_device(device)
         if dry_run or as_json:

@@ -89,6 +89,8 @@ class Protocol(Strict):
     posterior: Literal["mode", "sample"] | None = None  # None: the tokenizer has none
     networks: dict[str, str] = Field(default_factory=dict)
     """sha256 of the weights behind the metrics of deep features, by file name."""
+    compiled: bool = False
+    """Whether the tokenizer's networks were compiled by torch (`--compile`)."""
     extra: tuple[Stripped, ...] = ()
     """Metrics that were asked for beside the suite's own, of every task that they apply to."""
 
@@ -172,6 +174,33 @@ class BatchRecord(Strict):
     seconds: float = 0.0
 
 
+Levels = Annotated[float, Field(ge=0)]
+
+
+class CompilationRecord(Strict):
+    """How far the reconstructions of a run's first batch moved when its networks were compiled.
+
+    Args:
+        images: in the batch.
+        modules: that were compiled.
+        most_levels: the largest difference of a pixel, in levels of 8 bits.
+        rms_levels: the root mean square of all.
+        tolerance_levels: the most that was allowed: largest in float32, root mean square in 16 bits.
+        tokens: discrete tokens of the batch.
+        tokens_changed: how many of them are others; none in float32.
+        seconds: of compiling and the first call.
+    """
+
+    images: int
+    modules: int
+    most_levels: Levels
+    rms_levels: Levels
+    tolerance_levels: Levels
+    tokens: int
+    tokens_changed: int
+    seconds: float
+
+
 class Inputs(Strict):
     """What a run's key is made of and no other part of run.json says.
 
@@ -210,6 +239,8 @@ class RunRecord(ResultFile):
     """The set metrics, by `<task>.<metric>`."""
     batches: BatchRecord | None = None
     """None where every batch had the size that was asked for."""
+    compilation: CompilationRecord | None = None
+    """None where nothing was compiled."""
 
     @property
     def complete(self) -> bool:

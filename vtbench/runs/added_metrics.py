@@ -117,6 +117,7 @@ def find_addition(
     after = Measures(states, now.ocr or ocr, {**networks, **now.networks}, extra)
     record = draft_record(request, entry, after, found, seed=seed)
     kept = {"n_done", "failures", "started", "seconds", "rows_sha256", "codes", "sets", "batches"}
+    kept |= {"compilation"}
     record = record.model_copy(update={name: getattr(run.record, name) for name in kept})
     return Addition(run, record, _list_lacking(request, meter, run, measured))
 

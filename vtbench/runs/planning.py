@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtbench.base import locations
-from vtbench.base.errors import UnknownName
+from vtbench.base.errors import RegistryError, UnknownName
 from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
-from vtbench.registry.entries import Registry
+from vtbench.registry.entries import Entry, Registry
 from vtbench.runs.request import (
     AskedBatchSize,
     Request,
     Variant,
     apply_variant,
     choose_entries,
+    vary_entries,
 )
 from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.image_folder import folder_suite, name_folder_suite
@@ -78,6 +79,13 @@ def choose_metrics(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def require_network(entry: Entry) -> Entry:
+    """Return the entry of a network as it is. Raises RegistryError for one that has none to compile."""
+    if entry.weights is None:
+        raise RegistryError(f"{entry.name}: --compile: it has no network")
+    return entry
+
+
 def plan_run(
     suite: Suite,
     registry: Registry,
@@ -91,6 +99,7 @@ def plan_run(
     weights: Mapping[str, Path] | None = None,
     crop: str | None = None,
     dtype: str | None = None,
+    compiled: bool = False,
     ocr: str | None = None,
     device: str = "auto",
     batch_size: AskedBatchSize = None,
@@ -114,6 +123,7 @@ def plan_run(
         weights: Files or folders in place of the entries' own sources, by name.
         crop: The crop in place of the suite's, as `--crop`.
         dtype: The dtype in place of the suite's.
+        compiled: Whether torch compiles the networks, as `--compile`.
         ocr: The OCR engine in place of the suite's.
         device: Where networks and tensors are.
         batch_size: Images of 256² at a time, "auto" for the fastest that fits; None is the suite's.
@@ -131,6 +141,8 @@ def plan_run(
     known_tasks = choose_tasks(suite, tasks)
     chosen = choose_entries(registry, names, families, weights or {}, curves=curves)
     chosen = apply_variant(chosen, names, variant or Variant(), weights)
+    if compiled:
+        chosen = vary_entries(chosen, names, "compile", require_network)
     own = suite
     if crop is not None:
         suite = change_crop(own, parse_crop(crop))
@@ -143,6 +155,7 @@ def plan_run(
         tasks=known_tasks,
         device=device,
         dtype=dtype,
+        compiled=compiled,
         ocr=ocr,
         crop=crop if suite is not own else None,
         batch_size=batch_size,
@@ -151,7 +164,7 @@ def plan_run(
         keep=keep,
         weights=weights or {},
         skipped=chosen.skipped,
-        selective=bool(names or families or (variant or Variant()).changes),
+        selective=bool(names or families or compiled or (variant or Variant()).changes),
         metrics=choose_metrics((*metrics, *(SEAMS if tiled else ()))),
         seed=seed,
     )

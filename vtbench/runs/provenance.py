@@ -108,6 +108,7 @@ def draft_record(
     tokenizer = _describe_tokenizer(request, entry, found, hashes, libraries)
     choices = Protocol(
         dtype=request.dtype or protocol.dtype,
+        compiled=request.compiled,
         seed=seed,
         tasks=request.tasks,
         metrics=dict(measures.states),

@@ -53,10 +53,14 @@ class Reconstructor(Protocol):
 
 
 class LiveReconstructor:
-    """Encodes and decodes with a tokenizer; counts tokens and takes the time."""
+    """Encodes and decodes with a tokenizer; counts tokens and takes the time.
+
+    compilation: what changed where its networks were compiled (`runs.compiled_form`).
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self.compilation: schema.CompilationRecord | None = None
 
     def warm_up(self, batch: Batch) -> None:
         """Go through a batch once: the first call pays for allocations and the choice of kernels."""

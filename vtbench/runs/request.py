@@ -302,6 +302,7 @@ class Request:
         tasks: those of the suite that are run.
         device: where networks are.
         dtype, ocr, seed: in place of the suite's; another value becomes part of the run's name.
+        compiled: whether torch compiles the networks (`runs.compiled_form`), which is part of it too.
         crop: the one that the suite's samples carry in place of its own (`suites.crops`).
         batch_size: images of 256² at a time, "auto" for the fastest that fits (`runs.batch_search`),
             None for the suite's number.
@@ -322,6 +323,7 @@ class Request:
     tasks: tuple[str, ...]
     device: str = "auto"
     dtype: str | None = None
+    compiled: bool = False
     ocr: str | None = None
     crop: str | None = None
     batch_size: AskedBatchSize = None
@@ -383,6 +385,8 @@ class Request:
             deviations.append(self.crop)
         if self.dtype not in (None, protocol.dtype):
             deviations.append(str(self.dtype))
+        if self.compiled:
+            deviations.append("compile")
         if self.ocr not in (None, protocol.ocr):
             deviations.append(str(self.ocr))
         if seed not in (None, protocol.seed):

@@ -34,6 +34,7 @@ from vtbench.runs.added_metrics import Addition, Differs, add_metrics
 from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.background import Background
 from vtbench.runs.batch_search import make_batch_size, settle_batch_size
+from vtbench.runs.compiled_form import compile_tokenizer, require_compiler
 from vtbench.runs.kept_originals import open_crops
 from vtbench.runs.kept_reconstructions import drop_reconstructions
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
@@ -43,7 +44,7 @@ from vtbench.runs.outcome import Listener, Outcome
 from vtbench.runs.pooled_codes import pool_codes
 from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
-from vtbench.runs.reconstruction import Reconstructor, open_reconstructor
+from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_reconstructor
 from vtbench.runs.request import Request
 from vtbench.runs.reuse import find_current, list_failures
 from vtbench.runs.shared_pass import measure_shared
@@ -88,6 +89,8 @@ def run_suite(
         )
     device = resolve_device(request.device)
     request = replace(request, device=device)
+    if request.compiled:
+        require_compiler(device)
     meter = Meter(
         request.suite,
         request.tasks,
@@ -206,7 +209,7 @@ def _reuse(
                 meter,
                 cache,
                 current,
-                open_live=lambda: _open(request, entry, draft, found),
+                open_live=lambda: _open(request, entry, draft, found, cache),
                 report=listener.advanced,
             )
     except Differs as error:
@@ -234,7 +237,7 @@ def _measure_run(
     with ranks.united():
         if ranks.first:
             spools = resume_spools(request, draft.run, draft.key, meter, cache)
-        reconstructor = _open(request, entry, draft, found)
+        reconstructor = _open(request, entry, draft, found, cache)
     sizes: BatchRecord | None = None
     with ranks.united():
         if spools is not None:
@@ -256,6 +259,7 @@ def _measure_run(
             facts = {
                 "started": started.isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - clock, 3),
+                "compilation": getattr(reconstructor, "compilation", None),
             }
             outcome = _write_measured(request, draft.model_copy(update=facts), spools, stale)
     outcome = ranks.share(outcome)
@@ -365,7 +369,20 @@ def _complete_apart(
 
 
 def _open(
-    request: Request, entry: Entry, draft: RunRecord, found: WeightFiles | None
+    request: Request,
+    entry: Entry,
+    draft: RunRecord,
+    found: WeightFiles | None,
+    cache: PixelCache,
 ) -> Reconstructor:
+    """Return what makes a run's reconstructions, compiled where that is asked for."""
     given = request.given.get(entry.name)
-    return open_reconstructor(given, entry, draft.protocol, device=request.device, found=found)
+    opened = open_reconstructor(given, entry, draft.protocol, device=request.device, found=found)
+    if request.compiled and isinstance(opened, LiveReconstructor):
+        samples = sort_for_reading(request.samples())
+        batches = make_batches(samples, cache, batch_size=request.images_per_batch)
+        first = next((batch for batch in batches if batch.pixels is not None), None)
+        if first is None:
+            raise CellFailed("--compile: no image can be read")
+        opened.compilation = compile_tokenizer(opened.tokenizer, first)
+    return opened

@@ -130,6 +130,8 @@ def _protocol(case: Case, suite: Suite) -> Iterator[str]:
     seeds = (own.seeds if record.tokenizer.stochastic else None) or (own.seed,)
     if record.protocol.seed not in seeds:
         yield f"seed {record.protocol.seed} is none of the suite's ({', '.join(map(str, seeds))})"
+    if record.protocol.compiled != (record.compilation is not None):
+        yield "compiled is not what its comparison with the uncompiled network says"
     said = name_deviations(record, suite)
     if (told := record.run.partition("@")[2]) != said:
         yield f"its name says {told or 'no deviation'!r}, its protocol {said or 'none'!r}"
@@ -147,6 +149,8 @@ def name_deviations(record: RunRecord, suite: Suite) -> str:
         said.append(protocol.crop)
     if protocol.dtype != own.dtype:
         said.append(protocol.dtype)
+    if protocol.compiled:
+        said.append("compile")
     engine = protocol.ocr.get("engine")
     if engine not in (None, own.ocr):
         said.append(str(engine))

@@ -122,6 +122,8 @@ def write_command(record: RunRecord, suite: SuiteFolder) -> str | None:
 def _write_option(deviation: str, name: str) -> list[str]:
     if deviation.startswith("seed"):
         return []  # a suite's seeds run by themselves
+    if deviation == "compile":
+        return ["--compile"]
     if deviation.startswith("weights-"):
         return ["--weights", f"{name}=FILE"]
     for word, option in (
