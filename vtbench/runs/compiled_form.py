@@ -144,16 +144,18 @@ def _compare(
 
 def _count_changed(before: Code, after: Code) -> tuple[int, int]:
     """Return how many discrete tokens there are, and how many differ."""
-    if before.indices is None or after.indices is None:
-        return 0, 0
-    sides = [
-        code.indices if isinstance(code.indices, tuple) else (code.indices,)
-        for code in (before, after)
-    ]
-    tokens = sum(scale.numel() for scale in sides[0])
-    if [scale.shape for scale in sides[0]] != [scale.shape for scale in sides[1]]:
+    one, other = _list_scales(before), _list_scales(after)
+    tokens = sum(scale.numel() for scale in one)
+    if [scale.shape for scale in one] != [scale.shape for scale in other]:
         return tokens, tokens
-    return tokens, sum(int((a != b).sum()) for a, b in zip(*sides, strict=True))
+    return tokens, sum(int((a != b).sum()) for a, b in zip(one, other, strict=True))
+
+
+def _list_scales(code: Code) -> tuple[Tensor, ...]:
+    """Return a code's indices of each scale; nothing where it has none."""
+    if code.indices is None:
+        return ()
+    return code.indices if isinstance(code.indices, tuple) else (code.indices,)
 
 
 def _say(error: Exception) -> str:
