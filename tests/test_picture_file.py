@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
+from vtbench.base import picture_parts
 from vtbench.base.errors import ImageError
 from vtbench.images import load_rgb8
 
@@ -182,3 +183,41 @@ def test_a_message_about_an_odd_name_is_one_printable_line(tmp_path: Path) -> No
     with pytest.raises(ImageError) as error:
         load_rgb8(path)
     assert str(error.value).isprintable()
+
+
+def _with_parts(path: Path, kind: str, n: int) -> Path:
+    """Write a picture with n parts of a kind that a decoder goes through one by one."""
+    image = Image.fromarray(RGB)
+    if kind == "strips":
+        image.save(path, "TIFF", tiffinfo={278: 1})
+        return path
+    image.save(
+        path,
+        "PNG" if kind == "chunks" else "JPEG",
+        **{"progressive": True} if kind == "scans" else {},
+    )
+    content = path.read_bytes()
+    if kind == "chunks":
+        empty = struct.pack(">I", 0) + b"prIv" + struct.pack(">I", zlib.crc32(b"prIv"))
+        content = content[:33] + empty * n + content[33:]
+    elif kind != "scans":
+        part = {"segments": b"\xff\xfe\0\2", "fill": b"\xff"}[kind]
+        content = content[:2] + part * n + content[2:]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["chunks", "segments", "fill", "scans", "strips"])
+def test_a_file_of_too_many_parts_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = _with_parts(tmp_path / "a", kind, 80)
+    whole = load_rgb8(path)
+    assert whole.shape == RGB.shape
+    with path.open("rb") as file:
+        assert (load_rgb8(file) == whole).all()
+    for limit in ("MAX_SCANS", "MAX_PARTS"):
+        monkeypatch.setattr(picture_parts, limit, 5 if limit == "MAX_SCANS" else 20)
+    word = "strips" if kind == "strips" else "segments" if kind == "fill" else kind
+    with pytest.raises(ImageError, match=rf"more than \d+ {word}"):
+        load_rgb8(path)

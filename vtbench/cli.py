@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 import click
 
 from vtbench.base.errors import VtbenchError
 from vtbench.base.version import __version__
-from vtbench.commands.complaints import (
-    accept_any_console,
-    add_common_options,
-    complain,
-    open_log,
-)
+from vtbench.commands.complaints import add_common_options, complain, open_log
+from vtbench.commands.patient_output import patient_output
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure tokenizers on a suite and write its leaderboard.",
@@ -92,8 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    accept_any_console()
-    open_log()
+    with patient_output() as failed:
+        open_log()
+        status = _run(arguments)
+    for error in failed:
+        complain(f"standard output cannot be written ({error.strerror}); it is not whole")
+        status = status or 1
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit status."""
     try:
         # Outside its standalone mode click returns the status of an Exit instead of raising it.
         status = cli.main(
@@ -109,6 +113,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VtbenchError as error:
         complain(*error.args)
         return error.exit_code
-    except BrokenPipeError:  # `vtbench list | head`
-        sys.stderr.close()
-        return 0

@@ -126,12 +126,23 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     HUGE: ("parquet-30-million-rows",),
     RUN: ("run-name-markup", "run-name-bidi", "run-name-trailing-space", "run-name-pipe-newline"),
-    TEXT: ("inject-text", "inject-csv-formula"),
+    TEXT: ("inject-text", "inject-csv-formula", "L1", "L2"),
     PUBLISH: ("publish-extra-py", "publish-hidden"),
     "../commands/test_publish.py::test_a_suite_that_names_a_path_is_refused": (
         "publish-suite-name-leaves-results",
     ),
-    # The findings in words. H1, M2, M3 and M8 are whole tables, each with a test above.
+    # The findings in words. H1, M2, M3 and M8 are whole tables, each with a test above. The low ones
+    # are numbered as they stand there.
+    SHOWN: ("L1",),
+    "test_tampering.py::test_plots_are_the_boards": ("L3",),
+    "../faults/test_changing.py::test_a_picture_that_is_replaced_during_a_run_fails_by_name": (
+        "L4",
+    ),
+    "../faults/test_output.py::test_a_run_that_cannot_be_printed_is_measured_and_written": ("L5",),
+    "../test_picture_file.py::test_16_bit_png_is_rounded_and_not_cut": ("L6",),
+    "../faults/test_output.py::test_a_home_that_cannot_be_written_says_nothing_of_other_programs": (
+        "L6",
+    ),
     "test_entries.py::test_a_tokenizer_that_cannot_be_built_fails_alone": ("M1",),
     "../faults/test_folders.py::test_a_run_of_any_folder_ends_and_accounts_for_everything": ("M6",),
     "../commands/test_publish.py::test_a_linked_file_is_not_copied": ("C2",),
@@ -164,6 +175,9 @@ def test_every_row_that_was_wrong_has_a_test() -> None:
     text = RED.read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([a-z0-9-]+) \| WRONG \|", text, re.MULTILINE)
     rows += re.findall(r"^\*\*([HM][0-9]+|C2) ", text, re.MULTILINE)
+    low = text.partition("\n## Low\n")[2].partition("\n## ")[0]
+    rows += [f"L{n + 1}" for n in range(len(re.findall(r"^- ", low, re.MULTILINE)))]
+    assert "L6" in rows
     assert len(rows) > 100
     known = {case for cases in TESTS.values() for case in cases}
     assert set(rows) - known == set()

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vtbench
-from vtbench.base.errors import WeightsMismatch
+from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
 from vtbench.base.locations import data_dir
 from vtbench.cli import main
@@ -169,6 +169,9 @@ def commands_with(
         ],
         "drift": ["drift", str(pictures / "a.png"), "-t", name, *given],
         "pin": ["pin", name, *given],
+        "plan": ["plan", "--suite", "embedded", "-t", name, *given],
+        "convert": ["convert", name, str(path), "--yes", "--out", str(out / "a.safetensors")],
+        "demo": ["demo", "--port", "0", "-t", name, *given],
         "suite": ["reconstruct", "--suite", "embedded", "-t", name, *given, "--out", str(out)],
         "strips": [
             *("strips", "--suite", "embedded", "--at", "photo-astronaut-r0c0:0,0,32,32"),
@@ -186,7 +189,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["run", "check", "reconstruct", "drift"])
+@pytest.mark.parametrize("command", ["run", "check", "reconstruct", "drift", "plan"])
 @pytest.mark.parametrize("kind", STAND_INS)
 def test_a_file_in_place_of_the_weights_is_named(
     tmp_path: Path, pictures: Path, kind: str, command: str, capsys: pytest.CaptureFixture[str]
@@ -231,6 +234,69 @@ def test_weights_that_do_not_fit_are_refused_alike(
         assert named.get(kind, path.name) in said
         with pytest.raises(WeightsMismatch, match=named.get(kind, path.name)):
             vtbench.evaluate(name, pictures, weights=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pointer", "page", "another"])
+def test_the_demo_does_not_open_with_weights_that_do_not_fit(
+    tmp_path: Path, pictures: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio", exc_type=ImportError)
+    path = tmp_path / "mine.safetensors"
+    if kind == "another":
+        save_file({"other.weight": torch.zeros(2)}, path)
+    else:
+        path.write_bytes(STAND_INS[kind][0])
+    assert main(commands_with(path, pictures, tmp_path / "out")["demo"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert ("other.weight" if kind == "another" else STAND_INS[kind][1]) in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*STAND_INS, "empty", "torn", "folder", "nothing", "."])
+def test_what_is_no_checkpoint_is_not_converted(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.pt"
+    if kind in STAND_INS:
+        path.write_bytes(STAND_INS[kind][0])
+    elif kind == "torn":
+        torch.save({"a": torch.zeros(100)}, path)
+        path.write_bytes(path.read_bytes()[:-50])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "folder":
+        path.mkdir()
+    given = kind if kind == "." else str(path)
+    for more in ([], ["--out", str(tmp_path / "out" / "a.safetensors")]):
+        assert main(["convert", "patch-vq-f8", given, "--yes", *more]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and (path.name in said or kind == ".")
+    assert not list(tmp_path.glob("**/*.safetensors"))
+
+
+def test_a_place_that_cannot_be_one_is_missing(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path, "x" * 250 + ".safetensors")
+    for given in (Path("y" * 300), tmp_path / "a\0b", None):
+        with pytest.raises(WeightsMissing, match="cannot be read|does not exist"):
+            find_weights(entry, given)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_no_file_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["train-reference", "ref-vq-f16", "--out", str(tmp_path), "--steps", "1", "--resume"]
+    for content, message in (
+        (POINTER, "cannot be read"),
+        ({"other.weight": torch.zeros(2)}, "no checkpoint of a training; it has other.weight"),
+        ([torch.zeros(2)], "no checkpoint of a training; it has list"),
+    ):
+        path = tmp_path / "checkpoint.pt"
+        path.unlink(missing_ok=True)
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        assert main([*call, "--device", "cpu"]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 from builders import photo
 from PIL import Image
 
+from vtbench.base.child_process import ChildFailed
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
 from vtbench.base.records import Preprocess, Sample
 from vtbench.cli import main
@@ -33,7 +35,7 @@ from vtbench.results.rows import Row
 from vtbench.runs import runner
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
-from vtbench.suites import batches, parquet_files
+from vtbench.suites import batches, parquet_files, parquet_pictures
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.copies import (
     HubFiles,
@@ -238,14 +240,20 @@ def test_row_groups_are_read_together_and_once(
     tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = open_folder(write_parquet(tmp_path / "set", encoded))
-    reads: list[int] = []
-    original = parquet.ParquetFile.read_row_group
+    reads: list[object] = []
+    reader = parquet_pictures.Reader()
+    original = parquet_pictures.RowGroup.__init__
 
-    def count(self: Any, i: int, *a: Any, **k: Any) -> Any:
-        reads.append(i)
-        return original(self, i, *a, **k)
+    def count(self: Any, *asked: Any) -> None:
+        reads.append(asked)
+        original(self, *asked)
 
-    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", count)
+    def ask(*parts: bytes, wall_seconds: float) -> tuple[bool, bytearray]:
+        return True, bytearray(reader.answer(*parts))
+
+    monkeypatch.setattr(parquet_pictures.RowGroup, "__init__", count)
+    monkeypatch.setattr(parquet_files._READER, "ask", ask)
+    monkeypatch.setattr(parquet_pictures, "allow", lambda *_: None)  # this process is no child
     for sample in sort_for_reading(found):
         open_sample(sample)
     assert len(reads) == 4  # two files of two row groups
@@ -342,9 +350,61 @@ def test_parquet_without_pictures_is_refused(tmp_path: Path) -> None:
 def test_a_huge_row_group_is_refused(
     tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_files, "MAX_ROW_GROUP_BYTES", 1000)
-    with pytest.raises(SuiteError, match="row group 0 has"):
-        open_folder(write_parquet(tmp_path / "set", encoded))
+    monkeypatch.setattr(parquet_pictures, "MAX_ROW_GROUP_BYTES", 1000)
+    for path in write_parquet(tmp_path / "set", encoded).iterdir():
+        with pytest.raises(SuiteError, match="row group 0 has"):
+            parquet_pictures.list_rows(str(path), "image")
+
+
+def write_rows(path: Path, rows: list[bytes | None], **options: Any) -> Path:
+    table = pa.table({"image": pa.array(rows, pa.binary())})
+    parquet.write_table(table, path, compression="zstd", **options)
+    return path
+
+
+def test_parquet_of_more_rows_than_its_bytes_are_pictures_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", [None] * 100_000)
+    with pytest.raises(SuiteError, match=r"100,000 rows in [\d,]+ bytes: no pictures"):
+        open_folder(tmp_path, n=100_000, names=None)
+
+
+@pytest.mark.slow
+def test_a_row_group_that_expands_fails_and_takes_no_memory(tmp_path: Path) -> None:
+    """A dictionary holds one picture of 8 MB, which 60 rows are."""
+    path = write_rows(tmp_path / "a.parquet", [bytes(2**23)] * 60)
+    assert path.stat().st_size < 10_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (sample, *others) = open_folder(tmp_path, n=60, names=None)
+    for one in (sample, others[-1]):  # the second is told without reading again
+        with pytest.raises(
+            ImageError, match=r"row group 0 has more than [\d,]+ bytes|cannot be read"
+        ):
+            open_sample(one)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+def test_a_file_that_ends_its_reader_is_refused_and_the_next_is_read(
+    tmp_path: Path, encoded: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = open_folder(write_parquet(tmp_path / "set", encoded))
+    asked: list[bytes] = []
+    ask = parquet_files._READER.ask
+
+    def fail(*parts: bytes, **options: Any) -> Any:
+        asked.append(parts[0])
+        raise ChildFailed("ended its process by SIGABRT")
+
+    monkeypatch.setattr(parquet_files._READER, "ask", fail)
+    first = sort_for_reading(found)[:2]  # of one row group
+    for sample in first:
+        with pytest.raises(ImageError, match="reading it ended its process by SIGABRT"):
+            load_pixels(sample)
+    assert len(asked) == 1  # not once a picture
+    with pytest.raises(SuiteError, match="reading it ended its process by SIGABRT"):
+        open_folder(tmp_path / "set")
+    monkeypatch.setattr(parquet_files._READER, "ask", ask)
+    parquet_files.ROW_GROUP._failed.clear()
+    assert load_pixels(first[0]).shape[2] == 3
 
 
 # A wrong picture fails by its name, and the others go on.

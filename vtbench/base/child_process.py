@@ -46,10 +46,12 @@ class ChildProcess:
 
     Args:
         module: its `main` calls `serve`.
+        memory_bytes: what it may have, for messages; None where that is another for each request.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, *, memory_bytes: int | None = MEMORY_BYTES) -> None:
         self._module = module
+        self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._lock = threading.Lock()
@@ -59,23 +61,25 @@ class ChildProcess:
         with self._lock:
             self._start()
 
-    def ask(self, *parts: bytes) -> tuple[bool, bytearray]:
+    def ask(self, *parts: bytes, wall_seconds: float | None = None) -> tuple[bool, bytearray]:
         """Return whether the request succeeded, and the answer or what was wrong, in UTF-8.
 
         Args:
             parts: the request, as `serve` hands it on.
+            wall_seconds: how long it is waited for; None for WALL_SECONDS.
 
         Raises:
             ChildFailed: the process ended, or took longer than it may.
         """
+        patience = WALL_SECONDS if wall_seconds is None else wall_seconds
         with self._lock:
             try:
-                return self._ask(parts)
+                return self._ask(parts, patience)
             except ChildFailed:
                 if self._status != 0:
                     raise
                 # It had nothing to do for a while, and ended when it was asked again.
-                return self._ask(parts)
+                return self._ask(parts, patience)
 
     def stop(self) -> None:
         """Kill the process, if one runs."""
@@ -108,7 +112,7 @@ class ChildProcess:
         assert process.stdin is not None and process.stdout is not None
         return process.stdin, process.stdout
 
-    def _ask(self, parts: tuple[bytes, ...]) -> tuple[bool, bytearray]:
+    def _ask(self, parts: tuple[bytes, ...], wall_seconds: float) -> tuple[bool, bytearray]:
         sink, source = self._start()
         assert self._process is not None
         late = threading.Event()
@@ -118,7 +122,7 @@ class ChildProcess:
             late.set()
             process.kill()
 
-        timer = threading.Timer(WALL_SECONDS, end)
+        timer = threading.Timer(wall_seconds, end)
         timer.daemon = True
         timer.start()
         try:
@@ -126,19 +130,23 @@ class ChildProcess:
             kind, answer = _receive(source, 2)
             return _KINDS[bytes(kind)], answer
         except (OSError, EOFError, KeyError):
-            raise ChildFailed(self._tell_end(late.is_set())) from None
+            raise ChildFailed(self._tell_end(wall_seconds if late.is_set() else None)) from None
         except BaseException:  # Ctrl-C: its answer would be taken for that of the next request
             self._end(kill=True)
             raise
         finally:
             timer.cancel()
 
-    def _tell_end(self, late: bool) -> str:
+    def _tell_end(self, late: float | None) -> str:
         code = self._end()
-        if late or code == -_XCPU:
-            return f"took more than {WALL_SECONDS if late else CPU_SECONDS:.0f} s"
+        if late is not None:
+            return f"took more than {late:.0f} s"
+        if code == -_XCPU:
+            return f"took more than {CPU_SECONDS} s"
         if code == _NO_MEMORY:
-            return f"took more than {MEMORY_BYTES / 2**30:.1f} GiB"
+            if self._memory_bytes is None:
+                return "took more memory than it may"
+            return f"took more than {self._memory_bytes / 2**30:.1f} GiB"
         if code < 0:
             return f"ended its process by {signal.Signals(-code).name}"
         return f"ended its process with status {code}"
@@ -175,24 +183,27 @@ _XCPU = getattr(signal, "SIGXCPU", 0)
 _NO_MEMORY = 3
 
 
-def serve(answer: Callable[..., bytes | memoryview], n_parts: int) -> int:
+def serve(
+    answer: Callable[..., bytes | memoryview], n_parts: int, *, most_memory: int = MEMORY_BYTES
+) -> int:
     """Answer requests on standard input until there are none; return the exit status.
 
     Args:
         answer: What is asked: of the parts of a request, in their order. A VtbenchError of it is sent
             as what was wrong; another exception, and too much memory, ends the process.
         n_parts: how many parts a request has.
+        most_memory: bytes up to which `answer` may `allow` itself more than MEMORY_BYTES.
     """
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing but answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, and ends this with it
-    _limit_memory()
+    _limit_memory(most_memory)
     while _await_input(source):
         try:
             parts = _receive(source, n_parts)
         except EOFError:
             return 0
-        _limit_time()
+        allow(CPU_SECONDS)
         try:
             kind, said = b"+", answer(*parts)
         except VtbenchError as error:
@@ -212,28 +223,44 @@ def _await_input(source: IO[bytes]) -> bool:
     return bool(select.select([source], [], [], IDLE_SECONDS)[0])
 
 
-def _limit_memory() -> None:
-    """Keep this process from much memory and from core dumps."""
+def _limit_memory(most_memory: int) -> None:
+    """Keep this process from more memory than MEMORY_BYTES, and for good from more than `most_memory`
+    and from core dumps."""
     if os.name != "posix":
         return
     import resource
 
-    for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MEMORY_BYTES)):
+    for limit, soft, hard in (
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_DATA, MEMORY_BYTES, most_memory),
+    ):
         _, most = resource.getrlimit(limit)
-        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        hard = hard if most == resource.RLIM_INFINITY else min(hard, most)
         with suppress(ValueError, OSError):  # a system without this limit
-            resource.setrlimit(limit, (value, value))
+            resource.setrlimit(limit, (min(soft, hard), hard))
 
 
-def _limit_time() -> None:
+def allow(cpu_seconds: float, memory_bytes: int = 0) -> None:
+    """Say what this child may take from now on.
+
+    Args:
+        cpu_seconds: processor time of all threads until the next request.
+        memory_bytes: of the process; never less than it was, nor more than `serve` was told.
+    """
     if os.name != "posix":
         return
     import resource
 
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    until = int(time.process_time()) + 1 + CPU_SECONDS
-    if most == resource.RLIM_INFINITY or until < most:
-        resource.setrlimit(resource.RLIMIT_CPU, (until, most))
+    until = int(time.process_time() + cpu_seconds) + 1
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        soft = max(soft, memory_bytes)
+    for limit, value in ((resource.RLIMIT_CPU, until), (resource.RLIMIT_DATA, soft)):
+        _, most = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY and value != resource.RLIM_INFINITY:
+            value = min(value, most)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(limit, (value, most))
 
 
 def _send(sink: IO[bytes], *parts: bytes | memoryview) -> None:

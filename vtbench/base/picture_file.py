@@ -19,13 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.base.errors import ImageError
+from vtbench.base.picture_parts import MAX_PAGES, find_excess
 
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 """Formats whose further frames are an animation. Those of JPEG (MPO) and TIFF are other views of the
 picture: previews, gain maps, the other eye, further pages."""
-
-MAX_PAGES = 64
-"""Pages of a TIFF that are looked through for the one that is the picture."""
 
 NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262
 """Tags of TIFF 6.0, sections 5 and 7."""
@@ -56,6 +54,8 @@ def decode_file(
             raise ImageError(f"{label}: not a regular file")
         if facts.st_size > MAX_FILE_BYTES:
             raise ImageError(f"{label}: more than {MAX_FILE_BYTES >> 30} GiB")
+    if excess := find_excess(source):
+        raise ImageError(f"{label}: {excess}; save the picture again")
     try:
         return _decode(source, label, max_pixels=max_pixels, upright=upright, formats=formats)
     except ImageError:
@@ -102,7 +102,10 @@ def _seek_primary(image: Any, label: str) -> None:
         ImageError: the file is an animation, of which no frame is the picture.
     """
     if image.format in ANIMATED:
-        if (frames := getattr(image, "n_frames", 1)) > 1:
+        # Not the number of a GIF's frames, for which all of them would be gone through.
+        if image.format == "GIF" and image.is_animated:
+            raise ImageError(f"{label}: animated; save the frame that you mean")
+        if image.format != "GIF" and (frames := getattr(image, "n_frames", 1)) > 1:
             raise ImageError(f"{label}: animated ({frames} frames); save the one you mean")
     elif image.format == "TIFF":
         for page in range(MAX_PAGES):

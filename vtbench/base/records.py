@@ -95,8 +95,9 @@ class Sample:
     width, height) in the decoded file; preprocess follows it; sha256 is `images.pixel_sha256` of
     what results, None for images that nobody pinned (`--images FOLDER`). width and height are 0
     where they are known only after decoding. meta holds ground truth (lines of text and their boxes,
-    drawing parameters of a chart). max_pixels: of the file, None for `images.MAX_PIXELS`. Slots, because
-    a suite may have 50 000 of them.
+    drawing parameters of a chart). max_pixels: of the file, None for `images.MAX_PIXELS`. stamp: of the
+    file when the suite's digest was made of it (`contents.take_stamp`), None where the pixels are pinned.
+    Slots, because a suite may have 50 000 of them.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Sample:
     place: TarPlace | ParquetPlace | None = None
     preprocess: Preprocess = Preprocess()
     max_pixels: int | None = None
+    stamp: int | None = None
 
 
 Takes = Literal["pair", "samples", "tiles", "ocr", "features", "quantized", "set", "run", "rows"]

@@ -211,6 +211,13 @@ def _describe_yaml_error(error: yaml.YAMLError, text: str) -> tuple[int, str]:
     return line, " ".join(str(problem).split())
 
 
+def validate_plain(model: type[Model], data: object) -> Model:
+    """Return the record that YAML or JSON data are, each value of the type that is written: text is no
+    number, true is none, and 4.0 is no integer. Raises ValidationError."""
+    # Of JSON a list is a tuple also where types are strict.
+    return model.model_validate_json(json.dumps(data), strict=True)
+
+
 def load_json(content: bytes) -> Any:
     """Return what a JSON text holds.
 

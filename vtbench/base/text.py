@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -37,6 +38,12 @@ def show_text(text: str) -> str:
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(shown):,} characters)"
 
 
+_PILED = re.compile("M{5}")
+
+_MIXED = re.compile(r"\b(?=\w*[A-Za-z])(?=\w*[\u0400-\u052f])\w+")
+"""A word of two scripts whose letters look alike: "Мine" with a Cyrillic M is another title than "Mine"."""
+
+
 def check_line(text: str) -> str:
     """Return a text of one line that can be seen. Raises ValueError for any other."""
     if found := HIDDEN.search(text):
@@ -45,11 +52,18 @@ def check_line(text: str) -> str:
         raise ValueError("must be one line, without tabs")
     if not text.strip():
         raise ValueError("is blank")
+    if _PILED.search("".join("M" if unicodedata.combining(c) else "-" for c in text)):
+        raise ValueError("has more than four marks on one letter")
+    if mixed := _MIXED.search(text):
+        raise ValueError(f"mixes Latin and Cyrillic letters in {mixed[0]!r}")
     return text
 
 
 Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(check_line)]
 """A title or name as an entry gives it; any other is refused."""
+
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
 def check_link(text: str) -> str:
@@ -59,6 +73,12 @@ def check_link(text: str) -> str:
         raise ValueError("is no http or https address")
     if "@" in parts.netloc:
         raise ValueError("names a user before its host")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ValueError("has a host of other characters than letters, digits, dots and hyphens")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is none") from None
     if re.search(r"[\s<>\"'`\\]", text):
         raise ValueError("has a character that an address must not have")
     return text

@@ -20,24 +20,29 @@ def complain(*messages: str) -> None:
         click.echo(f"vtbench: {show_text(str(message))}", err=True)
 
 
-def accept_any_console() -> None:
-    """Let standard output and error write "?" for what their encoding lacks: a redirected console may
-    be cp1252 or ASCII, and a file's name may be no Unicode at all."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and getattr(stream, "errors", None) == "strict":
-            reconfigure(errors="replace")
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what is standard error at that moment."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        """Standard error."""
+        return sys.stderr
 
 
 def open_log() -> None:
     """Send warnings of the package to standard error, a line each; more with -v and --debug."""
     for handler in list(_LOG.handlers):
         _LOG.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("vtbench: %(message)s"))
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.WARNING)
     _LOG.propagate = False
+    # It tells of a home that cannot be written, and of fonts that it reads for the first time.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def is_quiet() -> bool:

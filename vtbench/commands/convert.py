@@ -38,7 +38,10 @@ class Converted:
 
 
 def default_target(source: Path) -> Path:
-    """Return where a conversion goes that nobody gave a place: beside the checkpoint."""
+    """Return where a conversion goes that nobody gave a place: beside the checkpoint. Raises
+    WeightsMissing for no file."""
+    if not source.is_file():
+        raise WeightsMissing(f"{source} does not exist or is no file")
     return source.with_suffix(".safetensors")
 
 

@@ -98,6 +98,8 @@ def demo_command(
         comparer = SideBySide(
             registry, device=device, dtype=dtype, weights=local, ocr=ocr, max_pixels=max_pixels
         )
+        for name in local:  # files that do not fit end the command, as they end any other
+            comparer.open(name)
         page = build_page(comparer, chosen, folder)
         click.echo(f"http://{HOST}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
         try:

@@ -329,7 +329,7 @@ def doctor_command(
     """List what is missing on this machine, which metrics that disables, and how to get it.
 
     --self-test measures four images instead and compares them with published rows. Exit 1: this
-    machine computes other numbers.
+    machine computes other numbers. Exit 2: it computes none.
     """
     if self_test:
         from vtbench.commands.self_test import measure_again, report
@@ -340,7 +340,9 @@ def doctor_command(
         else:
             click.echo(report(compared))
         if not all(each.agrees for each in compared):
-            raise click.exceptions.Exit(1)
+            # As `run`: 2 where nothing could be measured.
+            nothing = all(each.fault is not None for each in compared)
+            raise click.exceptions.Exit(2 if nothing else 1)
         return
     diagnosis = diagnose(suite_name, registries, data_folders, verify=verify)
     if as_json:

@@ -133,6 +133,14 @@ class SideBySide:
         self._build = functools.lru_cache(maxsize=KEPT_TOKENIZERS)(self._build_tokenizer)
         self._open = functools.lru_cache(maxsize=1)(self._open_reader)
 
+    def open(self, name: str) -> None:
+        """Load a tokenizer, so that what is wrong with it is known before it is asked for.
+
+        Raises:
+            WeightsError, RegistryError, CellFailed: as `build_tokenizer`.
+        """
+        self._build(name)
+
     def _build_tokenizer(self, name: str) -> Tokenizer:
         return build_tokenizer(
             self.registry[name],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -17,12 +18,17 @@ OWN = "vtbench.tokenizers."
 MAX_SOURCE_BYTES = 2**20
 
 
+_ADAPTER = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)*:[a-z_]\w*", re.ASCII | re.IGNORECASE)
+
+
 def find_adapter_fault(adapter: str) -> str | None:
     """Return why "module:Class" is no adapter, or None.
 
     One of vtbench.tokenizers must be a class of its module that descends from `Tokenizer`; one of an
     installed package a name that its module has at the top, since what it comes from is the package's.
     """
+    if not _ADAPTER.fullmatch(adapter):
+        return f"{adapter} is no module:Class"
     module, _, name = adapter.partition(":")
     own = module.startswith(OWN)
     if not own and module not in plugins.list_modules(plugins.TOKENIZERS):

@@ -21,7 +21,7 @@ from vtbench.base.errors import NotReleased, RegistryError, UnknownName
 from vtbench.base.locations import registry_dir
 from vtbench.base.names import Name, check_name
 from vtbench.base.records import Kind, SizePolicy, Spec
-from vtbench.base.schema import At, Strict, describe_invalid, load_yaml
+from vtbench.base.schema import At, Strict, describe_invalid, load_yaml, validate_plain
 from vtbench.base.text import Line, Link
 from vtbench.registry.adapters import find_adapter_fault
 from vtbench.registry.published_protocols import Reported, protocols_path, published_protocols
@@ -31,6 +31,8 @@ from vtbench.registry.sources import HubWeights, Weights
 UNRELEASED = "unreleased"
 """The folder, below one of entries, of what is known and cannot be run."""
 
+
+MAX_GMAC = 1e9
 
 MAX_SIDE = 16384
 """Pixels of a fixed size."""
@@ -48,8 +50,8 @@ Bound = Annotated[float, Field(ge=-1e6, le=1e6)]
 class Gmac(Strict):
     """10⁹ multiply-accumulates for one 256×256 image; `vtbench show NAME --measure` counts them."""
 
-    encode: Annotated[float, Field(gt=0)] | None = None
-    decode: Annotated[float, Field(gt=0)] | None = None
+    encode: Annotated[float, Field(gt=0, le=MAX_GMAC)] | None = None
+    decode: Annotated[float, Field(gt=0, le=MAX_GMAC)] | None = None
 
 
 class Size(Strict):
@@ -101,7 +103,7 @@ class Entry(Strict):
     title: Line
     family: Family
     adapter: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", max_length=200)]
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
     kind: Kind
     quantizer: Family
     downsample: Annotated[Count, Field(ge=1, le=4096)] | None = None
@@ -118,14 +120,14 @@ class Entry(Strict):
     licence: Line
     weights: Weights | None = None
     paper: Link | None = None
-    used_by: tuple[Line, ...] = ()
+    used_by: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
     series: Line | None = None
     curve_only: bool = False
     needs: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=80)] | None = None
     golden: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=80)] | None = None
     description: Description
     reported: tuple[Reported, ...] = ()
-    same_output_as: tuple[Name, ...] = ()
+    same_output_as: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
 
     # Set by the loader, not by the file.
     name: str = ""
@@ -353,7 +355,9 @@ def _read_record(
     ]
     own = {key: value for key, value in data.items() if key not in _LOADER_KEYS}
     try:
-        record = schema.model_validate({**own, "name": path.stem, "path": path})
+        record = validate_plain(schema, {**own, "name": path.stem}).model_copy(
+            update={"path": path}
+        )
     except ValidationError as invalid:
         raise RegistryError(*describe_invalid(path, invalid, lines), *problems) from None
     if problems:

@@ -19,6 +19,8 @@ def check_relative(path: str) -> str:
         raise ValueError(f"{path} leaves its folder")
     if not parts:
         raise ValueError("names no file")
+    if str(PurePosixPath(path)) != path:
+        raise ValueError(f"{path} is written otherwise than {PurePosixPath(path)}")
     return path
 
 
@@ -83,7 +85,8 @@ class HubWeights(Strict):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> HubWeights:
-        if len(set(self.files)) < len(self.files):
+        # Also where capitals make no difference: there one would take the other's place.
+        if len({name.casefold() for name in self.files}) < len(self.files):
             raise ValueError("files: one is named twice")
         return self
 

@@ -36,7 +36,7 @@ from pydantic import ValidationError
 from vtbench.base.errors import OutputError, ResultsError
 from vtbench.base.files import read_bounded, sha256_bytes, write_atomic
 from vtbench.base.locations import without_paths
-from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
+from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json, validate_plain
 from vtbench.metrics.rate import Histogram, token_entropy
 from vtbench.results.codes import CODES, encode_codes, read_codes
 from vtbench.results.rows import (
@@ -227,7 +227,7 @@ def _read_json(path: Path, model: type[_Model]) -> _Model:
     except ValueError as error:
         raise ResultsError(f"{path}: cannot be read ({error})") from None
     try:
-        return model.model_validate(upgrade(data, path))
+        return validate_plain(model, upgrade(data, path))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         key = ".".join(str(part)[:80] for part in first["loc"])

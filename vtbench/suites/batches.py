@@ -23,6 +23,7 @@ from vtbench.images import (
     to_batch8,
     to_float,
 )
+from vtbench.suites.contents import take_stamp
 from vtbench.suites.copies import open_sample
 
 if TYPE_CHECKING:
@@ -93,7 +94,19 @@ def load_pixels(sample: Sample, source: BinaryIO | None = None) -> RGB8:
     pixels = preprocess_rgb8(pixels, sample.preprocess)
     if fault := find_fault(sample, pixels):
         raise SuiteError(fault)
+    check_unchanged(sample)
     return pixels
+
+
+def check_unchanged(sample: Sample) -> None:
+    """Ask after reading whether a sample's file is that of the suite's digest, where no manifest pins
+    its pixels. Raises ImageError where it has changed."""
+    if (
+        sample.stamp is not None
+        and sample.sha256 is None
+        and take_stamp(sample.path) != sample.stamp
+    ):
+        raise ImageError(f"{sample.path}: changed after the run had begun; run it again")
 
 
 def find_fault(sample: Sample, pixels: RGB8) -> str | None:

@@ -35,6 +35,19 @@ def sha256_content(path: Path) -> str | None:
         return None
 
 
+def take_stamp(path: Path) -> int | None:
+    """Return a number that is another one when a file has changed; None where there is no file.
+
+    Of size, time of writing and time of change: an inode's number is not kept by every network file
+    system.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return hash((facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+
+
 def fingerprint(files: Iterable[Path], root: Path) -> str:
     """Return the digest of the files' names below `root` and of their contents.
 

@@ -9,6 +9,7 @@ torch.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -27,7 +28,7 @@ from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
 from vtbench.images import SUFFIXES
 from vtbench.suites.annotations import AnnotationFiles, annotate_samples
-from vtbench.suites.contents import fingerprint
+from vtbench.suites.contents import fingerprint, take_stamp
 from vtbench.suites.found_files import Found, describe_left_out, find_files
 from vtbench.suites.parquet_files import ROW_GROUP, list_parquet
 
@@ -180,6 +181,7 @@ def open_data_set(source: Source, found: Found, preprocess: Preprocess) -> DataS
     root, files = found.root, found.files
     samples: dict[tuple[str, str], Sample] = {}
     counts: dict[str, int] = {}
+    stamps = functools.lru_cache(1)(take_stamp)  # an archive's pictures follow each other
     for path, name, place in _list_pictures(source, found):
         inner = PurePosixPath(unicodedata.normalize("NFC", name))
         subset = source.name
@@ -202,7 +204,15 @@ def open_data_set(source: Source, found: Found, preprocess: Preprocess) -> DataS
                 f"{path}{f': {name}' if place else ''}"
             )
         samples[subset, identifier] = Sample(
-            identifier, source.task, subset, path, 0, 0, place=place, preprocess=preprocess
+            identifier,
+            source.task,
+            subset,
+            path,
+            0,
+            0,
+            place=place,
+            preprocess=preprocess,
+            stamp=stamps(path),
         )
     if source.annotations is not None:
         samples = annotate_samples(source.annotations, samples, files)

@@ -11,7 +11,7 @@ from vtbench.base.errors import SuiteError
 from vtbench.base.names import MAX_NAME, printable
 from vtbench.base.records import Sample
 from vtbench.images import SUFFIXES
-from vtbench.suites.contents import sha256_content
+from vtbench.suites.contents import sha256_content, take_stamp
 from vtbench.suites.found_files import (
     ENDING,
     describe_left_out,
@@ -66,11 +66,12 @@ def folder_suite(folder: Path, *, without: Iterable[Path] = ()) -> Suite:
     samples: dict[str, Sample] = {}
     for path in files:
         name = path.relative_to(folder).as_posix()
+        stamp = take_stamp(path)  # before the content is read
         content = sha256_content(path) or "unreadable"  # which is the image's own failure
         digest.update(f"{printable(name)}\0{content}\n".encode())
         label = _label(name, samples)
         # The size is known only after decoding, which may fail as well.
-        samples[label] = Sample(label, "reconstruction", "images", path, width=0, height=0)
+        samples[label] = Sample(label, "reconstruction", "images", path, 0, 0, stamp=stamp)
     protocol = SuiteFile(
         title="; ".join([f"{len(files)} images of {printable(folder.resolve().name)}", *told]),
         version=1,

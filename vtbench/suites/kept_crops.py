@@ -31,7 +31,7 @@ from vtbench.base.locations import cache_dir
 from vtbench.base.picture_file import MAX_FILE_BYTES
 from vtbench.base.records import Sample
 from vtbench.images import MAX_PIXELS, RGB8
-from vtbench.suites.batches import find_fault, load_pixels
+from vtbench.suites.batches import check_unchanged, find_fault, load_pixels
 from vtbench.suites.copies import open_sample
 
 LIMIT_VARIABLE = "VTBENCH_CACHE_GIB"
@@ -100,6 +100,7 @@ class KeptCrops:
         if kept is not None:
             if fault := find_fault(sample, kept):
                 raise SuiteError(fault)
+            check_unchanged(sample)
             return kept
         pixels = load_pixels(sample, _NamedContent(content, source))
         self._write(path, pixels)

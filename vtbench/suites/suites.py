@@ -23,7 +23,7 @@ from vtbench.base.errors import SuiteError, UnknownName
 from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import data_dir
 from vtbench.base.records import Preprocess, Sample
-from vtbench.base.schema import describe_invalid, load_yaml
+from vtbench.base.schema import describe_invalid, load_yaml, validate_plain
 from vtbench.images import SUFFIXES
 from vtbench.metrics.catalogue import METRICS, SET_METRICS, SET_TASK
 from vtbench.suites.copies import locate_source, open_data_set
@@ -149,7 +149,7 @@ def load_suite(name: str, folders: Iterable[Path] = ()) -> Suite:
     beside = "@" in path.stem
     data, lines = load_yaml(path, SuiteError)
     try:
-        protocol = SuiteFile.model_validate(data)
+        protocol = validate_plain(SuiteFile, data)
     except ValidationError as error:
         raise SuiteError(*describe_invalid(path, error, lines)) from None
     if version and version != str(protocol.version):

@@ -239,7 +239,11 @@ class Trainer:
         write_atomic(self.out / "checkpoint.pt", buffer.getvalue())
 
     def restore(self) -> None:
-        """Go back to the checkpoint. Raises OutputError where it is of another recipe or entry."""
+        """Go back to the checkpoint.
+
+        Raises:
+            OutputError: it is of another recipe or entry, no checkpoint of a training, or damaged.
+        """
         path = self.out / "checkpoint.pt"
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -247,10 +251,21 @@ class Trainer:
             raise OutputError(
                 f"{path} cannot be read ({type(error).__name__}): remove it"
             ) from error
+        if not isinstance(state, dict) or "digest" not in state:
+            held = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+            raise OutputError(f"{path} is no checkpoint of a training; it has {held[:200]}")
         if state["digest"] != self.digest:
             raise OutputError(
                 f"{path} is of another recipe, entry, seed or number of steps: give another --out"
             )
+        try:
+            self._take(state)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OutputError(f"{path} or log.jsonl beside it is damaged ({first[:200]})") from None
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds, and of the log what was written before it."""
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

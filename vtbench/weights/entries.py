@@ -84,7 +84,13 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
         raise WeightsMissing(
             f"{entry.name} needs the package {entry.needs}: `pip install {entry.needs}`"
         )
-    found = _find(entry, override)
+    try:
+        found = _find(entry, override)
+    except OSError as error:  # a folder that cannot be listed, a name that is none
+        place = override or error.filename or "its place"
+        raise WeightsMissing(
+            f"weights of {entry.name}: {str(place)[:300]} cannot be read ({error.strerror})"
+        ) from None
     for file in found.files if found is not None else ():
         if what := _name_stand_in(file):
             raise WeightsMissing(f"{entry.name}: {file} is {what}")
@@ -170,6 +176,9 @@ def _files_at(name: str, path: Path, weights: Weights) -> WeightFiles:
     return WeightFiles(path, files)
 
 
+_REVISION = re.compile(r"[0-9a-f]{7,64}")
+
+
 def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
     """Return the files of a hub repository that are in the hub's cache. Raises WeightsMissing."""
     # The cache's layout is documented; asking huggingface_hub itself would cost `list` its import
@@ -179,7 +188,9 @@ def find_in_hub_cache(name: str, weights: HubWeights) -> WeightFiles:
     repo = Path(HF_HUB_CACHE) / f"models--{weights.repo.replace('/', '--')}"
     revision = weights.revision
     if revision is None and (reference := repo / "refs" / "main").is_file():
-        revision = reference.read_text(encoding="utf-8").strip()
+        revision = reference.read_bytes()[:100].decode("ascii", "replace").strip()
+        if not _REVISION.fullmatch(revision):
+            raise WeightsMissing(f"weights of {name}: {reference} names no commit")
     folder = repo / "snapshots" / (revision or "main") / (weights.subfolder or "")
     files = tuple(folder / file for file in weights.files)
     if not all(file.is_file() for file in files):

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import yaml
 from gate.fuzz.mutate import fuzz, mutate_bytes, mutate_value
@@ -18,6 +20,7 @@ from PIL import Image
 from vtbench.base.errors import ResultsError
 from vtbench.base.files import sha256_bytes
 from vtbench.base.locations import published_dir, registry_dir
+from vtbench.base.records import Sample
 from vtbench.commands.audit.folder import audit_results
 from vtbench.commands.audit.pictures import decode_panel_png
 from vtbench.commands.audit.plots import audit_svg
@@ -28,6 +31,7 @@ from vtbench.results.codes import read_codes
 from vtbench.results.folder import read_run, read_runs, read_suite_folder
 from vtbench.results.rows import check_table, read_table
 from vtbench.results.schema import RunRecord
+from vtbench.suites.parquet_files import RowGroup, list_parquet
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +131,29 @@ def test_parquet(tmp_path: Path, name: str) -> None:
             check_table(path, read_table(path, digest))
         else:
             read_codes(tmp_path, codes.model_copy(update={"sha256": digest}))
+
+    fuzz(make, read)
+
+
+def test_parquet_of_pictures(tmp_path: Path) -> None:
+    """Read by another process: also what ends that one is an error of ours."""
+    path = tmp_path / "a.parquet"
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": bytes([n]) * 40 * n, "path": f"{n}.png"} for n in range(9)]
+    parquet.write_table(pa.table({"image": pa.array(rows, kind)}), path, row_group_size=4)
+    whole = path.read_bytes()
+
+    def make(draw: random.Random) -> bytes:
+        if draw.random() < 0.5:
+            return mutate_bytes(whole, draw)
+        tail = int.from_bytes(whole[-8:-4], "little") + 8
+        return whole[:-tail] + mutate_bytes(whole[-tail:], draw)
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        group = RowGroup()
+        for file, _, place in list_parquet(path, "image"):
+            group.read(Sample("a", "reconstruction", "s", file, 0, 0, place=place))
 
     fuzz(make, read)
 

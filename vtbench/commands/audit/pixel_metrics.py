@@ -36,7 +36,9 @@ ROUNDING = 1e-6
 def audit_pixel_metrics(case: Case) -> Iterator[str]:
     """Yield what the rows say of pixels that arithmetic does not allow."""
     yield from tell_first(
-        (row["id"], what) for row in case.done for what in (*_ranges(row), *_errors(row))
+        (row["id"], what)
+        for row in case.done
+        for what in (*_ranges(row), *_errors(row), *_worst(row))
     )
 
 
@@ -46,6 +48,16 @@ def _ranges(row: Row) -> Iterator[str]:
         for value in values:
             if value is not None and not low - ROUNDING <= value <= high + ROUNDING:
                 yield f"{key} is outside of [{low:g}, {high:g}]: {value:g}"
+
+
+def _worst(row: Row) -> Iterator[str]:
+    """The worst patch is not better than the 5 % quantile of the patches."""
+    for key, sign in (("psnr_db", 1), ("ssim", 1), ("lpips_alex", -1), ("lpips_vgg", -1)):
+        worst, quantile = row.get(f"{key}_worst"), row.get(f"{key}_patch05")
+        if (worst is None) != (quantile is None):
+            yield f"{key}_worst and {key}_patch05 are not both there"
+        elif worst is not None and sign * (worst - quantile) > ROUNDING:
+            yield f"{key}_worst is better than {key}_patch05: {worst:g}, {quantile:g}"
 
 
 def _errors(row: Row) -> Iterator[str]:

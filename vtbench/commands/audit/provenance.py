@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from vtbench.base.version import __version__
 from vtbench.commands.audit.case import Case, tell_first
 from vtbench.registry.entries import Entry, Registry
 from vtbench.registry.sources import HubWeights, PackageWeights, PageWeights
@@ -13,8 +15,10 @@ from vtbench.results.run_key import has_own_key
 from vtbench.results.schema import RunRecord, SuiteFolder
 from vtbench.suites.suites import Suite
 from vtbench.weights.entries import is_pinned
+from vtbench.weights.metrics import file_names, metric_weights, stated_digests
 
 HEX = re.compile(r"[0-9a-f]{64}")
+VERSION = re.compile(r"v?[0-9]{1,6}(\.[0-9]{1,9})*[-+._a-zA-Z0-9]{0,60}")
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 FACTS = (
     *("title", "family", "kind", "quantizer", "downsample", "codebook_size", "latent_channels"),
@@ -37,12 +41,9 @@ def audit_provenance(case: Case) -> Iterator[str]:
         yield f"no entry of the registry is named {case.record.tokenizer.name}"
     if case.suite is not None:
         yield from _protocol(case, case.suite)
-    for name in ("code_sha256",):
-        if not HEX.fullmatch(getattr(case.record.environment, name)):
-            yield f"{name} is no sha256"
-    commit = case.record.environment.commit
-    if commit is not None and not COMMIT.fullmatch(commit):
-        yield f"commit {commit[:40]!r} is none"
+    yield from _machine(case.record)
+    if case.published:
+        yield from _measures(case.record)
 
 
 def _clock(record: RunRecord) -> Iterator[str]:
@@ -54,10 +55,63 @@ def _clock(record: RunRecord) -> Iterator[str]:
     started = started if started.tzinfo else started.replace(tzinfo=UTC)
     if not started.year >= FIRST_YEAR or started > datetime.now(UTC) + timedelta(days=1):
         yield f"started {record.started}, which is no time that it could have been"
-    if record.seconds < 0:
-        yield f"took {record.seconds:g} seconds"
+    longest = (datetime.now(UTC) + timedelta(days=1) - started).total_seconds()
+    if not 0 <= record.seconds <= longest:
+        yield f"took {record.seconds:g} seconds, since {record.started}"
     if record.environment.threads < 1:
         yield f"{record.environment.threads} threads"
+
+
+def _machine(record: RunRecord) -> Iterator[str]:
+    """Yield what run.json says of code and libraries that cannot be, or is said twice differently."""
+    here = record.environment
+    if not HEX.fullmatch(here.code_sha256) or len(set(here.code_sha256)) == 1:
+        yield "code_sha256 is no sha256"
+    if here.commit is not None and (
+        not COMMIT.fullmatch(here.commit) or len(set(here.commit)) == 1
+    ):
+        yield f"commit {here.commit[:40]!r} is none"
+    if not re.fullmatch(r"3\.[0-9]{1,2}\.[0-9]{1,2}\S{0,20}", here.python):
+        yield f"python {here.python[:40]!r} is no version"
+    if not VERSION.fullmatch(here.vtbench) or _order(here.vtbench) > _order(__version__):
+        yield f"vtbench {here.vtbench[:40]!r} is no version up to {__version__}"
+    for name, version in here.versions.items():
+        if not VERSION.fullmatch(version):
+            yield f"{name[:40]} {version[:40]!r} is no version"
+    if record.protocol.source == "pass" and "torch" not in here.versions:
+        yield "versions: without torch, which measured"
+    for said in (record.tokenizer.libraries, record.protocol.ocr):
+        for name in here.versions.keys() & said.keys():
+            if said[name] != here.versions[name]:
+                yield f"{name} is {said[name][:40]!r} and {here.versions[name][:40]!r}"
+
+
+def _measures(record: RunRecord) -> Iterator[str]:
+    """Yield weights of metrics and OCR engines that are not the ones that the catalogue pins."""
+    known = _list_metric_files()
+    for name, digest in (*record.protocol.networks.items(), *record.protocol.ocr.items()):
+        if digest not in known.get(name, {digest}):
+            yield f"{name[:80]} is not what metrics are measured with: its sha256 is {digest[:12]}"
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """Return the numbers of a release, which compare as versions do."""
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version)[:3])
+
+
+@functools.cache
+def _list_metric_files() -> dict[str, set[str]]:
+    """Return the pinned sha256 of weights of metrics, by file name; several files may have one name, of
+    which all are pinned."""
+    found: dict[str, set[str]] = {}
+    unpinned = set()
+    for needed in metric_weights().values():
+        for name in file_names(needed):
+            digest = stated_digests(needed, name)[0]
+            own = name.rpartition("/")[2]
+            found.setdefault(own, set()).add(digest or "")
+            unpinned |= {own} if digest is None else set()
+    return {name: digests for name, digests in found.items() if name not in unpinned}
 
 
 def _key(record: RunRecord) -> Iterator[str]:
@@ -173,6 +227,9 @@ def audit_suite_folder(
         "show_images": own.show_images,
         "cost_subset": own.cost.subset if own.cost else None,
     }
+    if folder.metrics or folder.upgraded_from is None:  # unknown before schema version 4
+        tasks = folder.tasks or tuple(own.tasks)
+        expected["metrics"] = {t: own.tasks[t].metrics for t in tasks if t in own.tasks}
     if folder.partial is None and (suite.samples or own.source is not None):
         expected["images"] = suite.images_per_task()
     if suite.published and own.source is None:
@@ -181,6 +238,12 @@ def audit_suite_folder(
         if getattr(folder, key) != value:
             yield f"{key} is not that of {suite.name}@{own.version}"
     picks = {pick.id: pick for pick in own.panel}
+    tasks_of = {sample.id: sample.task for sample in suite.samples}
+    if [item.n for item in folder.panel] != list(range(len(folder.panel))):
+        yield "panel: its pictures are not numbered from 0"
+    for item in folder.panel:
+        if tasks_of.get(item.id, item.task) != item.task:
+            yield f"panel: {item.id!r} is of the task {tasks_of[item.id]}, not {item.task[:80]}"
     for item in folder.panel:
         if picks and item.id not in picks:
             yield f"panel: {item.id!r} is no picture of the suite's panel"
