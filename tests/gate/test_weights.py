@@ -278,7 +278,7 @@ def test_what_is_no_checkpoint_is_not_converted(
 def test_a_place_that_cannot_be_one_is_missing(tmp_path: Path) -> None:
     entry = entry_of(tmp_path, "x" * 250 + ".safetensors")
     for given in (Path("y" * 300), tmp_path / "a\0b", None):
-        with pytest.raises(WeightsMissing, match="cannot be read|does not exist"):
+        with pytest.raises(WeightsMissing, match=r"cannot be read|does not exist"):
             find_weights(entry, given)
 
 

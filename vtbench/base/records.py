@@ -96,8 +96,8 @@ class Sample:
     what results, None for images that nobody pinned (`--images FOLDER`). width and height are 0
     where they are known only after decoding. meta holds ground truth (lines of text and their boxes,
     drawing parameters of a chart). max_pixels: of the file, None for `images.MAX_PIXELS`. stamp: of the
-    file when the suite's digest was made of it (`contents.take_stamp`), None where the pixels are pinned.
-    Slots, because a suite may have 50 000 of them.
+    file when the suite's digest was made of it (`contents.take_stamp`), None where a manifest pins the
+    pixels. Slots, because a suite may have 50 000 of them.
     """
 
     id: str

@@ -41,7 +41,7 @@ def show_text(text: str) -> str:
 _PILED = re.compile("M{5}")
 
 _MIXED = re.compile(r"\b(?=\w*[A-Za-z])(?=\w*[\u0400-\u052f])\w+")
-"""A word of two scripts whose letters look alike: "Мine" with a Cyrillic M is another title than "Mine"."""
+"""A word of two scripts whose letters look alike: with a Cyrillic letter it is another title."""
 
 
 def check_line(text: str) -> str:
