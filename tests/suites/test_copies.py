@@ -403,7 +403,7 @@ def test_a_file_that_ends_its_reader_is_refused_and_the_next_is_read(
     with pytest.raises(SuiteError, match="reading it ended its process by SIGABRT"):
         open_folder(tmp_path / "set")
     monkeypatch.setattr(parquet_files._READER, "ask", ask)
-    parquet_files.ROW_GROUP._failed.clear()
+    open_folder(tmp_path / "set")  # it may have been mended
     assert load_pixels(first[0]).shape[2] == 3
 
 

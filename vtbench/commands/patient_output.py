@@ -15,7 +15,7 @@ class _PatientFile(io.RawIOBase):
         self._file = file
         self.error: OSError | None = None
 
-    def write(self, content: object) -> int | None:  # type: ignore[override]
+    def write(self, content: object) -> int | None:
         """Write, or drop. Returns how many bytes were taken."""
         view = memoryview(content)  # type: ignore[arg-type]
         if self.error is None:

@@ -33,6 +33,7 @@ def list_parquet(path: Path, column: str) -> Iterator[tuple[Path, str, ParquetPl
     Raises:
         SuiteError: no pictures in that column, more rows or bytes than the limits, damage.
     """
+    ROW_GROUP.forget(path)
     found = json.loads(_ask(path, SuiteError, column=column))
     for group, (n_rows, names) in enumerate(found["groups"]):
         for row in range(n_rows):
@@ -65,6 +66,12 @@ class RowGroup:
         self._next = -1
         self._failed: dict[tuple[Path, int, str], str] = {}
         self._turn = threading.Lock()
+
+    def forget(self, path: Path) -> None:
+        """Drop what is known of a file: it may be another one by now."""
+        with self._turn:
+            self._key = None
+            self._failed = {key: why for key, why in self._failed.items() if key[0] != path}
 
     def read(self, sample: Sample) -> bytes | None:
         """Return the bytes of a sample's row, None where the row has none.

@@ -99,7 +99,8 @@ def list_rows(path: str, column: str) -> dict[str, Any]:
         if rows * MIN_PICTURE_BYTES > size:
             raise SuiteError(f"{path}: {rows:,} rows in {size:,} bytes: no pictures")
     if named:
-        _read_names(path, column, groups)
+        text = kind.field("path").type == pa.string()
+        _read_names(path, f"{column}.path", groups, once=text)
     return {"leaf": leaf, "groups": groups}
 
 
@@ -144,29 +145,40 @@ def _find_leaf(path: str, file: Any, leaf: str) -> int:
     return paths.index(leaf)
 
 
-def _read_names(path: str, column: str, groups: list[list[Any]]) -> None:
-    """Put the names into the groups."""
-    import pyarrow.compute as compute
+def _read_names(path: str, leaf: str, groups: list[list[Any]], *, once: bool) -> None:
+    """Put the names into the groups.
 
-    leaf, total = f"{column}.path", 0
-    with _open(path, read_dictionary=[leaf]) as (file, _):
+    Args:
+        path: the file.
+        leaf: the column of the names.
+        groups: each with the number of its rows, and place for their names.
+        once: whether names that are the same can be read as one.
+    """
+    total = 0
+    with _open(path, read_dictionary=[leaf] if once else None) as (file, _):
         for number, group in enumerate(groups):
             names: list[str | None] = []
-            batches = file.iter_batches(2**16, row_groups=[number], columns=[leaf])
-            for batch in batches:
+            for batch in file.iter_batches(
+                1024, row_groups=[number], columns=[leaf], use_threads=False
+            ):
                 (texts,) = batch.column(0).flatten()
-                # Of a dictionary each use counts: the file may hold a long name once.
-                if hasattr(texts, "dictionary"):
-                    lengths = compute.take(compute.binary_length(texts.dictionary), texts.indices)
-                else:
-                    lengths = compute.binary_length(texts)
-                total += compute.sum(lengths).as_py() or 0
+                total += _measure_text(texts)
                 if total > MAX_NAME_BYTES:
                     raise SuiteError(f"{path}: names of more than {MAX_NAME_BYTES:,} bytes")
                 names += texts.to_pylist()
             if len(names) != group[0]:
                 raise SuiteError(f"{path}: not a Parquet file (row group {number} lacks rows)")
             group[1] = names
+
+
+def _measure_text(texts: Any) -> int:
+    """Return the bytes of an array of text, each counted as often as it is used."""
+    import pyarrow.compute as compute
+
+    if not hasattr(texts, "dictionary"):
+        return int(texts.nbytes)
+    lengths = compute.take(compute.binary_length(texts.dictionary), texts.indices)
+    return int(compute.sum(lengths).as_py() or 0)
 
 
 def _has_names(path: str, kind: Any, column: str) -> bool:
@@ -224,7 +236,9 @@ class RowGroup:
             group = file.metadata.row_group(number)
             mean = max(1, group.column(place).total_uncompressed_size // max(1, group.num_rows))
             step = max(1, min(4096, 2**24 // mean))
-            for batch in file.iter_batches(step, row_groups=[number], columns=[leaf]):
+            for batch in file.iter_batches(
+                step, row_groups=[number], columns=[leaf], use_threads=False
+            ):
                 part = batch.column(0)
                 if pa.types.is_struct(part.type):  # a row that is null has no picture
                     (part,) = part.flatten()
