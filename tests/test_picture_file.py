@@ -149,7 +149,7 @@ def test_an_animation_is_refused(tmp_path: Path, format: str) -> None:
     path = tmp_path / "a.png"
     frames = [Image.fromarray(RGB + n) for n in range(3)]
     frames[0].save(path, format=format, save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match=r"animated \(3 frames\)"):
+    with pytest.raises(ImageError, match=r"animated( \(3 frames\))?; save"):
         load_rgb8(path)
 
 

@@ -27,7 +27,7 @@ class _StandardError(logging.StreamHandler[Any]):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> Any:  # type: ignore[override]
+    def stream(self) -> Any:
         """Standard error."""
         return sys.stderr
 
