@@ -159,7 +159,7 @@ def test_open_file_is_read(tmp_path: Path) -> None:
 def test_animated_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     path = _save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match=r"animated \(2 frames\)"):
+    with pytest.raises(ImageError, match="animated; save the frame"):
         images.load_rgb8(path)
 
 

@@ -221,3 +221,11 @@ def test_a_file_of_too_many_parts_is_refused_before_it_is_decoded(
     word = "strips" if kind == "strips" else "segments" if kind == "fill" else kind
     with pytest.raises(ImageError, match=rf"more than \d+ {word}"):
         load_rgb8(path)
+
+
+def test_what_follows_a_picture_or_lies_in_it_is_no_part_of_it(tmp_path: Path) -> None:
+    """A phone appends a film, and puts a preview into a segment: bytes that look like scans."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(RGB).save(path, comment=b"\xff\xda" * 150)
+    path.write_bytes(path.read_bytes() + b"\xff\xda\0\2" * picture_parts.MAX_PARTS)
+    assert load_rgb8(path).shape == RGB.shape

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,13 @@ MAX_PAGES = 64
 LEAST_PART = 2
 """Bytes of the smallest part; a file too small for too many is not looked through."""
 
-BLOCK = 1 << 22
+BLOCK = 1 << 16
+
+SCAN, END = 0xDA, 0xD9
+"""Kinds of a JPEG's segments: ITU-T T.81, table B.1."""
+
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""What ends coded data, where 0xFF stands before 0x00 or the count of a restart."""
 
 PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -53,21 +60,26 @@ def find_excess(source: Path | BinaryIO) -> str | None:
 def _find_excess(file: BinaryIO) -> str | None:
     start = file.read(8)
     size = file.seek(0, os.SEEK_END)
-    if start.startswith(JPEG) and _count_scans(file) > MAX_SCANS:
-        return f"more than {MAX_SCANS} scans"
+    if start.startswith(JPEG):
+        return _find_jpeg_excess(file, size)
     if size < LEAST_PART * MAX_PARTS:
         return None
-    if start == PNG and _exceeds(_list_chunks(file, size)):
+    if start == PNG and any(n >= MAX_PARTS for n, _ in enumerate(_list_chunks(file, size))):
         return f"more than {MAX_PARTS:,} chunks"
-    if start.startswith(JPEG) and _exceeds(_list_segments(file, size)):
-        return f"more than {MAX_PARTS:,} segments"
     if start.startswith(TIFF) and max(_list_strips(file), default=0) > MAX_PARTS:
         return f"more than {MAX_PARTS:,} strips or tiles"
     return None
 
 
-def _exceeds(parts: Iterator[int]) -> bool:
-    return any(n >= MAX_PARTS for n, _ in enumerate(parts))
+def _find_jpeg_excess(file: BinaryIO, size: int) -> str | None:
+    scans = 0
+    for n, kind in enumerate(_list_segments(file, size)):
+        scans += kind == SCAN
+        if scans > MAX_SCANS:
+            return f"more than {MAX_SCANS} scans"
+        if n >= MAX_PARTS:
+            return f"more than {MAX_PARTS:,} segments"
+    return None
 
 
 def _list_chunks(file: BinaryIO, size: int) -> Iterator[int]:
@@ -83,30 +95,35 @@ def _list_chunks(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _list_segments(file: BinaryIO, size: int) -> Iterator[int]:
-    """Yield where each segment of a JPEG before its first scan begins; a fill byte is one."""
-    at = 2
-    while at + 4 <= size:
-        yield at
+    """Yield the kind of each segment of a JPEG up to its end. What follows the end is another picture,
+    or a phone's film; in a segment there may be a picture too."""
+    at: int | None = 2
+    while at is not None and at + 4 <= size:
         file.seek(at)
         mark, kind, length = struct.unpack(">BBH", file.read(4))
-        if mark != 0xFF or kind == 0xDA:
+        if mark != 0xFF or kind == END:
             return
-        if kind == 0xFF:
+        yield kind
+        if kind == 0xFF:  # fills
             at += 1
-        elif kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD9:
+        elif kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD8:
             at += 2
         else:
             at += 2 + max(length, 2)
+            if kind == SCAN:
+                at = _find_marker(file, at)
 
 
-def _count_scans(file: BinaryIO) -> int:
-    """Return how often the mark of a scan stands in a JPEG; coded data never hold it."""
-    file.seek(0)
-    count, last = 0, b""
+def _find_marker(file: BinaryIO, at: int) -> int | None:
+    """Return where the first marker that is none of coded data stands, from a place on."""
+    file.seek(at)
+    last = b""
     while block := file.read(BLOCK):
-        count += (last + block).count(b"\xff\xda")
-        last = block[-1:] if block[-1:] == b"\xff" else b""
-    return count
+        if found := MARKER.search(last + block):
+            return at - len(last) + found.start()
+        at += len(block)
+        last = b"\xff" if block.endswith(b"\xff") else b""
+    return None
 
 
 def _list_strips(file: BinaryIO) -> Iterator[int]:

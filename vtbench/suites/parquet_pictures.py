@@ -126,7 +126,7 @@ def limit_group(path: str, facts: Any, number: int, *, place: int, size: int) ->
             f"write the file again with at most {MAX_ROW_GROUP_BYTES >> 30}"
         )
     chunk = group.column(place)
-    there, claimed = chunk.total_compressed_size, chunk.total_uncompressed_size
+    there, claimed = int(chunk.total_compressed_size), int(chunk.total_uncompressed_size)
     if not 0 <= there <= size or claimed < 0:
         raise SuiteError(f"{path}: not a Parquet file (row group {number} leaves the file)")
     most = min(MAX_ROW_GROUP_BYTES, max(MAX_SMALL_BYTES, MAX_EXPANSION * there))
