@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.library_reports import forbid_reports
 from vtbench.base.version import __version__
 from vtbench.commands.complaints import add_common_options, complain, open_log
 from vtbench.commands.patient_output import patient_output
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    forbid_reports()
     with patient_output() as failed:
         open_log()
         status = _run(arguments)

@@ -13,6 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,14 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Serve the demo in a process of its own; at its end nothing that it wrote is left."""
-    root = tmp_path_factory.mktemp("demo")
+    with serve(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+        assert running.process.poll() is None
+
+
+@contextmanager
+def serve(root: Path) -> Iterator[Demo]:
+    """Run a demo; it ends by SIGTERM with status 0, a closed port and no file left."""
     folders = {name: root / name for name in ("home", "temporary", "here", "cache", "config")}
     for folder in folders.values():
         folder.mkdir()
@@ -83,12 +91,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         assert found is not None, line + process.stdout.read()
         wait_for(found[0])
         yield Demo(found[0], process, folders)
-        assert process.poll() is None
     finally:
+        running = process.poll() is None
+        children = psutil.Process(process.pid).children(recursive=True) if running else []
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "Traceback" not in said
+    assert psutil.wait_procs(children, timeout=60)[1] == []
     left = [path for folder in folders.values() for path in folder.rglob("*") if path.is_file()]
     assert left == []
 
@@ -154,6 +164,20 @@ def test_an_image_and_two_tokenizers_give_pictures_and_numbers(demo: Demo, pictu
     assert said == []
 
 
+@pytest.mark.slow
+@needs_gradio
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGSTOP")
+def test_a_comparison_that_does_not_end_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with serve(tmp_path) as demo:
+        # As inside a library's call: the process takes no signal that it could act on.
+        servers = psutil.Process(demo.process.pid).children()
+        for server in servers:
+            server.send_signal(signal.SIGSTOP)
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.wait(timeout=120) == 0
+        assert psutil.wait_procs(servers, timeout=60)[1] == []
+
+
 def find_row(side: str, label: str) -> str:
     """Return the row of a table that begins with a label."""
     return next(line for line in side.splitlines() if line.startswith(label))
@@ -198,15 +222,16 @@ def test_what_cannot_be_read_is_said_on_the_page(
 @needs_gradio
 def test_nothing_listens_beyond_localhost(demo: Demo) -> None:
     process = psutil.Process(demo.process.pid)
-    listening = [
-        connection.laddr
+    connections = [
+        connection
         for one in (process, *process.children(recursive=True))
-        for connection in one.net_connections(kind="all")
-        if connection.status == psutil.CONN_LISTEN
+        for connection in one.net_connections(kind="inet")
     ]
     port = int(demo.address.rpartition(":")[2])
+    listening = {c.laddr for c in connections if c.status == psutil.CONN_LISTEN}
     assert [(place.ip, place.port) for place in listening] == [("127.0.0.1", port)]
-    assert not [one for one in process.net_connections("udp") if one.laddr]
+    others = [c for c in connections if c.raddr and c.raddr.ip != "127.0.0.1"]
+    assert not others and not [c for c in connections if c.type == socket.SOCK_DGRAM and c.laddr]
 
 
 @pytest.mark.slow

@@ -207,6 +207,16 @@ def test_presets_and_the_chooser_change_columns(visit):
     assert heads(again) == heads(page)
 
 
+def test_a_view_can_be_sorted_by_a_column_that_is_not_shown(visit):
+    page = visit(f"index.html#cols={CER}&sort={PSNR}:desc&bold=best")
+    assert names(page)[:3] == ["kl-good", "vq-small", "kl-other"]
+    assert len(heads(page)) == 2
+    assert page.locator("#table .bold").count() > 0
+    # Only what is shown or sorted by is in the document, whatever the suite has.
+    cells = page.locator("#table tbody tr:not(.block)").first.locator("td")
+    assert cells.count() == 1
+
+
 def test_the_header_and_the_names_stay_when_the_table_scrolls(visit):
     page = visit("index.html#preset=overview", width=700, height=420)
     page.locator("#scroll").evaluate("box => { box.scrollTop = 90; box.scrollLeft = 200; }")
@@ -244,7 +254,12 @@ def test_plots_take_any_two_columns_with_a_front_and_codecs_curves(visit):
     page.wait_for_selector("body[data-drawn]")
     series = "figure.data.map(t => [t.name, t.mode, t.x.length])"
     drawn = {name: (mode, n) for name, mode, n in page.evaluate(series)}
-    assert drawn["JPEG"] == ("lines+markers", 2) and "Pareto front" in drawn
+    assert drawn["JPEG"] == ("lines+markers+text", 2) and "Pareto front" in drawn
+    text = "figure.data.flatMap(t => t.text ?? []).filter(Boolean)"
+    assert "jpeg-1" in page.evaluate(text) and "kl-other" not in page.evaluate(text)
+    page.select_option("#names", "all")
+    page.wait_for_function(f"{text}.includes('kl-other')")
+    page.select_option("#names", "front")
     assert page.evaluate("figure.layout.xaxis.type") == "log"
     page.select_option("#y", CER)
     page.wait_for_function("figure.layout.yaxis.title.text.includes('CER')")

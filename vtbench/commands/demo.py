@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import multiprocessing
 import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +20,7 @@ import click
 
 from vtbench.base.errors import VtbenchError
 from vtbench.base.locations import cache_dir
+from vtbench.commands.complaints import complain, open_log
 from vtbench.commands.options import (
     device_option,
     dtype_option,
@@ -83,29 +88,105 @@ def demo_command(
         from vtbench.base.errors import UnknownName
 
         raise UnknownName("ocr engine", ocr, list(ENGINES))
-    with private_folder() as folder, listen(port) as listener:
+    asked = Asked(
+        names=tuple(chosen),
+        device=device,
+        dtype=dtype,
+        ocr=ocr,
+        max_pixels=max_pixels,
+        registries=registries,
+        weights=weights,
+    )
+    with private_folder() as folder:
+        server = None
+        try:
+            with listen(port) as listener:
+                if importlib.util.find_spec("gradio") is None:
+                    raise VtbenchError(NEEDS_GRADIO.format("it is not installed"))
+                server = multiprocessing.get_context("spawn").Process(
+                    target=run_server, args=(asked, listener, folder)
+                )
+                server.start()
+            server.join()
+        except KeyboardInterrupt:  # how it ends
+            click.echo()
+            return
+        finally:
+            if server is not None and server.pid is not None:
+                server.kill()
+                server.join()
+    if server.exitcode:
+        if server.exitcode < 0:
+            complain(f"demo: the process of the page was ended by signal {-server.exitcode}")
+        raise click.exceptions.Exit(max(server.exitcode, 1))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asked for, as the options of `vtbench demo` say it."""
+
+    names: tuple[str, ...]
+    device: str
+    dtype: str
+    ocr: str
+    max_pixels: int | None
+    registries: tuple[Path, ...]
+    weights: tuple[str, ...]
+
+
+def run_server(asked: Asked, listener: socket.socket, folder: Path) -> None:
+    """Serve the page in a process of its own until that process is killed.
+
+    A comparison runs inside libraries that cannot be interrupted. Its process can be killed at any
+    moment: it keeps nothing but files in the folder, which its parent removes. It exits with 2 and a
+    line where gradio cannot be imported, and by itself when its parent is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    tempfile.tempdir = str(folder)
+    open_log()
+    try:
         try:
             importlib.import_module("gradio")
         except ImportError as error:
             raise VtbenchError(NEEDS_GRADIO.format(error)) from None
-        from vtbench.commands.demo_page import build_page, serve_page
-        from vtbench.commands.progress import silence_libraries
-        from vtbench.evaluation.side_by_side import SideBySide
-        from vtbench.runs.request import parse_weights
+        _serve(asked, listener, folder)
+    except VtbenchError as error:
+        complain(*error.args)
+        raise SystemExit(error.exit_code) from None
 
-        silence_libraries()
-        local = parse_weights(weights, registry)
-        comparer = SideBySide(
-            registry, device=device, dtype=dtype, weights=local, ocr=ocr, max_pixels=max_pixels
-        )
-        for name in local:  # files that do not fit end the command, as they end any other
-            comparer.open(name)
-        page = build_page(comparer, chosen, folder)
-        click.echo(f"http://{HOST}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
-        try:
-            serve_page(page, listener, folder)
-        except KeyboardInterrupt:  # how it ends
-            click.echo()
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _serve(asked: Asked, listener: socket.socket, folder: Path) -> None:
+    from vtbench.commands.demo_page import build_page, serve_page
+    from vtbench.commands.progress import silence_libraries
+    from vtbench.evaluation.side_by_side import SideBySide
+    from vtbench.registry.entries import load_registry
+    from vtbench.runs.request import parse_weights
+
+    silence_libraries()
+    registry = load_registry(asked.registries)
+    local = parse_weights(asked.weights, registry)
+    comparer = SideBySide(
+        registry,
+        device=asked.device,
+        dtype=asked.dtype,
+        weights=local,
+        ocr=asked.ocr,
+        max_pixels=asked.max_pixels,
+    )
+    for name in local:  # files that do not fit end the command, as they end any other
+        comparer.open(name)
+    page = build_page(comparer, asked.names, folder)
+    click.echo(f"http://{HOST}:{listener.getsockname()[1]}  (Ctrl-C ends it)")
+    serve_page(page, listener, folder)
 
 
 @contextmanager
@@ -137,6 +218,7 @@ def place_files(folder: Path) -> dict[str, str]:
     """
     usual = cache_dir().parent
     return {
+        "TMPDIR": str(folder),
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "GRADIO_ANALYTICS_ENABLED": "False",
         "MPLCONFIGDIR": str(folder / "matplotlib"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vtbench.base.errors import VtbenchError, WeightsMismatch
 from vtbench.base.files import sha256_file
+from vtbench.base.library_reports import forbid_reports
 
 PORTRAIT, SIDE, WIDTH = 256, 112, 512
 """Side of the portrait that is cropped, of the network's input, width of an embedding."""
@@ -75,6 +76,7 @@ def open_session(
     Raises:
         WeightsMismatch: another file or network.
     """
+    forbid_reports()
     import onnxruntime
 
     if sha256 is not None and not sha256_file(weights).startswith(sha256):

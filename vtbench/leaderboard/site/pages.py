@@ -27,7 +27,7 @@ from vtbench.leaderboard.site.data import ReportedRow, collect_data
 from vtbench.leaderboard.site.libraries import read_libraries
 from vtbench.leaderboard.site.parquet_table import encode_table
 from vtbench.leaderboard.site.pictures import Picture, find_pictures, read_pictures
-from vtbench.leaderboard.words import split_code
+from vtbench.leaderboard.words import BLOCK_TITLES, split_code
 from vtbench.registry.entries import Entry
 
 if TYPE_CHECKING:
@@ -231,7 +231,11 @@ def _viewer_data(board: Board, pictures: Sequence[Picture]) -> dict[str, Any]:
             if picture.run is None
         ],
         "runs": [
-            {"name": line.name, "pictures": by_run[line.name]}
+            {
+                "name": line.name,
+                "block": BLOCK_TITLES[line.block],
+                "pictures": by_run[line.name],
+            }
             for line in board.lines
             if line.name in by_run
         ],

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, Literal
 
+from vtbench.base.library_reports import forbid_reports
 from vtbench.images import RGB8
 from vtbench.metrics.ocr.reader import Box, crop_line, order_boxes, to_bgr
 from vtbench.weights.metrics import check_metric_weights, find_metric_weights
@@ -39,6 +40,7 @@ class RapidOcrReader:
         found = find_metric_weights("rapidocr")
         models = check_metric_weights("rapidocr", found)
         detector, recogniser = found.files
+        forbid_reports()
         import rapidocr
 
         self.identity = {

@@ -26,15 +26,18 @@
 
   const style = (key) => getComputedStyle(document.documentElement).getPropertyValue(key).trim();
   const layout = (x, y) => {
-    const axis = (text, log) => ({ title: { text: escape(text) }, type: log ? "log" : "linear", gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--soft"), automargin: true });
+    // Over two decades and more the 2 and 5 between them would be read as numbers.
+    const ticks = (log, values) => (log && values?.length && Math.max(...values) >= 100 * Math.min(...values) ? { dtick: 1, minor: { dtick: "D1", ticks: "outside" } } : {});
+    const axis = ({ title: text, log, values }) => ({ title: { text: escape(text) }, type: log ? "log" : "linear", ...ticks(log, values), gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--soft"), automargin: true });
     return {
-      xaxis: axis(x.title, x.log), yaxis: axis(y.title, y.log),
+      xaxis: axis(x), yaxis: axis(y),
       paper_bgcolor: style("--bg"), plot_bgcolor: style("--bg"), font: { color: style("--ink"), family: "system-ui, DejaVu Sans, sans-serif", size: 12 },
       margin: { l: 60, r: 12, t: 20, b: 50 }, hovermode: "closest", hoverlabel: { namelength: -1 },
       legend: innerWidth < 700 ? { orientation: "h", y: -0.25 } : { itemwidth: 30 }, showlegend: true,
     };
   };
   const matches = (row, text) => !text || text.toLowerCase().split(/[\s,]+/).filter(Boolean).some((word) => `${row.name} ${row.facts.family} ${row.series}`.toLowerCase().includes(word));
+  const NAMES = ["front", "all", "none"];
   const SYMBOLS = { Tokenizers: "circle", "Sanity rows": "x" };
 
   const drawPoints = (state) => {
@@ -47,26 +50,31 @@
       if (!series.has(row.series)) series.set(row.series, []);
       series.get(row.series).push([...p, row]);
     }
+    const all = [...series.values()].flat();
+    // What no other beats: less of x at better y. Sanity rows take no part.
+    const better = (c, fallback) => (c.better ? c.better === "higher" : fallback);
+    const sx = better(x, false) ? 1 : -1, sy = better(y, true) ? 1 : -1, ranked = all.filter((p) => p[2].competes);
+    const front = ranked.filter((p) => !ranked.some((q) => sx * q[0] >= sx * p[0] && sy * q[1] >= sy * p[1] && (q[0] !== p[0] || q[1] !== p[1])));
+    front.sort((p, q) => p[0] - q[0]);
+    // Names of all tokenizers cover each other where there are many: those of the front are left then.
+    const told = new Set(state.names === "all" ? all : state.names === "front" ? front : []);
     const traces = [...series].map(([title, points], i) => {
       points.sort((p, q) => p[0] - q[0]);
+      const named = points.map((p) => (told.has(p) ? escape(p[2].name) : ""));
       const { block, joined } = points[0][2], codec = joined && points.length > 1;
       return {
         name: escape(title), x: points.map((p) => p[0]), y: points.map((p) => p[1]),
-        text: points.map((p) => escape(p[2].name)), hovertemplate: `%{text}<br>${escape(x.label)} %{x}<br>${escape(y.label)} %{y}<extra></extra>`,
-        mode: codec ? "lines+markers" : "markers", type: "scatter",
+        text: named, textposition: "top left", textfont: { size: 10, color: style("--ink") }, cliponaxis: false,
+        customdata: points.map((p) => escape(p[2].name)), hovertemplate: `%{customdata}<br>${escape(x.label)} %{x}<br>${escape(y.label)} %{y}<extra></extra>`,
+        mode: `${codec ? "lines+" : ""}markers${named.some(Boolean) ? "+text" : ""}`, type: "scatter",
         marker: { size: 9, symbol: joined ? "square" : SYMBOLS[block], color: COLOURS[i % COLOURS.length], line: { width: 1, color: style("--bg") } }, line: { color: COLOURS[i % COLOURS.length], width: 1.4 },
       };
     });
     if (state.front) {
-      // What no other beats: less of x at better y. Sanity rows take no part.
-      const better = (c, fallback) => (c.better ? c.better === "higher" : fallback);
-      const sx = better(x, false) ? 1 : -1, sy = better(y, true) ? 1 : -1;
-      const all = [...series.values()].flat().filter((p) => p[2].competes);
-      const front = all.filter((p) => !all.some((q) => sx * q[0] >= sx * p[0] && sy * q[1] >= sy * p[1] && (q[0] !== p[0] || q[1] !== p[1])));
-      front.sort((p, q) => p[0] - q[0]);
       traces.unshift({ name: "Pareto front", x: front.map((p) => p[0]), y: front.map((p) => p[1]), mode: "lines", type: "scatter", line: { dash: "dot", width: 2, color: style("--soft"), shape: "hv" }, hoverinfo: "skip" });
     }
-    return [traces, layout({ title: name(x), log: state.xlog }, { title: name(y), log: state.ylog })];
+    const values = (k) => all.map((p) => p[k]);
+    return [traces, layout({ title: name(x), log: state.xlog, values: values(0) }, { title: name(y), log: state.ylog, values: values(1) })];
   };
   const drawCurves = (state) => {
     const curve = curves[state.plot], shown = rows.filter((row) => !row.curve && matches(row, state.q) && curve.points(row).length);
@@ -114,11 +122,12 @@
     byId("x-log").checked = !!state.xlog;
     byId("y-log").checked = !!state.ylog;
     byId("front").checked = !!state.front;
+    byId("names").value = state.names;
     byId("search").value = state.q;
   };
   const fromAddress = () => {
     const read = readState();
-    state = { plot: plots.has(read.plot) ? read.plot : read.x || read.y ? "any" : DEFAULT, front: read.front === "0" ? "" : "1", q: read.q ?? "" };
+    state = { plot: plots.has(read.plot) ? read.plot : read.x || read.y ? "any" : DEFAULT, front: read.front === "0" ? "" : "1", names: NAMES.includes(read.names) ? read.names : NAMES[0], q: read.q ?? "" };
     choose(columns.has(state.plot) ? state.plot : (quality[0] ?? data.columns.find((c) => c.rate))?.key);
     state.x ??= data.columns[0].key;
     state.y ??= data.columns[0].key;
@@ -143,11 +152,11 @@
       state.plot = "any";
       toControls();
     }
-    Object.assign(state, { xlog: byId("x-log").checked ? "1" : "", ylog: byId("y-log").checked ? "1" : "", front: byId("front").checked ? "1" : "", q: byId("search").value });
+    Object.assign(state, { xlog: byId("x-log").checked ? "1" : "", ylog: byId("y-log").checked ? "1" : "", front: byId("front").checked ? "1" : "", names: byId("names").value, q: byId("search").value });
     const any = state.plot === "any";
     writeState({
       plot: state.plot === DEFAULT ? "" : state.plot, x: any ? state.x : "", y: any ? state.y : "",
-      xlog: state.plot in curves ? "" : state.xlog || "0", ylog: state.ylog, front: state.front ? "" : "0", q: state.q,
+      xlog: state.plot in curves ? "" : state.xlog || "0", ylog: state.ylog, front: state.front ? "" : "0", names: state.names === NAMES[0] ? "" : state.names, q: state.q,
     });
     draw();
   };

@@ -6,13 +6,12 @@
   const facts = data.facts.map((f) => ({ ...f, fact: true, head: f.label, group: "", decimals: 2 }));
   const columns = [...facts, ...data.columns];
   const byKey = new Map(columns.map((c) => [c.key, c]));
-  const place = new Map(columns.map((c, i) => [c.key, i + 2])); // after the block and the name
   const blockOf = new Map(data.blocks.map((title, i) => [title, i]));
   const presets = data.presets, DEFAULT = Object.keys(presets)[0];
   const RANGES = [["rate.tokens", "Tokens"], ["rate.bits", "Bits"]].filter(([key]) => byKey.has(key));
   const SOURCES = { measured: "measured", both: "measured and reported", reported: "reported" };
   const hasReported = data.rows.some((row) => row.source === "reported");
-  let state = {}, best = new Map(), shownKeys = [];
+  let state = {}, best = new Map(), shownKeys = [], built = null;
 
   // Cells: what is shown, and what is sorted by. A number that is missing is last either way.
   const value = (row, c) => (c.fact ? row.facts[c.key] : row.cells[c.key]?.v);
@@ -48,19 +47,25 @@
   DataTable.ext.type.order["vt-desc"] = order(-1);
 
   // The header: a button in each column, which sorts best first.
-  const table = byId("table");
-  const head = table.createTHead().insertRow();
-  const addHead = (html, label, definition) => {
-    const th = document.createElement("th");
-    th.scope = "col";
-    th.title = definition;
-    th.innerHTML = `<button type="button">${html}</button>`;
-    th.dataset.label = label;
-    head.append(th);
+  const scroll = byId("scroll"), caption = scroll.querySelector("caption");
+  const makeTable = (own) => {
+    const table = document.createElement("table"), head = table.createTHead().insertRow();
+    table.id = "table";
+    table.prepend(caption);
+    const addHead = (html, label, definition) => {
+      const th = document.createElement("th");
+      th.scope = "col";
+      th.title = definition;
+      th.innerHTML = `<button type="button">${html}</button>`;
+      th.dataset.label = label;
+      head.append(th);
+    };
+    addHead("", "", "");
+    addHead("tokenizer", "tokenizer", "The name of the run");
+    for (const c of own) addHead(`${c.group ? `<span>${escape(c.group)}</span> ` : ""}${escape(c.head).replace(/ (?=[↑↓])/g, "\u00a0")}`, c.head, c.definition);
+    scroll.replaceChildren(table);
+    return table;
   };
-  addHead("", "", "");
-  addHead("tokenizer", "tokenizer", "The name of the run");
-  for (const c of columns) addHead(`${c.group ? `<span>${escape(c.group)}</span> ` : ""}${escape(c.head)}`, c.head, c.definition);
 
   const filters = byId("filters"), selects = new Map(), ranges = new Map();
   const labelled = (text, control) => {
@@ -100,23 +105,30 @@
   reset.textContent = "Show all";
   filters.append(reset);
 
+  // The list of columns is made when it is opened: there may be two hundred.
   const chooser = byId("chooser"), boxes = new Map();
-  const sections = new Map([["about", facts]]);
-  for (const c of data.columns) sections.set(c.table, [...(sections.get(c.table) ?? []), c]);
-  for (const [title, own] of sections) {
-    const set = document.createElement("fieldset"), legend = document.createElement("legend");
-    legend.textContent = title;
-    set.append(legend);
-    for (const c of own) {
-      const label = document.createElement("label"), box = document.createElement("input");
-      box.type = "checkbox";
-      box.value = c.key;
-      label.append(box, ` ${c.group ? `${c.group} ` : ""}${c.label}`);
-      set.append(label);
-      boxes.set(c.key, box);
+  const fillChooser = () => {
+    const sections = new Map([["about", facts]]);
+    for (const c of data.columns) sections.set(c.table, [...(sections.get(c.table) ?? []), c]);
+    for (const [title, own] of sections) {
+      const set = document.createElement("fieldset"), legend = document.createElement("legend");
+      legend.textContent = title;
+      set.append(legend);
+      for (const c of own) {
+        const label = document.createElement("label"), box = document.createElement("input");
+        box.type = "checkbox";
+        box.value = c.key;
+        box.checked = shownKeys.includes(c.key);
+        label.append(box, ` ${c.group ? `${c.group} ` : ""}${c.label}`);
+        set.append(label);
+        boxes.set(c.key, box);
+      }
+      chooser.append(set);
     }
-    chooser.append(set);
-  }
+  };
+  byId("chooser-panel").addEventListener("toggle", () => {
+    if (!boxes.size) fillChooser();
+  });
   const preset = byId("preset");
   preset.append(...Object.keys(presets).map((name) => option(name, name)), option("", "chosen"));
 
@@ -134,54 +146,62 @@
     return true;
   };
 
-  const dt = new DataTable(table, {
-    data: data.rows,
-    paging: false, info: false, autoWidth: false, deferRender: true, layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null },
-    ordering: { handler: false, indicators: false },
-    order: [], orderFixed: { pre: [[0, "asc"]] },
-    columns: [
-      { data: (row) => blockOf.get(row.block), visible: false, searchable: false },
-      { data: (row, type) => (type === "display" ? showName(row) : type === "filter" ? [row.name, row.title, row.block, ...Object.values(row.facts)].join(" ") : row.name), cellType: "th", type: "vt" },
-      ...columns.map((c) => ({
-        data: (row, type) => (type === "display" ? show(row, c) : value(row, c) ?? null),
-        type: "vt", searchable: false, visible: presets[DEFAULT].includes(c.key), className: c.fact && !c.numeric ? "fact" : "",
-        createdCell: (td, _, row) => {
-          const cell = row.cells[c.key];
-          if (c.fact) return void (td.title = row.facts[c.key] ?? "");
-          if (!cell) return;
-          if (cell.s) td.classList.add(cell.s);
-          td.title = cell.v == null ? cell.w ?? "" : [cell.n ? `n = ${cell.n}` : "", cell.i ? `95 %: ${cell.i}` : "", cell.r ? `rank ${[...new Set(cell.r)].join("–")}` : "", cell.w ?? ""].filter(Boolean).join("; ");
-        },
-      })),
-    ],
-    createdRow: (tr, row) => {
-      tr.classList.add(row.source);
-      const name = tr.querySelector("th");
-      name.scope = "row";
-      name.title = row.title;
-    },
-    drawCallback() {
-      const api = this.api(), nodes = api.rows({ search: "applied" });
-      let last = null;
-      const span = api.columns(":visible").count();
-      nodes.every(function () {
-        const { block } = this.data();
-        if (block !== last) {
-          const tr = document.createElement("tr"), th = document.createElement("th");
-          tr.className = "block";
-          th.colSpan = span;
-          th.textContent = block;
-          tr.append(th);
-          this.node().before(tr);
-        }
-        last = block;
-      });
-      const n = nodes.count();
-      byId("count").textContent = `${n} of ${data.rows.length} rows` + (n ? "" : ": nothing matches");
-    },
-  });
-  dt.search.fixed("filters", (_, row) => keep(row));
-  // The text that DataTables gives a table is its caption's here.
+  DataTable.ext.search.push((_, texts, i, row) => keep(row));
+
+  // DataTables makes a cell of every column that it is given, shown or not: it is given what is shown,
+  // and what is sorted by. Other columns are another table.
+  let dt = null, given = [];
+  const build = (own, order) => {
+    if (dt) dt.destroy();
+    given = own;
+    dt = new DataTable(makeTable(own), {
+      data: data.rows,
+      paging: false, info: false, autoWidth: false, layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null },
+      ordering: { handler: false, indicators: false },
+      search: { search: state.q ?? "" },
+      order, orderFixed: { pre: [[0, "asc"]] },
+      columns: [
+        { data: (row) => blockOf.get(row.block), visible: false, searchable: false, type: "vt" },
+        { data: (row, type) => (type === "display" ? showName(row) : type === "filter" ? [row.name, row.title, row.block, ...Object.values(row.facts)].join(" ") : row.name), cellType: "th", type: "vt" },
+        ...own.map((c) => ({
+          data: (row, type) => (type === "display" ? show(row, c) : value(row, c) ?? null),
+          type: "vt", searchable: false, visible: shownKeys.includes(c.key), className: c.fact && !c.numeric ? "fact" : "",
+          createdCell: (td, _, row) => {
+            const cell = row.cells[c.key];
+            if (c.fact) return void (td.title = row.facts[c.key] ?? "");
+            if (!cell) return;
+            if (cell.s) td.classList.add(cell.s);
+            td.title = cell.v == null ? cell.w ?? "" : [cell.n ? `n = ${cell.n}` : "", cell.i ? `95 %: ${cell.i}` : "", cell.r ? `rank ${[...new Set(cell.r)].join("–")}` : "", cell.w ?? ""].filter(Boolean).join("; ");
+          },
+        })),
+      ],
+      createdRow: (tr, row) => {
+        tr.classList.add(row.source);
+        const name = tr.querySelector("th");
+        name.scope = "row";
+        name.title = row.title;
+        name.classList.toggle("short", row.name.length <= 24);
+      },
+      drawCallback() {
+        const nodes = this.api().rows({ search: "applied" });
+        let last = null;
+        nodes.every(function () {
+          const { block } = this.data();
+          if (block !== last) {
+            const tr = document.createElement("tr"), th = document.createElement("th");
+            tr.className = "block";
+            th.colSpan = 1 + shownKeys.length;
+            th.textContent = block;
+            tr.append(th);
+            this.node().before(tr);
+          }
+          last = block;
+        });
+        const n = nodes.count();
+        byId("count").textContent = `${n} of ${data.rows.length} rows` + (n ? "" : ": nothing matches");
+      },
+    });
+  };
   const direction = (key) => (byKey.get(key)?.better === "higher" ? "desc" : "asc");
 
   const findBest = () => {
@@ -197,11 +217,11 @@
   };
 
   const LEGEND = {
-    front: "no tokenizer or codec of this suite does as well at this rate (bpp of the same task) or less",
+    front: "no tokenizer or codec of this suite does as well at this rate (bpp of the same task) or less, so the row of the lowest rate is always bold",
     best: "best of the tokenizers and codecs that are shown, whatever the rate",
   };
   const showLegend = () => {
-    const parts = [state.bold === "none" ? "" : `Bold: ${LEGEND[state.bold]}.`, "↑ more is better, ↓ less is better; click a heading to sort, best first, inside each block."];
+    const parts = [state.bold === "none" ? "" : `Bold: ${LEGEND[state.bold]}.`, "↑ more is better, ↓ less is better. Click a heading to sort, best first, inside each block; point at one for its definition."];
     if (hasReported) parts.push("Upright: measured. Italic: reported by a paper under its own protocol, never ranked with measured numbers.");
     byId("legend").textContent = parts.filter(Boolean).join(" ");
   };
@@ -209,7 +229,7 @@
   const mark = () => {
     const [key, way] = (state.sort || "").split(":");
     dt.columns().every(function (i) {
-      const th = this.header(), own = i === 1 ? "name" : columns[i - 2]?.key;
+      const th = this.header(), own = i === 1 ? "name" : given[i - 2]?.key;
       if (own === key && key) th.setAttribute("aria-sort", way === "asc" ? "ascending" : "descending");
       else th.removeAttribute("aria-sort");
     });
@@ -218,20 +238,25 @@
   const apply = () => {
     const keys = state.cols ? state.cols.split(",").filter((key) => byKey.has(key)) : presets[state.preset] ?? presets[DEFAULT];
     shownKeys = columns.map((c) => c.key).filter((key) => keys.includes(key));
-    const wanted = new Set(shownKeys);
-    columns.forEach((c, i) => {
-      if (dt.column(i + 2).visible() !== wanted.has(c.key)) dt.column(i + 2).visible(wanted.has(c.key), false);
-    });
-    for (const [key, box] of boxes) box.checked = wanted.has(key);
-    dt.search(state.q ?? "");
     const [key, way] = (state.sort || "").split(":");
-    const column = key === "name" ? 1 : place.get(key);
-    dt.order(column ? [[column, way]] : []);
+    const own = columns.filter((c) => shownKeys.includes(c.key) || c.key === key);
+    const column = key === "name" ? 1 : own.findIndex((c) => c.key === key) + 2;
+    const order = column > 1 || key === "name" ? [[column, way]] : [];
+    for (const [of, box] of boxes) box.checked = shownKeys.includes(of);
+    const parts = `${own.map((c) => c.key)} ${shownKeys}`;
+    const fresh = parts !== built;
+    if (fresh) {
+      build(own, order);
+      built = parts;
+    } else {
+      dt.search(state.q ?? "");
+      dt.order(order);
+    }
     if (state.bold === "best") {
-      dt.draw();
+      if (!fresh) dt.draw();
       findBest();
     }
-    dt.rows().invalidate("data").draw();
+    if (!fresh || state.bold === "best") dt.rows().invalidate("data").draw();
     mark();
     showLegend();
   };
@@ -298,10 +323,10 @@
     preset.value = "";
     update();
   });
-  table.tHead.addEventListener("click", (event) => {
-    const th = event.target.closest("button")?.closest("th");
+  scroll.addEventListener("click", (event) => {
+    const th = event.target.closest("thead button")?.closest("th");
     if (!th) return;
-    const i = dt.column(th).index(), key = i === 1 ? "name" : columns[i - 2].key;
+    const i = dt.column(th).index(), key = i === 1 ? "name" : given[i - 2].key;
     const first = direction(key), [now, way] = (state.sort || "").split(":");
     const next = now !== key ? first : way === first ? (first === "asc" ? "desc" : "asc") : first;
     state.sort = `${key}:${next}`;

@@ -3,14 +3,28 @@
 (() => {
   const data = window.VTBENCH;
   const { readState, writeState, onState, option, byId } = window.VT;
-  const ORIGINAL = "original", ZOOMS = ["1", "2", "4", "8"], DEFAULT_ZOOM = innerWidth < 600 ? "1" : "2";
+  const ORIGINAL = "original", ZOOMS = ["1", "2", "4", "8"];
+  // The largest zoom at which three pictures stand beside each other, one on a phone.
+  const widest = Math.max(...data.items.map((item) => item.width)), room = (innerWidth - 72) / (innerWidth < 600 ? 1 : 3);
+  const DEFAULT_ZOOM = ZOOMS.findLast((zoom) => widest * zoom <= room) ?? "1";
   const runs = new Map(data.runs.map((run) => [run.name, run.pictures]));
   const items = new Map(data.items.map((item) => [String(item.n), item]));
-  for (const item of data.items) byId("image").append(option(String(item.n), `${item.id} (${item.task})`));
+  const grouped = (select, all, group, made) => {
+    for (const title of new Set(all.map(group))) {
+      const box = document.createElement("optgroup");
+      box.label = title;
+      box.append(...all.filter((one) => group(one) === title).map(made));
+      select.append(box);
+    }
+  };
+  grouped(byId("image"), data.items, (item) => item.task, (item) => option(String(item.n), item.id));
   for (const id of ["a", "b", "c"]) {
     if (id === "c") byId(id).append(option("", "none"));
-    byId(id).append(option(ORIGINAL, ORIGINAL), ...[...runs.keys()].map((name) => option(name, name)));
+    byId(id).append(option(ORIGINAL, ORIGINAL));
+    grouped(byId(id), data.runs, (run) => run.block, (run) => option(run.name, run.name));
   }
+  // What is shown first: the two tokenizers of the highest rates, which keep the most.
+  const start = data.runs.filter((run) => run.block === data.runs[0].block).slice(-2).map((run) => run.name);
   const stage = byId("stage");
   let state = {}, timer = 0;
 
@@ -156,7 +170,7 @@
   };
   const remember = () => writeState({ ...state, error: state.error ? "1" : "", view: state.view === "side" ? "" : state.view, zoom: state.zoom === DEFAULT_ZOOM ? "" : state.zoom, at: state.view === "slider" && state.at !== "50" ? state.at : "" });
   const fromAddress = () => {
-    const read = readState(), known = (name) => name === ORIGINAL || runs.has(name), [first = ORIGINAL, second = first] = runs.keys();
+    const read = readState(), known = (name) => name === ORIGINAL || runs.has(name), [first = ORIGINAL, second = first] = start;
     state = {
       image: items.has(read.image) ? read.image : [...items.keys()][0],
       a: known(read.a) ? read.a : ORIGINAL, b: known(read.b) ? read.b : read.a ? ORIGINAL : first, c: known(read.c) ? read.c : read.a ? "" : second,
