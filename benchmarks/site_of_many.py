@@ -2,8 +2,9 @@
 
 Writes runs of random rows (default 161 of 3 suites of 5 000 images) with panel pictures of 32 pixels
 into a temporary folder, renders their site in a process of its own, and prints its seconds and its peak
-of resident memory; then opens the table in the system's Chromium, if it is there, and prints how long
-it takes until the rows stand (median of 5, on quiet cores).
+of resident memory. Then it opens pages in the system's Chromium, if it is there, and prints how long it
+takes until they stand (median of 5, on quiet cores), and the processor time of each page's main thread,
+which is the same on a busy machine.
 """
 
 from __future__ import annotations
@@ -83,37 +84,61 @@ folders = [Path(name) for name in sys.argv[2:]]
 boards = ((read_board(folder), folder, None) for folder in folders)
 write_pages(Path(sys.argv[1]), [folder.name for folder in folders], boards)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"rendered in {wall:.1f} s, {cpu:.1f} s of CPU, peak {peak:.0f} MiB")
+own, readers = (
+    resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+)
+cpu += readers.ru_utime + readers.ru_stime
+print(f"rendered in {wall:.1f} s, {cpu:.1f} s of CPU; peak {own.ru_maxrss / 1024:.0f} MiB, "
+      f"of the process that reads Parquet {readers.ru_maxrss / 1024:.0f} MiB")
 """
 
 
-def open_in_chromium(page: Path) -> list[float]:
-    """Return the seconds from asking for a page until its rows stand and are painted, five times;
-    none without playwright or Chromium."""
+PAGES = {
+    "table": ("index.html", "#table tbody tr:not(.block)"),
+    "overview": ("index.html#preset=overview", "#table tbody tr:not(.block)"),
+    "plots": ("many-1.plots.html", "body[data-drawn]"),
+    "viewer": ("many-1.viewer.html", "#stage img"),
+}
+"""Of each page its address and what is there when it stands."""
+
+
+def open_in_chromium(site: Path) -> None:
+    """Print the seconds from asking for a page until it stands and is painted, and the processor
+    time of its main thread, each the median of five; nothing without playwright or Chromium."""
     chromium = shutil.which("chromium")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        return []
+        chromium = None
     if chromium is None:
-        return []
-    seconds = []
+        print("not opened: no playwright or no Chromium here")
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
-        for _ in range(5):
-            own = browser.new_page()
-            own.set_default_timeout(300_000)
-            start = time.perf_counter()
-            own.goto(f"file://{page}")
-            own.wait_for_selector("#table tbody tr:not(.block)")
-            own.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-            seconds.append(time.perf_counter() - start)
-            own.close()
+        for name, (address, selector) in PAGES.items():
+            seconds, busy = [], []
+            for _ in range(5):
+                own = browser.new_page()
+                own.set_default_timeout(300_000)
+                protocol = own.context.new_cdp_session(own)
+                protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+                start = time.perf_counter()
+                own.goto(f"file://{site}/{address}")
+                own.wait_for_selector(selector, state="attached")
+                own.evaluate(
+                    "() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+                )
+                seconds.append(time.perf_counter() - start)
+                told = protocol.send("Performance.getMetrics")["metrics"]
+                busy.append(next(m["value"] for m in told if m["name"] == "TaskDuration"))
+                own.close()
+            print(
+                f"{name}: shown in Chromium after {statistics.median(seconds):.2f} s, main thread "
+                f"{statistics.median(busy):.2f} s of CPU (medians of 5)"
+            )
         browser.close()
-    return seconds
 
 
 def main() -> None:
@@ -131,11 +156,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in files) / 2**20
         data = len(json.loads((site / "site.json").read_text())["files"])
         print(f"{runs} runs × {suites} suites × {images} images: {data} files, {size:.0f} MiB")
-        seconds = open_in_chromium(site / "index.html")
-        if seconds:
-            print(f"shown in Chromium after {statistics.median(seconds):.2f} s (median of 5)")
-        else:
-            print("not opened: no playwright or no Chromium here")
+        open_in_chromium(site)
 
 
 if __name__ == "__main__":
