@@ -72,7 +72,9 @@ def write_checkpoint(golden: dict[str, Any], path: Path, **change: torch.Tensor 
     state |= {name: torch.zeros(shape) for name, shape in layout["others"].items()}
     state = {layout.get("prefix", "") + name: tensor for name, tensor in state.items()}
     if layout["wrapper"] is not None:
-        state = {layout["wrapper"]: state, "epoch": 7}
+        for key in reversed(layout["wrapper"].split(".")):
+            state = {key: state}
+        state["epoch"] = 7
     torch.save(state, path)
     return path
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as functional
-import yaml
 from parity.golden import load_golden, load_tokenizer, write_checkpoint
+from parity.small import write_registry
 
 from vtbench.base.errors import RegistryError
 from vtbench.cli import main
@@ -24,30 +23,6 @@ from vtbench.tokenizers.d_ar import DAr, DArNetwork
 from vtbench.tokenizers.nn.diffusion import draw_noise
 
 GROUP, TOKENS = 8, 64
-
-
-def write_registry(folder: Path, name: str, *, group: int = 1) -> list[str]:
-    """Write the golden's derived weights and an entry of them called "small"; return its options."""
-    golden = load_golden(name)
-    write_checkpoint(golden, folder / "official.pth")
-    spec: dict[str, Any] = golden["ours"]["spec"]
-    config = golden["ours"]["options"]["config"]
-    entry = {
-        "title": "Small",
-        "family": "small",
-        "adapter": golden["ours"]["adapter"],
-        "options": {"config": config, "wrapper": golden["checkpoint"]["wrapper"]},
-        **{key: value for key, value in spec.items() if key != "fixed"},
-        "size": {"fixed": spec["fixed"], "policy": "resize"},
-        "ordered": {"tokens": config["tokens"], "group": group},
-        "licence": "MIT",
-        "weights": {"source": "local", "path": str(folder / "official.pth"), "licence": "MIT"},
-        "description": "For a test.",
-    }
-    registry = folder / "registry"
-    registry.mkdir()
-    (registry / "small.yaml").write_text(yaml.safe_dump(entry), encoding="utf-8")
-    return ["--registry", str(registry)]
 
 
 @pytest.mark.parametrize(

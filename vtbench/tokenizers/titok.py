@@ -85,7 +85,7 @@ class TokenTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.class_token = make_tokens(*lead, 1, plan.width)
-        self.positions = make_tokens(*lead, places + 1, plan.width)
+        self.positions: nn.Parameter | None = make_tokens(*lead, places + 1, plan.width)
         self.token_positions = make_tokens(*lead, tokens, plan.width)
         self.trunk = Transformer(plan)
 
@@ -96,12 +96,19 @@ class TokenTransformer(nn.Module):
         first of those that have a position. more: N×M×width that come last, with positions of their
         own, and are only attended to."""
         first = self.class_token.expand(len(patches), 1, -1)
-        placed = torch.cat([first, patches], dim=1) + self.positions
+        placed = torch.cat([first, patches], dim=1)
+        if self.positions is not None:
+            placed = placed + self.positions
         tokens = tokens + self.token_positions[..., : tokens.shape[1], :]
         parts = [placed, tokens, *([] if more is None else [more])]
-        x: Tensor = self.trunk(torch.cat(parts, dim=1))
+        x = self.run(torch.cat(parts, dim=1))
         count = placed.shape[1]
         return x[:, 1:count], x[:, count : count + tokens.shape[1]]
+
+    def run(self, x: Tensor) -> Tensor:
+        """Return what the transformer makes of all tokens N×L×width."""
+        out: Tensor = self.trunk(x)
+        return out
 
 
 class TitokNetwork(Autoencoder):

@@ -120,6 +120,16 @@ def make_norm(channels: int, norm: str = "group") -> nn.Module:
     return nn.Identity() if norm == "none" else nn.GroupNorm(GROUPS, channels, eps=EPSILON)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of N×C×h×w."""
+
+    def __init__(self, channels: int, *, affine: bool = True) -> None:
+        super().__init__(channels, eps=EPSILON, elementwise_affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class ResidualBlock(nn.Module):
     """norm, swish, 3×3; again; plus the input: N×a×h×w → N×b×h×w."""
 

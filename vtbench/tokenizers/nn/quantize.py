@@ -8,7 +8,8 @@ float32 whatever the dtype of the network, because indices are compared between 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,6 +76,17 @@ class Codebook(nn.Module):
         return self._table()[indices].permute(0, 3, 1, 2).contiguous()
 
 
+class DirectedCodebook(Codebook):
+    """A codebook whose words are found by their direction and given with their length (ImageFolder)."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__(size, width, "cosine")
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×D×h×w of int64 indices N×h×w."""
+        return self.entries.float()[indices].permute(0, 3, 1, 2).contiguous()
+
+
 class ProjectedCodebook(Codebook):
     """A codebook whose words are a linear map of frozen vectors (SimVQ,
     https://arxiv.org/abs/2411.02038). Nearest in L2."""
@@ -108,6 +120,41 @@ class GroupedCodebook(Codebook):
         )
         rows = self._table()[indices + first[:, None, None]]
         return rows.movedim(-1, 2).flatten(1, 2).contiguous()
+
+
+class ProductCode(nn.Module):
+    """Groups of channels with a quantizer each: a token is a word of each. Indices are N×groups×h×w, or
+    a tuple of such for quantizers of several scales; of one group alone they are its own."""
+
+    def __init__(self, books: Iterable[Codebook | MultiScale]) -> None:
+        super().__init__()
+        self.books = nn.ModuleList(books)
+
+    def _list_books(self) -> list[Any]:
+        return list(self.books)
+
+    def encode(self, vectors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the indices of N×(groups·D)×h×w vectors."""
+        parts = vectors.chunk(len(self.books), dim=1)
+        found = [book.encode(part) for book, part in zip(self._list_books(), parts, strict=True)]
+        if len(found) == 1:
+            alone: Tensor | tuple[Tensor, ...] = found[0]
+            return alone
+        if isinstance(found[0], tuple):
+            return tuple(torch.stack(grids, dim=1) for grids in zip(*found, strict=True))
+        return torch.stack(found, dim=1)
+
+    def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """Return the float32 vectors N×(groups·D)×h×w."""
+        if len(self.books) == 1:
+            alone: Tensor = self._list_books()[0].decode(code)
+            return alone
+        scales = code if isinstance(code, tuple) else (code,)
+        vectors = []
+        for group, book in enumerate(self._list_books()):
+            own = tuple(grid[:, group] for grid in scales)
+            vectors.append(book.decode(own if isinstance(code, tuple) else own[0]))
+        return torch.cat(vectors, dim=1)
 
 
 def pack_bits(bits: Tensor) -> Tensor:

@@ -37,10 +37,11 @@ class VitPlan(Strict):
     and keys, over each head. gelu: exact, by tanh, or by a logistic function (quick); None for SiLU
     in its place. gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with
     `gate` a GEGLU; gate and value come from two layers (apart), or from one that gives the gate
-    first or last. halves: rotary positions turn channels i and i + D/2 of a head together, not
-    neighbours. parallel: attention and perceptron both see the block's one norm. scale: what each
-    branch is multiplied with, channel by channel, is learned and starts here; None for no such
-    factors. norm_in: a norm before the first block, as CLIP has it; norm_out: one after the last.
+    first or last. mlp_norm: a gated perceptron has a norm of its own before it. halves: rotary
+    positions turn channels i and i + D/2 of a head together, not neighbours. parallel: attention
+    and perceptron both see the block's one norm. scale: what each branch is multiplied with,
+    channel by channel, is learned and starts here; None for no such factors. norm_in: a norm before
+    the first block, as CLIP has it; norm_out: one after the last.
     """
 
     width: Count
@@ -58,6 +59,7 @@ class VitPlan(Strict):
     gelu: Literal["exact", "tanh", "quick"] | None = "exact"
     gated: Literal["apart", "first", "last"] | None = None
     gate: Literal["silu", "gelu"] = "silu"
+    mlp_norm: bool = False
     halves: bool = False
     parallel: bool = False
     scale: float | None = None
@@ -143,7 +145,8 @@ class GatedMlp(nn.Module):
     def __init__(self, plan: VitPlan, hidden: int) -> None:
         super().__init__()
         bias, self.last = not plan.plain, plan.gated == "last"
-        self.activate = functional.gelu if plan.gate == "gelu" else functional.silu
+        self.activate = make_activation(plan.gelu if plan.gate == "gelu" else None)
+        self.norm_in = make_norm(plan, plan.width) if plan.mlp_norm else None
         self.gate = self.value = self.both = None
         if plan.gated == "apart":
             self.gate = nn.Linear(plan.width, hidden, bias=bias)
@@ -154,6 +157,8 @@ class GatedMlp(nn.Module):
         self.out = nn.Linear(hidden, plan.width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.norm_in is not None:
+            x = self.norm_in(x)
         if self.gate is not None and self.value is not None:
             gate, value = self.gate(x), self.value(x)
         else:
@@ -172,14 +177,19 @@ class QuickGelu(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+def make_activation(gelu: str | None) -> nn.Module:
+    """Return what `VitPlan.gelu` says."""
+    if gelu is None:
+        return nn.SiLU()
+    return QuickGelu() if gelu == "quick" else nn.GELU("tanh" if gelu == "tanh" else "none")
+
+
 def make_mlp(plan: VitPlan) -> nn.Module:
     """Return the perceptron of one hidden layer."""
     hidden = plan.hidden or int(plan.width * plan.ratio)
     if plan.gated is not None:
         return GatedMlp(plan, hidden)
-    bias = not plan.plain
-    gelu = nn.GELU(approximate="tanh" if plan.gelu == "tanh" else "none")
-    activation = {None: nn.SiLU(), "quick": QuickGelu()}.get(plan.gelu, gelu)
+    bias, activation = not plan.plain, make_activation(plan.gelu)
     first, second = (plan.width, hidden), (hidden, plan.width)
     return nn.Sequential(nn.Linear(*first, bias=bias), activation, nn.Linear(*second, bias=bias))
 
@@ -254,15 +264,20 @@ class Transformer(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """One linear map of each patch: images N×3×H×W → tokens N×(H/side·W/side)×width, row by row.
+    """One linear map of each patch: images N×channels×H×W → tokens N×(H/side·W/side)×width, row by row.
 
-    flat: the weight is a matrix, width×(3·side²); else it has the shape of a convolution's.
+    flat: the weight is a matrix, width×(channels·side²); else it has the shape of a convolution's.
     """
 
-    def __init__(self, side: int, width: int, *, flat: bool = False, bias: bool = True) -> None:
+    def __init__(
+        self, side: int, width: int, *, flat: bool = False, bias: bool = True, channels: int = 3
+    ) -> None:
         super().__init__()
-        inputs = 3 * side**2
-        made = nn.Linear(inputs, width, bias=bias) if flat else nn.Conv2d(3, width, side, bias=bias)
+        made = (
+            nn.Linear(channels * side**2, width, bias=bias)
+            if flat
+            else nn.Conv2d(channels, width, side, bias=bias)
+        )
         self.side, self.weight, self.bias = side, made.weight, made.bias
 
     def forward(self, images: Tensor) -> Tensor:
@@ -289,17 +304,20 @@ def split_patches(images: Tensor, side: int) -> Tensor:
     return functional.pixel_unshuffle(images, side).flatten(2).mT
 
 
-def join_patches(patches: Tensor, grid: tuple[int, int], *, channels_last: bool = False) -> Tensor:
-    """Return the RGB images N×3×H×W whose patches, rows × columns of them, are N×L×(3·side²).
+def join_patches(
+    patches: Tensor, grid: tuple[int, int], *, channels: int = 3, channels_last: bool = False
+) -> Tensor:
+    """Return the images N×channels×H×W whose patches, rows × columns of them, are
+    N×L×(channels·side²).
 
     channels_last: a patch has all channels of one pixel after the other (MAE, TiTok), and not all
     pixels of one channel as `split_patches` gives them.
     """
     n, _, values = patches.shape
     if channels_last:
-        patches = patches.reshape(n, -1, values // 3, 3).mT.flatten(2)
+        patches = patches.reshape(n, -1, values // channels, channels).mT.flatten(2)
     planes = patches.mT.reshape(n, values, *grid)
-    return functional.pixel_shuffle(planes, math.isqrt(values // 3))
+    return functional.pixel_shuffle(planes, math.isqrt(values // channels))
 
 
 def make_tokens(*shape: int) -> nn.Parameter:
