@@ -108,6 +108,9 @@ of_text: dict[str, RowChange] = {
 }
 
 of_detail: dict[str, RowChange] = {
+    "contrast-kept": lambda row: {
+        "contrast_transfer": row["contrast_transfer"] and [1.0] * len(row["contrast_transfer"])
+    },
     "patches-dropped": lambda row: {
         "patch_cpp": row["patch_cpp"] and row["patch_cpp"][:1],
         "contrast_transfer": row["contrast_transfer"] and row["contrast_transfer"][:1],
@@ -140,6 +143,10 @@ of_pictures: dict[str, RowChange] = {
     "width-doubled": lambda row: {"width": row["width"] * 2},
     "time-negative": lambda row: {"encode_s": -0.1},
     "time-zero": lambda row: {"decode_s": 0.0},
+    "time-of-no-memory": lambda row: {"decode_s": row["decode_s"] * 1e-9},
+    "time-of-years": lambda row: {"encode_s": 1e308},
+    "batch-of-more": lambda row: {"batch_size": row["batch_size"] * 2},
+    "one-reconstruction": lambda row: {"reconstruction_sha256": "ab" * 32},
     "batch-size-zero": lambda row: {"batch_size": 0},
     "sha256-changed": lambda row: {"sha256": SHA},
     "sha256-null": lambda row: {"sha256": None},
@@ -269,10 +276,15 @@ def record(run: Run, part: str, **changes: Any) -> Run:
         ("", {"started": "2999-01-01T00:00:00+00:00"}, "which is no time"),
         ("", {"started": "soon"}, "is no time"),
         ("", {"seconds": -1.0}, "took -1 seconds"),
+        ("", {"started": "2026-11-21"}, "without a time zone"),
         ("environment", {"threads": 0}, "0 threads"),
         ("environment", {"commit": "official"}, "commit 'official' is none"),
         ("environment", {"code_sha256": "x"}, "code_sha256 is no sha256"),
         ("suite", {"manifest_sha256": SHA}, "manifest_sha256 is not the suite's"),
+        ("suite", {"name": "detail"}, "suite.name is not that of suite.json"),
+        ("suite", {"published": False}, "suite.published is not that of suite.json"),
+        ("environment", {"versions": {"torch": "99.0"}}, "torch 99.0 is no version"),
+        ("environment", {"versions": {}}, "without torch"),
     ],
 )  # fmt: skip
 def test_records_that_were_made_up_are_found(

@@ -31,6 +31,13 @@ def audit_hashes(case: Case) -> Iterator[str]:
         if other["sha256"] != row["sha256"] and row["mse"] and numbers[0] == numbers[1]:
             yield f"{row['id']} has the pixels and the numbers of {other['id']}"
             return
+        if any(row[side] != other[side] for side in ("width", "height")):
+            yield f"{row['id']} has the pixels of {other['id']}, which has another size"
+            return
+    hashed = [row for row in case.done if row[HASH] is not None and row["mse"]]
+    originals = {row["sha256"] for row in hashed}
+    if len({row[HASH] for row in hashed}) < SHARE * len(originals):
+        yield f"{len(originals)} images have {len({row[HASH] for row in hashed})} reconstructions"
 
 
 def _compare(case: Case) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 """By definition, but lpips and dists, whose largest values known are half of these, and contrast
 transfer, whose faintest chart has a tenth of the range."""
 
+VISIBLE_MSE = 1.0
+
 ROUNDING = 1e-6
 """Float32 networks and sums may pass a bound by so much."""
 
@@ -38,7 +40,7 @@ def audit_pixel_metrics(case: Case) -> Iterator[str]:
     yield from tell_first(
         (row["id"], what)
         for row in case.done
-        for what in (*_ranges(row), *_errors(row), *_worst(row))
+        for what in (*_ranges(row), *_errors(row), *_worst(row), *_transfers(row))
     )
 
 
@@ -48,6 +50,15 @@ def _ranges(row: Row) -> Iterator[str]:
         for value in values:
             if value is not None and not low - ROUNDING <= value <= high + ROUNDING:
                 yield f"{key} is outside of [{low:g}, {high:g}]: {value:g}"
+
+
+def _transfers(row: Row) -> Iterator[str]:
+    """Patches of all frequencies do not keep the same share of their contrast, to the last digit, where
+    something is lost that can be seen."""
+    values = row.get("contrast_transfer") or ()
+    same = len(values) > 2 and len(set(values)) == 1 and values[0] != 0
+    if same and (row["mse"] or 0.0) > VISIBLE_MSE:
+        yield f"contrast_transfer is {values[0]:g} in each of {len(values)} patches"
 
 
 def _worst(row: Row) -> Iterator[str]:

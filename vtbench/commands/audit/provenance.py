@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from vtbench.base.version import __version__
 from vtbench.commands.audit.case import Case, tell_first
 from vtbench.registry.entries import Entry, Registry
 from vtbench.registry.sources import HubWeights, PackageWeights, PageWeights
+from vtbench.results.rows import Row
 from vtbench.results.run_key import has_own_key
 from vtbench.results.schema import RunRecord, SuiteFolder
 from vtbench.suites.suites import Suite
@@ -42,6 +44,9 @@ def audit_provenance(case: Case) -> Iterator[str]:
     if case.suite is not None:
         yield from _protocol(case, case.suite)
     yield from _machine(case.record)
+    for key in ("name", "published"):
+        if getattr(case.record.suite, key) != getattr(case.folder, key):
+            yield f"suite.{key} is not that of suite.json"
     if case.published:
         yield from _measures(case.record)
 
@@ -52,11 +57,13 @@ def _clock(record: RunRecord) -> Iterator[str]:
     except ValueError:
         yield f"started {record.started[:40]!r} is no time"
         return
+    if started.tzinfo is None:
+        yield f"started {record.started}, without a time zone"
     started = started if started.tzinfo else started.replace(tzinfo=UTC)
     if not started.year >= FIRST_YEAR or started > datetime.now(UTC) + timedelta(days=1):
         yield f"started {record.started}, which is no time that it could have been"
     longest = (datetime.now(UTC) + timedelta(days=1) - started).total_seconds()
-    if not 0 <= record.seconds <= longest:
+    if not 0 < record.seconds <= longest:
         yield f"took {record.seconds:g} seconds, since {record.started}"
     if record.environment.threads < 1:
         yield f"{record.environment.threads} threads"
@@ -83,11 +90,30 @@ def _machine(record: RunRecord) -> Iterator[str]:
 
 
 def _measures(record: RunRecord) -> Iterator[str]:
-    """Yield weights of metrics and OCR engines that are not the ones that the catalogue pins."""
+    """Yield weights of metrics and OCR engines that are not the ones that the catalogue pins, and
+    versions of libraries that no reviewer can have heard of."""
+    versions = record.environment.versions
+    if record.protocol.source == "pass" and "torch" not in versions:
+        yield "versions: without torch, which measured"
+    for name, version in versions.items():
+        if (here := _find_version(name)) and _order(version)[:1] > (_order(here)[0] + NEWER,):
+            yield f"{name[:40]} {version[:40]} is no version; {here} is here"
     known = _list_metric_files()
     for name, digest in (*record.protocol.networks.items(), *record.protocol.ocr.items()):
         if digest not in known.get(name, {digest}):
             yield f"{name[:80]} is not what metrics are measured with: its sha256 is {digest[:12]}"
+
+
+NEWER = 5
+"""Major versions of a library by which a run may be ahead of the machine that checks it."""
+
+
+@functools.cache
+def _find_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
 
 
 def _order(version: str) -> tuple[int, ...]:
@@ -127,8 +153,36 @@ def _times(case: Case) -> Iterator[tuple[str, str]]:
         if (row["batch_size"] or 0) < 1:
             yield row["id"], f"batch_size is no number of images: {row['batch_size']}"
         for key in ("encode_s", "decode_s"):
-            if row[key] is None or row[key] <= 0:
+            least = row["width"] * row["height"] * 3 / BYTES_A_SECOND
+            if row[key] is None or not least < row[key] < LONGEST_S:
                 yield row["id"], f"{key} is no time: {row[key]}"
+    yield from _batches(case.done)
+
+
+BYTES_A_SECOND, LONGEST_S = 1e13, 86400.0
+"""No memory gives as many bytes of a picture; no picture takes a day."""
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Rows of a batch share its time, so as many have the same as are in it. A picture that failed
+    leaves its batch with fewer; none has more."""
+    sizes: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        key = row["encode_s"], row["decode_s"], row["batch_size"]
+        sizes.setdefault(key, []).append(row)
+    for group in sizes.values():
+        if len(group) > (group[0]["batch_size"] or 0):
+            yield (
+                group[0]["id"],
+                f"batch_size is {group[0]['batch_size']}, and {len(group)} share it",
+            )
+    alone = sum(len(group) for group in sizes.values() if len(group) < group[0]["batch_size"])
+    if rows and alone > SHARE_ALONE * len(rows):
+        yield rows[0]["id"], f"times are not those of batches: {alone} of {len(rows)} images"
+
+
+SHARE_ALONE = 0.1
+"""Of the images, which may have another time than the rest of their batch: of those some failed."""
 
 
 def _entry(record: RunRecord, entry: Entry) -> Iterator[str]:
