@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import socket
@@ -98,7 +99,7 @@ def demo_command(
         weights=weights,
     )
     with private_folder() as folder:
-        server = None
+        server: multiprocessing.process.BaseProcess | None = None
         try:
             with listen(port) as listener:
                 if importlib.util.find_spec("gradio") is None:
@@ -115,7 +116,7 @@ def demo_command(
             if server is not None and server.pid is not None:
                 server.kill()
                 server.join()
-    if server.exitcode:
+    if server is not None and server.exitcode:
         if server.exitcode < 0:
             complain(f"demo: the process of the page was ended by signal {-server.exitcode}")
         raise click.exceptions.Exit(max(server.exitcode, 1))
