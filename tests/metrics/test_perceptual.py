@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import types
 import warnings
@@ -17,6 +18,8 @@ from torch import Tensor
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
 from vtbench.images import to_float, to_rgb8
+from vtbench.metrics import perceptual
+from vtbench.metrics.inception import split_chunks
 from vtbench.metrics.perceptual import MIN_SIDE, Lpips, check_backbone
 from vtbench.weights.metrics import UrlWeights, get_metric_weights
 
@@ -115,6 +118,31 @@ def test_it_is_the_package(
         theirs(x[..., : side - 1, :side], y[..., : side - 1, :side])
     with pytest.raises(ValueError, match="uint8"):
         ours(reference, y)
+
+
+@pytest.mark.slow
+def test_distances_do_not_depend_on_the_batch(
+    backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 1, 5 and 32, one by one and in an accelerator's parts: to 1e-6, which is what float32
+    sums of other parts differ by."""
+    network = open_lpips("alex", backbones["alex"])
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (2, 32, 3, 40, 36), generator=generator).to(torch.uint8)
+    alone = network(*images)
+    assert alone is not None
+    accelerator = torch.device("cuda")
+    whole = functools.partial(split_chunks, device=accelerator, most=8)
+    for split in (split_chunks, lambda side, _, most: whole(side)):
+        monkeypatch.setattr(perceptual, "split_chunks", split)
+        for size in (1, 5, 32):
+            parts = zip(images[0].split(size), images[1].split(size), strict=True)
+            found = [network(x, y) for x, y in parts]
+            assert all(part is not None for part in found)
+            values = torch.cat([part for part in found if part is not None])
+            assert values.dtype == torch.float64
+            assert (values - alone).abs().max() < 1e-6
+    assert network._count_together(256, 256) == 8 and network._count_together(2000, 2000) == 1
 
 
 @pytest.mark.slow

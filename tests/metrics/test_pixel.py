@@ -186,6 +186,27 @@ def test_values_do_not_depend_on_the_batch() -> None:
         assert torch.equal(batch, torch.cat([value for value in alone if value is not None]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(161, 170), (64, 43)])
+def test_images_side_by_side_score_as_alone(shape: tuple[int, int]) -> None:
+    """A GPU's arithmetic on the CPU, float64 too: 1e-12 for the order of sums, at any batch size."""
+    image = torch.cat([random_image(*shape, seed) for seed in range(6)])
+    image[1] = 0  # flat: where float32 is off by 1e-4
+    other = image.clone()
+    other[..., ::3] = 255 - other[..., ::3] // 2
+    other[1] = 1
+    scales = 5 if min(shape) >= pixel.MS_SSIM_MIN_SIDE else 1
+    alone = torch.stack(
+        [pixel._of_image(x, y, scales=scales) for x, y in zip(image, other, strict=True)]
+    )
+    for size in (1, 4, 6):
+        parts = zip(image.split(size), other.split(size), strict=True)
+        found = torch.cat([pixel._of_images(x, y, scales=scales) for x, y in parts])
+        assert (found - alone).abs().max() < 1e-12
+    same = pixel._of_images(image, image, scales=scales)
+    assert torch.equal(same, torch.ones(6, 2, dtype=torch.float64))
+
+
 def test_small_images_have_no_ssim() -> None:
     tall = random_image(200, 10, 0)
     assert pixel.ssim_and_ms_ssim(tall, tall) == (None, None)

@@ -37,14 +37,16 @@ CHUNK = 16
 """Images that go through a network together on an accelerator."""
 
 
-def split_chunks(images: Tensor, device: torch.device) -> Iterator[tuple[Tensor, int]]:
+def split_chunks(
+    images: Tensor, device: torch.device, most: int | None = None
+) -> Iterator[tuple[Tensor, int]]:
     """Yield a batch in parts of one size, the last filled up with copies, and how many of each count.
 
     A library chooses its kernels by the batch, and with them the last digits of a feature (5e-6 of
     the largest, between 1 and 24 images on a CPU): with parts of one size whatever the caller's
-    batches, it cannot. On a CPU the size is 1, which is no slower there.
+    batches, it cannot. On a CPU the size is 1, which is no slower there, elsewhere `most` or CHUNK.
     """
-    size = 1 if device.type == "cpu" else CHUNK
+    size = 1 if device.type == "cpu" else most or CHUNK
     for part in torch.split(images, size):
         count = len(part)
         if count < size:

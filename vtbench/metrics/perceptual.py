@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
+from vtbench.metrics.inception import split_chunks
 from vtbench.metrics.pixel import require_pair
 from vtbench.weights.metrics import (
     check_metric_weights,
@@ -23,6 +24,9 @@ from vtbench.weights.metrics import (
     get_metric_weights,
     stated_digests,
 )
+
+TOGETHER_PIXELS = 8 * 256 * 256
+"""Of the images that go through a network together on an accelerator: VGG's maps of them take 1 GB."""
 
 MIN_SIDE = {"alex": 31, "vgg": 16}
 """Below it the backbone's last feature map is empty."""
@@ -76,9 +80,9 @@ class Lpips:
     def __call__(self, reference: Tensor, image: Tensor) -> Tensor | None:
         """Return the distance, float64 (N,), ≥ 0, per image, on the CPU; None below MIN_SIDE.
 
-        Both are uint8 N×3×H×W; they are scaled to [−1, 1] and never resized. Images go one by one:
-        a convolution's algorithm may depend on the batch, and with it the last digits. TF32 is off
-        meanwhile.
+        Both are uint8 N×3×H×W; they are scaled to [−1, 1] and never resized. Images go one by one on a
+        CPU, and in parts of one size elsewhere (`split_chunks`): a convolution's algorithm may depend
+        on the batch, and with it the last digits. TF32 is off meanwhile.
         """
         require_pair(reference, image)
         if min(reference.shape[-2:]) < MIN_SIDE[self.net]:
@@ -87,13 +91,19 @@ class Lpips:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            for x, y in zip(reference, image, strict=True):
+            most = self._count_together(*reference.shape[-2:])
+            parts = (split_chunks(side, self._device, most) for side in (reference, image))
+            for (x, count), (y, _) in zip(*parts, strict=True):
                 distance = self._model(self._scale(x), self._scale(y))
-                values.append(distance.reshape(()).cpu().to(torch.float64))
-        return torch.stack(values)
+                values.append(distance.flatten()[:count].cpu().to(torch.float64))
+        return torch.cat(values)
 
-    def _scale(self, image: Tensor) -> Tensor:
-        return image[None].to(self._device).to(torch.float32) / 127.5 - 1.0
+    def _count_together(self, height: int, width: int) -> int:
+        """Return how many images of a size go through the network together on an accelerator."""
+        return max(1, TOGETHER_PIXELS // (height * width))
+
+    def _scale(self, images: Tensor) -> Tensor:
+        return images.to(self._device).to(torch.float32) / 127.5 - 1.0
 
 
 def open_alex(backbone: Path, *, device: torch.device | str) -> Lpips:
