@@ -59,7 +59,7 @@ class Flux2RowPlan(Strict):
     @property
     def downsample(self) -> int:
         """Pixels on a side of a latent."""
-        return 2 ** (len(self.vae["block_out_channels"]) - 1)
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Flux2RowPlan:
@@ -77,7 +77,7 @@ class Flux2RowNetwork(Autoencoder):
         super().__init__()
         self.plan, self.grid, width = plan, grid, plan.vit.width
         channels = plan.vae["latent_channels"]
-        self.vae: Any = AutoencoderKLFlux2(**plan.vae)
+        self.vae: Any = AutoencoderKLFlux2(**plan.vae)  # type: ignore[no-untyped-call]
         self.embedding = PatchEmbedding(plan.patch, width, channels=channels)
         self.queries = make_tokens(1, plan.tokens, width)
         self.encoder, self.decoder = Transformer(plan.vit), Transformer(plan.vit)

@@ -104,7 +104,7 @@ class WindowAttention(SpatialAttention):
             parts.append(windows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2))
         q, k, v = parts
         mixed = functional.scaled_dot_product_attention(q, k, v)
-        mixed = mixed.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (down, across))
+        mixed = mixed.reshape(len(x), down, across, WINDOW, WINDOW, -1)
         mixed = mixed.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
         out: Tensor = self.out(mixed[..., :rows, :columns])
         return x + out

@@ -9,8 +9,7 @@ angles that are learned for each head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as functional
@@ -154,7 +153,7 @@ class MaeTok(NetworkTokenizer[RowPlan]):
     and patches, which it does not read, and the grid that its angles were made for."""
 
     PLAN: ClassVar[type[RowPlan]] = RowPlan
-    NETWORK: ClassVar[Callable[[Any, tuple[int, int]], RowNetwork]] = RowNetwork
+    NETWORK: ClassVar[type[RowNetwork]] = RowNetwork
     OTHERS: ClassVar[str] = (
         r"repa_model\.|projection\.|(de_)?scale\.|encoder\.mask_token$|"
         r"decoder\.model\.(patch_embed\.|pos_embed$)|(en|de)coder\.freqs_t_[xy]$"

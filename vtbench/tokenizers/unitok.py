@@ -123,7 +123,7 @@ class Bridge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = functional.linear(self.norm1(x), self.qkv.weight, bias)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        q, k, v = qkv.reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
         mixed = functional.scaled_dot_product_attention(q, k, v)
         joined = mixed.mean(dim=1) if self.down else mixed.transpose(1, 2).flatten(2)
         x = self.linear(self.norm3(x)) + self.out(joined)

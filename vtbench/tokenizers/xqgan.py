@@ -73,7 +73,7 @@ class FoldedTransformer(nn.Module):
         if (self.side, self.side) == self.grid:
             return self.positions
         first, places = self.positions[:, :1], self.positions[:, 1:]
-        planes = places.float().mT.unflatten(2, self.grid)
+        planes = places.float().mT.reshape(1, -1, *self.grid)
         # As timm resizes positions (resample_abs_pos_embed).
         small = functional.interpolate(planes, (self.side,) * 2, mode="bicubic", antialias=True)
         return torch.cat([first, small.flatten(2).mT.to(first.dtype)], dim=1)

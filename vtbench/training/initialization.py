@@ -72,6 +72,7 @@ def _spread_tokens(network: TitokNetwork, generator: torch.Generator) -> None:
     """
     rows, columns = network.grid
     for transformer in (network.encoder, network.detokenizer):
+        assert transformer.positions is not None
         width, count = transformer.positions.shape[1], len(transformer.token_positions)
         frequencies = torch.randn(2, width // 2, generator=generator) / REACH
         side = math.ceil(math.sqrt(count))

@@ -55,7 +55,7 @@ def _ranges(row: Row) -> Iterator[str]:
 def _transfers(row: Row) -> Iterator[str]:
     """Patches of all frequencies do not keep the same share of their contrast, to the last digit, where
     something is lost that can be seen."""
-    values = row.get("contrast_transfer") or ()
+    values: tuple[float, ...] = tuple(row.get("contrast_transfer") or ())
     same = len(values) > 2 and len(set(values)) == 1 and values[0] != 0
     if same and (row["mse"] or 0.0) > VISIBLE_MSE:
         yield f"contrast_transfer is {values[0]:g} in each of {len(values)} patches"
