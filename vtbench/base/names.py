@@ -33,6 +33,13 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
+def check_below(path: str) -> str:
+    """Return a path that stays below where it starts. Raises ValueError for any other."""
+    if path.startswith(("/", "~")) or "\\" in path or ".." in path.split("/"):
+        raise ValueError(f"{path} leaves its folder")
+    return path
+
+
 def check_name(name: str) -> str:
     """Return a name that may be a folder of results. Raises ValueError for any other."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:

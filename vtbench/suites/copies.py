@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
-from vtbench.base.names import printable
+from vtbench.base.names import check_below, printable
 from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
+from vtbench.base.text import Line, check_line
 from vtbench.images import SUFFIXES
 from vtbench.suites.annotations import AnnotationFiles, annotate_samples
 from vtbench.suites.contents import fingerprint, take_stamp
@@ -41,6 +42,27 @@ MAX_ENCODED_BYTES = 2**30
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
 
+MAX_PICTURES = 10**9
+"""Of a data set."""
+
+MAX_EXPRESSION = 300
+
+_NESTED = re.compile(r"[*+}][?+]?\)+[*+{]")
+"""A repeat of what ends in a repeat: on a name that does not match it may try 2ⁿ ways."""
+
+
+def check_expression(text: str) -> None:
+    """Raise ValueError for what is no regular expression, or one that a name could make endless."""
+    if len(text) > MAX_EXPRESSION:
+        raise ValueError(f"a regular expression of more than {MAX_EXPRESSION} characters")
+    if _NESTED.search(text):
+        raise ValueError("repeats a repeat, which takes for ever on some names")
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
 class HubFiles(Strict):
     """Parquet files of a data set repository of the Hugging Face hub.
 
@@ -48,7 +70,7 @@ class HubFiles(Strict):
     """
 
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    files: str = "**/*.parquet"
+    files: Annotated[str, Field(max_length=300), AfterValidator(check_below)] = "**/*.parquet"
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
 
 
@@ -65,10 +87,10 @@ class Source(Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    title: str
-    licence: str
-    where: str
-    n: Annotated[int, Field(ge=1)] | None
+    title: Line
+    licence: Line
+    where: Annotated[str, Field(max_length=1000), AfterValidator(check_line)]
+    n: Annotated[int, Field(ge=1, le=MAX_PICTURES)] | None
     task: str
     names: str | None = None
     subsets: str | None = None
@@ -85,10 +107,7 @@ class Source(Strict):
     @field_validator("names", "subsets")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+        check_expression(value or "")
         return value
 
 

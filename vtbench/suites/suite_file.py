@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from vtbench.base.errors import SuiteError
-from vtbench.base.names import Subset
+from vtbench.base.names import Subset, check_below
 from vtbench.base.records import Preprocess
 from vtbench.base.schema import Strict
 from vtbench.images import CROPS
@@ -90,7 +90,7 @@ class SuiteFile(Strict):
     description: str
     source: Source | None = None
     preprocess: PreprocessFile | None = None
-    manifest: str | None = None
+    manifest: Annotated[str, AfterValidator(check_below)] | None = None
     manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     dtype: Literal["fp32", "bf16", "fp16"]
     tf32: Literal[False] | None = None

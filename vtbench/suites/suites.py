@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from vtbench.base import plugins
 from vtbench.base.errors import SuiteError, UnknownName
-from vtbench.base.files import sha256_bytes
+from vtbench.base.files import read_bounded, sha256_bytes
 from vtbench.base.locations import data_dir
 from vtbench.base.records import Preprocess, Sample
 from vtbench.base.schema import describe_invalid, load_yaml, validate_plain
@@ -197,9 +197,7 @@ def _read_manifest(
     digest = str(protocol.manifest_sha256)
     preprocess = protocol.preprocess.record() if protocol.preprocess else Preprocess()
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise SuiteError(f"{path}: larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
-        content = path.read_bytes()
+        content = read_bounded(path, max_bytes=MAX_MANIFEST_BYTES, raise_as=SuiteError, links=True)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
     if (sha256 := sha256_bytes(content)) != digest:
