@@ -25,7 +25,7 @@ from parity.small import write_registry
 ROWS = {"titok-s128": (1, (1, 2, 4, 8)), "d-ar": (8, (8, 16, 32, 64))}
 """Of each golden: how many tokens make a group, and the lengths of prefixes."""
 
-COLUMNS = "rate.tokens,rate.bpp,psnr_db,ssim"
+COLUMNS = "rate.tokens,bpp,psnr_db,ssim"
 
 
 def print_rows(golden: str, group: int, lengths: tuple[int, ...]) -> int:
