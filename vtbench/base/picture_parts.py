@@ -1,7 +1,7 @@
 """The parts of a picture's file, counted before a decoder sees it: chunks, segments, scans, strips.
 
-A decoder takes a few microseconds and a hundred bytes for each, so a file of some megabytes with nothing
-else in it would take a minute or gigabytes; a scan of a JPEG goes over the whole picture.
+A decoder takes time and memory for each, however small it is, so a file with nothing else in it would
+take much of both; a scan of a JPEG goes over the whole picture.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_PARTS = 100_000
-"""Chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF. Writers of 24 megapixels make some
-20,000 at most."""
+"""Chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF: more than rows of pixels."""
 
 MAX_SCANS = 100
 """Of a JPEG. Progressive ones have about ten; libjpeg-turbo's own advice is a limit of this order."""

@@ -39,9 +39,8 @@ class CostOptions:
 
     def refuse_without_task(self, context: click.Context) -> None:
         """Raise VtbenchError where one of these options was given without --task efficiency."""
-        for name in _given(context):
+        for name, option in _given(context).items():
             if name in _OWN:
-                option = "--" + name.replace("_", "-")
                 raise VtbenchError(f"{option} belongs to --task {EFFICIENCY}: give that too")
 
 
@@ -78,14 +77,14 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def _given(context: click.Context) -> list[str]:
-    """Return the options that the command line has, by name."""
+def _given(context: click.Context) -> dict[str, str]:
+    """Return the options that the command line has, as they are written, by their arguments' names."""
     command_line = click.core.ParameterSource.COMMANDLINE
-    return [
-        parameter.name
+    return {
+        parameter.name: parameter.opts[0]
         for parameter in context.command.params
         if parameter.name and context.get_parameter_source(parameter.name) is command_line
-    ]
+    }
 
 
 def run_efficiency(
@@ -116,11 +115,8 @@ def run_efficiency(
     )
     from vtbench.tokenizers import resolve_device
 
-    for name in _given(context):
+    for name, option in _given(context).items():
         if name not in _APPLICABLE:
-            option = "--" + name.replace("_name", "").replace("_", "-").replace(
-                "compiled", "compile"
-            )
             raise VtbenchError(f"{option} has no meaning for --task {EFFICIENCY}")
     if set(context.params["tasks"]) != {EFFICIENCY}:
         raise VtbenchError(f"--task {EFFICIENCY} is measured by itself: give no other --task")

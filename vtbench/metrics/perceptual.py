@@ -26,7 +26,7 @@ from vtbench.weights.metrics import (
 )
 
 TOGETHER_PIXELS = 8 * 256 * 256
-"""Of the images that go through a network together on an accelerator: VGG's maps of them take 1 GB."""
+"""Of the images that go through a network together on an accelerator; VGG's maps of them take memory."""
 
 MIN_SIDE = {"alex": 31, "vgg": 16}
 """Below it the backbone's last feature map is empty."""

@@ -188,28 +188,24 @@ def one_thread() -> Iterator[None]:
 
 def _of_image(x: Tensor, y: Tensor, *, scales: int) -> Tensor:
     """Return (SSIM, MS-SSIM) of two 3×H×W images; with one scale the second is meaningless."""
-    # The moments of sum and difference carry those of x and y: x²+y² = (s²+d²)/2 and
-    # 2xy = (s²−d²)/2. Four blurs in place of five, and d = 0 gives exactly 1.
-    s, d = x.to(torch.int16) + y, x.to(torch.int16) - y
-    whole, contrast = _means(s, d)
-    ssim = whole.mean()
-    terms = [contrast]
-    for _ in range(scales - 1):
-        s, d = _halve(s), _halve(d)
-        whole, contrast = _means(s, d)
-        terms.append(contrast)
-    terms[-1] = whole
-    exponents = torch.tensor(_EXPONENTS[:scales], dtype=torch.float64)[:, None]
-    return torch.stack((ssim, (torch.stack(terms).relu() ** exponents).prod(dim=0).mean()))
+    ssim, ms_ssim = _of_channels(x, y, scales=scales)
+    return torch.stack((ssim.mean(), ms_ssim.mean()))
 
 
 def _of_images(x: Tensor, y: Tensor, *, scales: int) -> Tensor:
     """Return (SSIM, MS-SSIM) of each image of N×3×H×W batches, N×2: as `_of_image`, with the channels of
     all images side by side. Only the order of sums differs: by less than 1e-12."""
-    s = (x.to(torch.int16) + y).flatten(0, 1)
-    d = (x.to(torch.int16) - y).flatten(0, 1)
+    found = _of_channels(x.flatten(0, 1), y.flatten(0, 1), scales=scales)
+    return torch.stack([values.reshape(-1, 3).mean(dim=1) for values in found], dim=1)
+
+
+def _of_channels(x: Tensor, y: Tensor, *, scales: int) -> tuple[Tensor, Tensor]:
+    """Return SSIM and MS-SSIM of each channel of C×H×W images, float64 (C,)."""
+    # The moments of sum and difference carry those of x and y: x²+y² = (s²+d²)/2 and
+    # 2xy = (s²−d²)/2. Four blurs in place of five, and d = 0 gives exactly 1.
+    s, d = x.to(torch.int16) + y, x.to(torch.int16) - y
     whole, contrast = _means(s, d)
-    ssim = whole.reshape(-1, 3).mean(dim=1)
+    ssim = whole
     terms = [contrast]
     for _ in range(scales - 1):
         s, d = _halve(s), _halve(d)
@@ -217,8 +213,7 @@ def _of_images(x: Tensor, y: Tensor, *, scales: int) -> Tensor:
         terms.append(contrast)
     terms[-1] = whole
     exponents = torch.tensor(_EXPONENTS[:scales], dtype=torch.float64)[:, None]
-    product = (torch.stack(terms).relu() ** exponents).prod(dim=0)
-    return torch.stack((ssim, product.reshape(-1, 3).mean(dim=1)), dim=1)
+    return ssim, (torch.stack(terms).relu() ** exponents).prod(dim=0)
 
 
 def _halve(x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ VISIBLE_MSE, FLAT_LEVELS = 1.0, 8.0
 reconstruction leaves the part nearly as it was. Flat parts may come back exactly."""
 
 LEAST_SHARE = 0.01
-"""Of the mean squared error of its image that such a part has; the published runs have 0.75 or more."""
+"""Of the mean squared error of its image that such a part has at least."""
 
 
 def decode_panel_png(name: str, content: bytes) -> RGB8:
