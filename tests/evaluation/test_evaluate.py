@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import vtbench
-from vtbench.base.errors import CellFailed, ImageError, UnknownName, VtbenchError
+from vtbench.base.errors import (
+    CellFailed,
+    ImageError,
+    RegistryError,
+    UnknownName,
+    VtbenchError,
+)
 from vtbench.commands.publish import publish_results
 from vtbench.results.folder import read_run
 
@@ -293,3 +300,48 @@ def test_two_results_are_compared(data: Path) -> None:
     assert {d.column.key for d in comparison.differences} >= {"reconstruction.psnr_db"}
     with pytest.raises(VtbenchError, match="of one name cannot be told apart"):
         vtbench.compare(a, a)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_model_is_another_row_and_is_itself_again_afterwards(tmp_path: Path) -> None:
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    model = Small().train()
+    plain = vtbench.evaluate(model, images, downsample=8, name="mine")
+    compiled = vtbench.evaluate(model, images, downsample=8, name="mine", compile=True)
+    assert (plain.name, compiled.name) == ("mine", "mine@compile")
+    assert not plain.record.protocol.compiled and plain.record.compilation is None
+    found = compiled.record.compilation
+    # The encoder and the decoder, and no pixel moved by an eighth of a level.
+    assert found is not None and found.modules == 2 and found.images == 3
+    assert found.most_levels < found.tolerance_levels == 1 / 8
+    assert compiled.record.protocol.compiled
+    for one, two in zip(*(r.to_arrow().to_pylist() for r in (plain, compiled)), strict=True):
+        # An eighth of a level may round a pixel to its neighbour; few are so near to an edge.
+        assert two["psnr_db"] == pytest.approx(one["psnr_db"], abs=0.01)
+    assert model.training
+    assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_that_differs_or_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mend(module: nn.Module) -> None:  # stands for a compiler that changes pixels
+        module._compiled_call_impl = lambda x: module._call_impl(x) + 0.5
+
+    monkeypatch.setattr(nn.Module, "compile", mend)
+    monkeypatch.setattr("vtbench.runs.runner.require_compiler", lambda device: None)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    model = Small()
+    with pytest.raises(CellFailed, match=r"small@compile: --compile: refused: .* levels of 8 bits"):
+        vtbench.evaluate(model, images, downsample=8, compile=True)
+    assert all(module._compiled_call_impl is None for module in model.modules())
+    for tokenizer, error in (("identity", RegistryError), (None, CellFailed)):
+        with pytest.raises(error, match="no network"):
+            vtbench.evaluate(
+                tokenizer,  # type: ignore[arg-type]
+                images,
+                compile=True,
+                **({} if tokenizer else {"encode": lambda x: x, "decode": lambda x: x}),  # type: ignore[arg-type]
+            )

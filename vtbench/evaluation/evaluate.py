@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.evaluation.undisturbed import undisturbed
 from vtbench.evaluation.wrap import Bits, WrappedModel, wrap
 from vtbench.registry.entries import Entry, Registry, Size, load_registry
+from vtbench.runs.compiled_form import uncompiled_after
 from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import open_suite as open_named_suite
 from vtbench.runs.planning import plan_run
@@ -49,6 +51,7 @@ def evaluate(
     seed: int | None = None,
     dtype: str | None = None,
     device: str = "auto",
+    compile: bool = False,
     batch_size: int | Literal["auto"] | None = None,
     max_pixels: int | None = None,
     weights: str | Path | None = None,
@@ -83,6 +86,9 @@ def evaluate(
         seed: The seed of a stochastic decoder. Default: the suite's.
         dtype: The dtype of a registry's tokenizer: fp32, bf16 or fp16. Default: the suite's.
         device: The device of a registry's tokenizer: auto, cpu, cuda, cuda:N or mps.
+        compile: Whether torch compiles the networks; the row is NAME@compile. The first batch goes
+            through the plain and the compiled networks. `Result.record.compilation` has the difference,
+            and one above its tolerance is refused. Your own model is not compiled any more afterwards.
         batch_size: Images of 256×256 in a batch, fewer larger ones; "auto" looks for the fastest that
             fits. Default: the suite's.
         max_pixels: Images of more pixels are refused. Default: 24,500,000.
@@ -100,7 +106,8 @@ def evaluate(
 
     Raises:
         VtbenchError: The request is not valid: an unknown name, missing weights, a bad range.
-        CellFailed: The tokenizer failed; the message says on which image and where.
+        CellFailed: The tokenizer failed; the message says on which image and where. Or it cannot be
+            compiled, or not to the same images.
     """
     if batch_size is not None:
         batch_size = parse_batch_size(str(batch_size), option="batch_size=")
@@ -112,6 +119,7 @@ def evaluate(
         "limit": limit,
         "seed": seed,
         "batch_size": batch_size,
+        "compiled": compile,
         "out": Path(out) if out is not None else folder / "results",
     }
     opened = open_suite(suite, folder, data=data, sources=sources, max_pixels=max_pixels)
@@ -143,7 +151,9 @@ def evaluate(
         options["device"] = str(tokenizer.device)
         request = plan_given(opened, entry, LiveReconstructor(tokenizer), **options)
     ranks = ranks_of_training() if distributed else ALONE
-    return run_request(request, undisturbed(model), callback, scratch, ranks)
+    given = tokenizer if isinstance(tokenizer, Tokenizer) else None
+    with uncompiled_after(given):
+        return run_request(request, undisturbed(model), callback, scratch, ranks)
 
 
 def open_suite(
@@ -190,12 +200,25 @@ def describe_model(tokenizer: Tokenizer, name: str | None) -> Entry:
     )
 
 
-def plan_given(suite: Suite, entry: Entry, reconstructor: Reconstructor, **options: Any) -> Request:
-    """Return the request that measures what a reconstructor gives, under an entry's name."""
-    from dataclasses import replace
+def plan_given(
+    suite: Suite,
+    entry: Entry,
+    reconstructor: Reconstructor,
+    *,
+    compiled: bool = False,
+    **options: Any,
+) -> Request:
+    """Return the request that measures what a reconstructor gives, under an entry's name.
 
+    Args:
+        suite: The suite with its images attached.
+        entry: What the rows say of it.
+        reconstructor: What gives the reconstructions.
+        compiled: Whether torch compiles its networks. What has none is known when it is called.
+        options: As those of `plan_run`.
+    """
     request = plan_run(suite, Registry({entry.name: entry}), names=[entry.name], **options)
-    return replace(request, given={entry.name: reconstructor})
+    return replace(request, given={entry.name: reconstructor}, compiled=compiled)
 
 
 class _Listener:

@@ -76,6 +76,18 @@ def compile_tokenizer(tokenizer: Tokenizer, batch: Batch) -> CompilationRecord:
 
 
 @contextmanager
+def uncompiled_after(tokenizer: Tokenizer | None) -> Iterator[None]:
+    """After it each module of a tokenizer is called as before, compiled or not; None is none."""
+    networks = [] if tokenizer is None else list_networks(tokenizer)
+    before = [(m, m._compiled_call_impl) for network in networks for m in network.modules()]
+    try:
+        yield
+    finally:
+        for module, call in before:
+            module._compiled_call_impl = call
+
+
+@contextmanager
 def _watch_calls(tokenizer: Tokenizer, called: dict[int, nn.Module]) -> Iterator[None]:
     """Within it `called` gains each module that is called while no other one is."""
     modules = {id(m): m for network in list_networks(tokenizer) for m in network.modules()}
