@@ -38,6 +38,7 @@ def test_a_machine_without_a_gpu_is_refused(
     assert "no CUDA device" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_its_five_architectures_take_the_three_sizes(program: ModuleType) -> None:
     entries = [load_registry(())[name] for name in program.NAMES]
     assert len({entry.family for entry in entries}) == 5

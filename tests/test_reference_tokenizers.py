@@ -117,6 +117,7 @@ def test_a_network_beats_the_linear_tokenizer_of_its_rate(name: str, value: Valu
     assert value(name, "text.cer") < value(rival, "text.cer")
 
 
+@pytest.mark.slow
 def test_quality_is_in_the_order_that_the_field_knows(value: Value) -> None:
     psnr, cer = "reconstruction.psnr_db", "text.cer"
     assert value("ref-kl-f8", psnr) >= 26

@@ -78,6 +78,7 @@ CHANGES: dict[str, Callable[[Row], dict[str, Any]]] = {
 QUICK = ("psnr_db", "reconstruction_sha256")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "column",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
@@ -101,6 +102,7 @@ def test_rows_that_were_made_up_differ(
     assert f": {column} is " in said and "measured again" in said
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_what_cannot_be_repeated_is_refused(
     results: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -177,6 +177,7 @@ def test_images_of_another_range_are_refused(images: object, message: str) -> No
         vtbench.evaluate("identity", images)
 
 
+@pytest.mark.slow
 def test_a_discrete_model_has_its_rate_and_its_tokens_are_counted(data: Path) -> None:
     def encode(images: Tensor) -> Tensor:
         return (images.mean(dim=1)[:, ::8, ::8] * 127.5 + 127.5).round().clamp(0, 255).long()
@@ -251,6 +252,7 @@ def test_a_mapping_comes_back_to_the_decoder_with_the_latents_that_are_decoded()
     assert "side" in seen[-1] and not torch.equal(seen[-1]["latents"], seen[0]["latents"])
 
 
+@pytest.mark.slow
 def test_what_a_model_raises_names_its_line(data: Path) -> None:
     def encode(images: Tensor) -> Tensor:
         raise ValueError("of the stranger")

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torchmetrics.image import PeakSignalNoiseRatio
 
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Cell
@@ -173,7 +172,10 @@ def test_capped_psnrs_are_counted_and_averaged(write_suite, write_run, rows):
     assert line.cells["reconstruction.psnr_db"].value == 166 / 3
 
 
+@pytest.mark.slow
 def test_pooled_psnr_weighs_pixels_and_not_images(write_suite, write_run, rows):
+    from torchmetrics.image import PeakSignalNoiseRatio  # seconds
+
     folder = write_suite()
     own = rows()
     generator = torch.Generator().manual_seed(0)

@@ -120,6 +120,7 @@ def test_what_cannot_be_asked(capsys):
     assert "recon. PSNR ↑ (dB)  ref-kl-f8" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_curve_has_all_points_of_its_series_whatever_their_titles_say(
     write_suite, write_run, rows
 ):

@@ -112,6 +112,7 @@ def test_the_repair_check_tells_a_guesser_from_a_reader() -> None:
     assert clear[1] == ("latin", "0.0", "0.0", "too little lost")
 
 
+@pytest.mark.slow
 def test_agreement_is_between_engines_of_one_tokenizer() -> None:
     tables = list(compare_runs([readings(), readings("a@two", engine="two"), readings("b")]))
     rows = find(tables, "agreement").rows

@@ -12,7 +12,6 @@ import skimage.data
 import torch
 import torchvision
 from torch import Tensor
-from torchmetrics.functional.image import dists as torchmetrics_dists
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
@@ -96,6 +95,8 @@ def test_it_is_torchmetrics_and_piq(
     assert value is not None and value.dtype == torch.float64 and value.shape == (2,)
     assert bool((value > 0.005).all() and (value < 1).all())
     x, y = reference / 255.0, image / 255.0
+
+    from torchmetrics.functional.image import dists as torchmetrics_dists  # seconds
 
     monkeypatch.setattr(torchmetrics_dists, "vgg16", lambda weights: vgg)
     monkeypatch.setattr(torchmetrics_dists, "_PATH_WEIGHT_DISTS", factors)

@@ -10,7 +10,6 @@ import skimage.data
 import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vtbench.images import RGB8, resize, to_float, to_rgb8, to_uint8
 from vtbench.metrics import pixel
@@ -121,6 +120,8 @@ def test_ssim_is_skimage(pair: tuple[Tensor, Tensor]) -> None:
 @pytest.mark.slow
 @pairs
 def test_ssim_is_pytorch_msssim_piq_torchmetrics(pair: tuple[Tensor, Tensor]) -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure  # seconds
+
     x, y = (image.to(torch.float64) for image in pair)
     value = pixel.ssim(*pair)
     assert value is not None

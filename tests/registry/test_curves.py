@@ -74,6 +74,7 @@ def test_a_package_that_is_not_installed_is_missing_by_name(tmp_path: Path) -> N
     assert [(one.name, "no_such_package" in one.reason) for one in chosen.skipped] == [("a", True)]
 
 
+@pytest.mark.slow
 def test_every_codec_but_jpeg_lms_is_of_a_series_and_has_points_for_a_curve() -> None:
     series: dict[str, list[bool]] = {}
     for entry in load_registry().values():

@@ -116,6 +116,7 @@ def test_an_installed_distribution_counts_by_its_version(
     assert digest_code(["own_plugin.adapter"]) != before
 
 
+@pytest.mark.slow
 def test_a_distribution_counts_by_its_version_wherever_its_folder_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
