@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by OpenMP when torch is first imported. Threads that wait actively for each other slow a
     # small convolution down twentyfold when another process wants the same two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Plug-ins of pydantic are looked for in every installed package, and one would see what is read.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     forbid_reports()
     with patient_output() as failed:
         open_log()
