@@ -22,6 +22,7 @@ from vtbench.base.statistics import (
     sign_flip_p,
     standardize_difference,
     student_quantile,
+    sum_exactly,
 )
 
 SUITES = 2000
@@ -286,6 +287,18 @@ def test_holm_is_the_textbooks_and_kinder_than_bonferroni() -> None:
     assert adjust_holm([]) == []
 
 
+def test_a_sum_is_exact_whatever_the_order() -> None:
+    random = np.random.default_rng(3)
+    for values in (
+        random.normal(0, 1, 500) * 10.0 ** random.uniform(-20, 20, 500),
+        random.integers(-(2**43), 2**43, 500).astype(np.float64),
+        random.integers(-(2**60), 2**60, 500).astype(np.float64),
+    ):
+        exact = float(sum(map(Fraction, values.tolist())))
+        assert sum_exactly(values) == sum_exactly(values[::-1]) == exact
+    assert sum_exactly(np.array([])) == 0
+
+
 def test_equal_runs_share_their_ranks() -> None:
     random = np.random.default_rng(22)
     best, close = random.normal(9, 0.1, 4999), random.normal(5, 0.1, 4999)
@@ -299,6 +312,10 @@ def test_equal_runs_share_their_ranks() -> None:
     ]
     assert find_rank_intervals(ratios, higher_is_better=False)[1] == (5, 5)
     first, last = share_ranks(ratios, higher_is_better=True)
+    # A draw without any bottom has the ratios of none, which are equal to each other and last.
+    none = np.array([[1.0, np.nan, 2.0, np.nan], [np.nan] * 4])
+    told = share_ranks(none, higher_is_better=False)
+    assert [list(rows[1] * 2) for rows in told] == [[1, 0, 1, 0], [0, 0, 0, 2]]
     assert first.sum(axis=1) == pytest.approx([1] * 5)
     assert first[0] == pytest.approx([0, 0.5, 0.5, 0, 0], abs=0.03)
     assert last[0] == pytest.approx([0, 0, 0.5, 0.5, 0], abs=0.03)

@@ -156,6 +156,9 @@ def test_curves_are_drawn_with_their_names_and_the_same_bytes() -> None:
     assert picture is not None and picture == draw_legibility(own)
     text = picture.decode()
     assert "a$b&lt;c&gt; (one)" in text and "greek" in text and "korean" not in text
+    # A legend of many runs takes no room from the panels, which matplotlib warns of.
+    many = [readings(f"run-{n}", scripts=("latin",)) for n in range(40)]
+    assert b"run-39" in (draw_legibility(many) or b"")
     one_height = readings()
     lines = {s: [x for x in own if x.glyph_px == 6] for s, own in one_height.lines.items()}
     assert draw_legibility([RunReadings(one_height.run, lines, {"p": PLAIN}, 7)]) is None

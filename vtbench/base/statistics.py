@@ -48,6 +48,16 @@ _NORMAL = NormalDist()
 _ALL_EQUAL = 1e-12  # of the largest value: what rounding leaves of a difference that is none
 
 
+def sum_exactly(values: Floats) -> float:
+    """Return the exact sum of the values, rounded once: `math.fsum`. Integers below 2⁵³ in all are
+    exact in any order, so numpy adds them."""
+    if len(values) * float(np.abs(values).max(initial=0.0)) < 2**53 and (
+        (values == np.rint(values)).all()
+    ):
+        return float(values.sum())
+    return math.fsum(values.tolist())
+
+
 def seed_of(digest: str) -> int:
     """Return the seed that belongs to a hex digest: a protocol always meets the same draws."""
     return int(digest[:16], 16)
@@ -232,14 +242,21 @@ def share_ranks(ratios: Floats, *, higher_is_better: bool) -> tuple[Floats, Floa
     best and by its worst rank, which differ where runs are equal. ratios: draws×R, paired."""
     signed = -ratios if higher_is_better else ratios
     draws, runs = signed.shape
-    best, worst = np.zeros((runs, runs)), np.zeros((runs, runs))
+    order = np.argsort(signed, axis=1)
+    ordered = np.take_along_axis(signed, order, axis=1)
+    # Where in the order a run differs from the one before it; NaN, which comes last, equals NaN.
+    first = np.ones((draws, runs + 1), dtype=np.bool_)
+    both_nan = np.isnan(ordered[:, 1:]) & np.isnan(ordered[:, :-1])
+    first[:, 1:-1] = (ordered[:, 1:] != ordered[:, :-1]) & ~both_nan
     places = np.arange(runs)
-    for row in signed:
-        ordered = np.sort(row)
-        best[places, np.searchsorted(ordered, row, "left")] += 1
-        worst[places, np.searchsorted(ordered, row, "right") - 1] += 1
-    best, worst = best / draws, worst / draws
-    return best, worst
+    starts = np.maximum.accumulate(np.where(first[:, :-1], places, 0), axis=1)
+    ends = np.where(first[:, 1:], places, runs)[:, ::-1]
+    ends = np.minimum.accumulate(ends, axis=1)[:, ::-1]
+    best, worst = (
+        np.bincount((order * runs + rank).ravel(), minlength=runs**2).reshape(runs, runs)
+        for rank in (starts, ends)
+    )
+    return best / draws, worst / draws
 
 
 def find_rank_intervals(ratios: Floats, *, higher_is_better: bool) -> list[tuple[int, int]]:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 COLUMNS = 2
 """Panels beside each other."""
 
+PANEL_INCHES, LEGEND_INCHES = 2.5, 0.19
+"""Height of a row of panels, and of a row of the legend: both keep theirs however many there are."""
+
+LEGEND_COLUMNS = 3
+
+DASHES = ("-", "--", ":", "-.")
+"""Of lines that share a colour, since there are more runs than colours."""
+
 
 def draw_legibility(read: Sequence[RunReadings]) -> bytes | None:
     """Return the curves of some runs as an SVG; None where no run has plain pages of two heights."""
@@ -38,7 +46,7 @@ def draw_legibility(read: Sequence[RunReadings]) -> bytes | None:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         rows = math.ceil(len(scripts) / COLUMNS)
-        figure = Figure(figsize=(9.6, 0.6 + 2.5 * rows), layout="constrained")
+        figure = Figure(layout="constrained")
         panels = figure.subplots(rows, COLUMNS, squeeze=False, sharey=True).ravel()
         for spare in panels[len(scripts) :]:
             spare.set_visible(False)
@@ -50,10 +58,12 @@ def draw_legibility(read: Sequence[RunReadings]) -> bytes | None:
         for panel in panels:
             artists, labels = panel.get_legend_handles_labels()
             handles |= dict(zip(labels, artists, strict=True))
+        entries = math.ceil(len(handles) / LEGEND_COLUMNS)
+        figure.set_size_inches(9.6, 0.6 + PANEL_INCHES * rows + LEGEND_INCHES * entries)
         figure.legend(
             handles=list(handles.values()),
             loc="outside lower center",
-            ncols=3,
+            ncols=LEGEND_COLUMNS,
             frameon=False,
             fontsize=8,
         )
@@ -79,6 +89,7 @@ def _draw_panel(panel: Axes, script: str, read: Sequence[RunReadings]) -> None:
             [point.px for point in points],
             [point.cer for point in points],
             color=color,
+            linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
             label=f"{own.name} ({own.engine})",
             linewidth=1.2,
             marker=".",

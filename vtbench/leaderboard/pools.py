@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vtbench.base.statistics import sum_exactly
 from vtbench.leaderboard.board import Bound, Floats, Shares
 from vtbench.leaderboard.selection import Selection
 from vtbench.metrics.detail import mtf50, transfer_curve
@@ -49,11 +50,11 @@ class RatioPool:
         known = ~np.isnan(numerators) & ~np.isnan(denominators)
         if not known.all():
             numerators, denominators = numerators[known], denominators[known]
-        total = math.fsum(denominators.tolist())
+        total = sum_exactly(denominators)
         if not total:
             return None
         shares = Shares(rows.images(known), numerators, denominators)
-        return Pooled(math.fsum(numerators.tolist()) / total, len(numerators), shares=shares)
+        return Pooled(sum_exactly(numerators) / total, len(numerators), shares=shares)
 
 
 def _ones(rows: Selection) -> Floats:
@@ -97,7 +98,7 @@ def pool_psnr(rows: Selection) -> Pooled | None:
     total = float(pixels[known].sum())
     if not total:
         return None
-    mse = math.fsum((errors * pixels)[known].tolist()) / total
+    mse = sum_exactly((errors * pixels)[known]) / total
     psnr = 10 * math.log10(255**2 / mse) if mse else PSNR_CAP_DB
     return Pooled(min(psnr, PSNR_CAP_DB), int(known.sum()))
 
@@ -124,7 +125,7 @@ def pool_speed(column: str) -> Pool:
 
     def pool(rows: Selection) -> Pooled | None:
         seconds = _known(rows.numbers(column))
-        total = math.fsum(seconds.tolist())
+        total = sum_exactly(seconds)
         return Pooled(len(seconds) / total, len(seconds)) if total > 0 else None
 
     return pool

@@ -25,7 +25,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -275,14 +277,11 @@ def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
         ResultsError: a run is malformed, and `damaged` is None.
     """
     runs: list[Run] = []
-    for path in sorted(folder.glob("*/run.json")):
-        if path.parent.name.startswith("."):  # of a file system or an editor
-            continue
+    folders = [path.parent for path in sorted(folder.glob("*/run.json"))]
+    # Names with a dot are of a file system or an editor.
+    for read in _read_ahead([path for path in folders if not path.name.startswith(".")]):
         try:
-            run = read_run(path.parent)
-            if run.record.run != path.parent.name:
-                raise ResultsError(f"{path}: run {run.record.run!r} in folder {path.parent.name!r}")
-            check_table(path.with_name("images.parquet"), run.table)
+            run = read()
         except ResultsError as error:
             if damaged is None:
                 raise
@@ -292,15 +291,43 @@ def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
     return runs
 
 
+def _read_checked(folder: Path) -> Run:
+    """Return a run of whose rows a board can be made. Raises ResultsError."""
+    run = read_run(folder)
+    if run.record.run != folder.name:
+        raise ResultsError(
+            f"{folder / 'run.json'}: run {run.record.run!r} in folder {folder.name!r}"
+        )
+    check_table(folder / "images.parquet", run.table)
+    return run
+
+
+def _read_ahead(folders: Sequence[Path]) -> Iterator[Callable[[], Run]]:
+    """Yield of each folder in order what returns its run, or raises its ResultsError. Two are read at
+    a time: while the child process decodes the one, the other is checked."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[Future[Run]] = deque()
+        try:
+            for folder in folders:
+                waiting.append(pool.submit(_read_checked, folder))
+                if len(waiting) > 2:
+                    yield waiting.popleft().result
+            while waiting:
+                yield waiting.popleft().result
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
 def _share_columns(run: Run, other: Run) -> Run:
     """Return the run with the other's columns where they are equal: ids, hashes and sizes of the
     same images, and what neither has, are then held once."""
     import pyarrow as pa
 
-    table = run.table
-    for place, (name, values) in enumerate(zip(other.table.column_names, other.table, strict=True)):
-        empty = values.null_count == len(values) == table[name].null_count
-        if empty or values.equals(table[name]):
-            table = table.set_column(place, name, values)
+    columns = {}
+    for name, own in zip(run.table.column_names, run.table.columns, strict=True):
+        values = other.table[name]
+        empty = values.null_count == len(values) == own.null_count
+        columns[name] = values if empty or values.equals(own) else own
     pa.default_memory_pool().release_unused()
-    return replace(run, table=table)
+    return replace(run, table=pa.table(columns))

@@ -27,7 +27,7 @@ def read_parquet(
     """Return the pyarrow table of a Parquet file of these columns, by name and Arrow type, of which it
     must have those `needed` (default: all).
 
-    Text columns are dictionaries (`to_pylist` gives text).
+    Text columns are dictionaries (`to_pylist` gives text); a column of nulls is of the type null.
 
     Raises:
         ResultsError: other columns or types; more rows, values, bytes, memory or time than the limits;

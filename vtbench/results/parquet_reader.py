@@ -53,6 +53,12 @@ def read_content(asked: bytes, content: bytes) -> memoryview:
         with parquet.ParquetFile(pa.BufferReader(content), read_dictionary=texts, **limits) as file:
             table = file.read(use_threads=False)
         _check_text(path, table)
+        # Of a column of nulls its name is sent: older files have one for every metric.
+        columns = [
+            pa.nulls(len(table)) if 0 < column.null_count == len(table) else column
+            for column in table.columns
+        ]
+        table = pa.table(columns, names=table.column_names)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)

@@ -81,20 +81,23 @@ def read_table(path: Path, sha256: str) -> pa.Table:
     Raises ResultsError for a file that is not the one, is damaged or too large, or for a row without
     id, with a task or subset that is no name, or a number that is not finite.
     """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     content = read_pinned(path, sha256)
-    table = read_parquet(path, content, ROW_COLUMNS, needed=NEEDED_COLUMNS)
+    read = read_parquet(path, content, ROW_COLUMNS, needed=NEEDED_COLUMNS)
+    n = len(read)
+    read = read.select([field.name for field in read.schema if field.type != pa.null()])
     # A copy: what was read is one buffer, which any column would keep whole.
-    table = table.take(pa.array(range(len(table)), pa.int64()))
-    columns = {}
-    for name, kind in ROW_COLUMNS.items():
-        present = name in table.column_names
-        columns[name] = (
-            table[name].cast(arrow_type(kind)) if present else _make_nulls(len(table), kind)
-        )
-    table = pa.table(columns)
+    copies = read.take(pa.array(np.arange(n))).columns
+    known = dict(zip(read.column_names, copies, strict=True))
+    table = pa.table(
+        {
+            name: known[name].cast(arrow_type(kind)) if name in known else _make_nulls(n, kind)
+            for name, kind in ROW_COLUMNS.items()
+        }
+    )
     ids = table["id"]
     if ids.null_count:
         raise ResultsError(f"{path}: a row without an id")
@@ -180,6 +183,7 @@ def is_unreadable(row: Row) -> bool:
     return row["error"] is not None and row["sha256"] is None
 
 
+@functools.cache
 def arrow_type(kind: str) -> pa.DataType:
     """Return the Arrow type that a column's text names."""
     import pyarrow as pa
