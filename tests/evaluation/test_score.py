@@ -81,11 +81,11 @@ def test_a_missing_a_stray_and_a_second_reconstruction_are_named(
 ) -> None:
     originals, made = folders
     (made / "z.png").write_bytes((made / "a.png").read_bytes())
-    with pytest.raises(VtbenchError, match=r"of no original: z.png"):
+    with pytest.raises(VtbenchError, match=r"no original belongs to z.png"):
         vtbench.score(originals, made)
     (made / "z.png").unlink()
     (made / "a.bmp").write_bytes((made / "a.png").read_bytes())
-    with pytest.raises(VtbenchError, match=r"are both of a.png"):
+    with pytest.raises(VtbenchError, match=r"are both reconstructions of a.png"):
         vtbench.score(originals, made)
     (made / "a.bmp").unlink()
     (made / "sub" / "b.png").unlink()

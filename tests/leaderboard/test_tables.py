@@ -378,7 +378,7 @@ def test_the_terminal_says_what_is_missing(folder):
 
 @pytest.mark.slow
 def test_terminal_table_has_a_row_a_run(folder):
-    table = terminal_table(read_board(folder), width=200)
+    table, _ = terminal_table(read_board(folder), width=200).renderables
     assert table.row_count == 4 + 6
 
 

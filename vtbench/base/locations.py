@@ -8,12 +8,18 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent.parent
 
 _PATH = re.compile(r"(?<![\w:/.…])(?:~|[A-Za-z]:)?[/\\][^\s,;:()'\"`]*")
 """An absolute path: one run of characters without a choice, so that it is found in linear time."""
+
+
+def list_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the paths; one string is one path, not a sequence of letters."""
+    return [Path(path) for path in ((paths,) if isinstance(paths, str | Path) else paths)]
 
 
 def package_dir() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -31,6 +32,11 @@ DEVIATION = re.compile(
 def printable(name: str) -> str:
     """Return the name with what a terminal or a UTF-8 file could not take written as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def list_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names; one string is one name, not a sequence of letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def check_below(path: str) -> str:

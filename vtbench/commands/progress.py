@@ -102,11 +102,11 @@ class Progress:
         self.images = len(request.samples())
         self.total = self.images * len(request.cells())
         self.done = 0
-        self.begun = time.perf_counter()
-        self.spoke = self.begun
+        self.begun: float | None = None
+        self.spoke = time.perf_counter()
         self.run = ""
         self.before = 0
-        self.at = self.begun
+        self.at = self.spoke
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -133,6 +133,8 @@ class Progress:
     def started(self, run: str, index: int, total: int, images: int) -> None:
         """Show which tokenizer is next."""
         self.run, self.before, self.at = f"[{index + 1}/{total}] {run}", 0, time.perf_counter()
+        if self.begun is None:  # what came before, such as loading libraries, comes once
+            self.begun = self.at
         self.bar.update(self.task, description=self.run)
 
     def advanced(self, images: int) -> None:
@@ -140,14 +142,16 @@ class Progress:
         self.done += images
         self.before += images
         now = time.perf_counter()
-        speed = self.done / max(now - self.begun, 1e-9)
-        self.bar.update(self.task, advance=images, speed=f"{speed:.1f} images/s")
+        begun = self.at if self.begun is None else self.begun
+        speed = self.done / max(now - begun, 1e-9)
+        pace = f"{speed:.1f} images/s" if speed >= 1 else f"{speed:.2g} images/s"
+        self.bar.update(self.task, advance=images, speed=pace)
         if self.done and not self.console.is_terminal and now - self.spoke > LOG_EVERY_S:
             self.spoke = now
             left = (self.total - self.done) / speed
             self.console.print(
-                f"{self.run}: {self.before}/{self.images} images, {speed:.1f} images/s, "
-                f"{left / 60:.1f} min left"
+                f"{self.run}: {self.before}/{self.images} images, {pace}, "
+                f"{left / 60:.1f} min left for all"
             )
 
     def finished(self, outcome: Outcome) -> None:

@@ -278,7 +278,8 @@ def _write_tables(
     console = Console()
     # Piped output has no width of its own; the table should not be folded into it.
     width = console.width if console.is_terminal else 200
-    Console(width=width).print(terminal_table(board, width=width))
+    asked = request.metrics
+    Console(width=width).print(terminal_table(board, width=width, asked=asked))
     partial = "partial run, never published · " if request.partial else ""
     tables = f"{folder / 'leaderboard.md'} (also .csv, .tex, .json)"
     click.echo(f"\n{partial}{tables} · page: {page}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.base.errors import UnknownName, WeightsMissing
+from vtbench.base.locations import list_paths
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry.entries import load_registry
 from vtbench.suites.suites import Suite, attach_data, suite_paths
@@ -47,9 +48,8 @@ def load(
     """
     from vtbench.tokenizers import build_tokenizer
 
-    folders = [registry] if isinstance(registry, str | Path) else registry
     return build_tokenizer(
-        load_registry([Path(folder) for folder in folders])[name],
+        load_registry(list_paths(registry))[name],
         device=device,
         dtype=dtype,
         seed=seed,
@@ -61,19 +61,19 @@ def list_tokenizers(
     *,
     family: str | None = None,
     here: bool = False,
-    registry: Sequence[str | Path] = (),
+    registry: str | Path | Sequence[str | Path] = (),
 ) -> list[str]:
     """Return the names of the registry's tokenizers.
 
     Args:
         family: Return only tokenizers of this family.
         here: Return only tokenizers whose weights are on this machine.
-        registry: Folders of your own entries.
+        registry: A folder of your own entries, or several.
 
     Raises:
         UnknownName: No entry is of this family.
     """
-    entries = load_registry([Path(folder) for folder in registry])
+    entries = load_registry(list_paths(registry))
     families = sorted({entry.family for entry in entries.values()})
     if family is not None and family not in families:
         raise UnknownName("family", family, families)
@@ -90,27 +90,31 @@ def list_tokenizers(
     return names
 
 
-def list_suites(data: Sequence[str | Path] = ()) -> list[str]:
-    """Return the names of the shipped suites and of those in your own data folders, sorted."""
-    return sorted(suite_paths([Path(folder) for folder in data]))
+def list_suites(data: str | Path | Sequence[str | Path] = ()) -> list[str]:
+    """Return the names of the shipped suites and of those in your own data folders, sorted.
+
+    Args:
+        data: A folder with suites of your own, or several.
+    """
+    return sorted(suite_paths(list_paths(data)))
 
 
 def list_metrics() -> list[str]:
-    """Return the keys of the metrics of images and sets, in the order of the tables."""
+    """Return the keys of the metrics that `metrics=` and `--metrics` take, in the tables' order."""
     return [key for key, metric in METRICS.items() if metric.takes not in ("run", "rows")]
 
 
 def load_suite(
     name: str,
     *,
-    data: Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
 ) -> Suite:
     """Return a suite with its images.
 
     Args:
         name: The name of the suite; `NAME@VERSION` for another version than the current one.
-        data: Folders with suites of your own.
+        data: A folder with suites of your own, or several.
         sources: The folder or archive of each data set, by its name. Default: $VTBENCH_DATA/NAME.
 
     Raises:
@@ -118,5 +122,5 @@ def load_suite(
         SuiteError: The suite is malformed, or an image is not the pinned one.
         DataMissing: Its data set is not on this machine; the message says where to get it.
     """
-    suite = load_suite_file(name, [Path(folder) for folder in data])
+    suite = load_suite_file(name, list_paths(data))
     return attach_data(suite, {key: Path(path) for key, path in (sources or {}).items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vtbench.base.errors import ContractError
 from vtbench.evaluation.undisturbed import undisturbed
 from vtbench.evaluation.wrap import WrappedModel
 from vtbench.images import RGB8
@@ -49,7 +50,23 @@ def check(tokenizer: Tokenizer | Any, *, trained: bool = True, **wrapping: Any) 
         tokenizer = wrap(tokenizer, **wrapping)
     model = tokenizer.model if isinstance(tokenizer, WrappedModel) else None
     with undisturbed(model):
-        return try_contract(tokenizer, load_check_pictures(4 if trained else 2), trained=trained)
+        try:
+            return try_contract(
+                tokenizer, load_check_pictures(4 if trained else 2), trained=trained
+            )
+        except ContractError as error:
+            size = tokenizer.spec.size
+            if (
+                model is None
+                or error.clause != "size"
+                or size.multiple > 1
+                or size.fixed is not None
+            ):
+                raise
+            hint = "give downsample= or multiple=, if the model does not take images of every size"
+            raise ContractError(
+                error.clause, f"{str(error).removeprefix('size: ')}; {hint}"
+            ) from error
 
 
 def try_contract(

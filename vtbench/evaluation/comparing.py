@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.names import list_names
 from vtbench.evaluation.result import Result
 from vtbench.leaderboard.comparison import Comparison, compare_runs
 
 
-def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) -> Comparison:
+def compare(a: Result, b: Result, *others: Result, metrics: str | Sequence[str] = ()) -> Comparison:
     """Test the paired differences of results of one suite; `print` of what it returns shows the tables.
 
     Each difference has a 95 % confidence interval (bootstrap over clusters of images) and a p-value,
@@ -22,15 +23,20 @@ def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) 
         a: A result.
         b: Another result of the same suite and images.
         *others: Further results; every pair is compared.
-        metrics: Columns ("text.cer"), or metrics of every task ("psnr_db"). Default: quality and rate of
-            every task.
+        metrics: A column ("text.cer") or a metric of every task ("psnr_db"), or several. Default:
+            quality and rate of every task.
 
     Raises:
-        VtbenchError: Two results have the same name.
+        VtbenchError: Two results have the same name, or something is not a `Result`.
         ResultsError: The results are of different suites or images, or incomplete.
         UnknownName: There is no such metric.
     """
     results = (a, b, *others)
+    for result in results:
+        if not isinstance(result, Result):
+            raise VtbenchError(
+                f"{result!r:.60} is not a Result: evaluate, score and read_results return those"
+            )
     names = [result.name for result in results]
     if len(set(names)) < len(names):
         raise VtbenchError(f"results of one name cannot be told apart: {', '.join(names)}")
@@ -39,4 +45,4 @@ def compare(a: Result, b: Result, *others: Result, metrics: Sequence[str] = ()) 
         shutil.copy(a.folder.parent / "suite.json", folder / "suite.json")
         for result in results:
             shutil.copytree(result.folder, folder / result.name)
-        return compare_runs(folder, names, metrics)
+        return compare_runs(folder, names, list_names(metrics))

@@ -12,6 +12,7 @@ from torch import nn
 
 from vtbench.base.errors import CellFailed, VtbenchError
 from vtbench.base.files import write_atomic
+from vtbench.base.locations import list_paths
 from vtbench.evaluation.given_images import write_images
 from vtbench.evaluation.result import Result, read_result
 from vtbench.evaluation.scratch import ScratchFolder
@@ -45,8 +46,8 @@ def evaluate(
     codebook_size: int | None = None,
     downsample: int | None = None,
     size: tuple[int, int] | None = None,
-    metrics: Sequence[str] = (),
-    tasks: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     limit: int | None = None,
     seed: int | None = None,
     dtype: str | None = None,
@@ -55,8 +56,8 @@ def evaluate(
     batch_size: int | Literal["auto"] | None = None,
     max_pixels: int | None = None,
     weights: str | Path | None = None,
-    registry: Sequence[str | Path] = (),
-    data: Sequence[str | Path] = (),
+    registry: str | Path | Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
     out: str | Path | None = None,
     callback: Callback | None = None,
@@ -68,10 +69,15 @@ def evaluate(
     training mode, its gradients and all random states are as before. Results of a model that is not in
     the registry are marked as such and cannot be published.
 
+    Some arguments describe a model: `encode`, `decode`, `bits`, `name`, `input_range`,
+    `codebook_size`, `downsample` and `size`. Others choose how a tokenizer of the registry is built:
+    `device`, `weights` and `registry`. An argument that does not apply is refused.
+
     Args:
         tokenizer: A name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
-        suite: A suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W, or a list
-            of tensors, arrays, pictures of Pillow or paths. Float images are RGB in [0, 1].
+        suite: A suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W (an array also
+            N×H×W×3), or a list of tensors, arrays, pictures of Pillow or paths. Float images are RGB
+            in [0, 1].
         encode: A function in place of the model's method `encode`, as in `wrap`.
         decode: A function in place of the model's method `decode`, as in `wrap`.
         bits: The bits of an image's code, as in `wrap`.
@@ -80,12 +86,14 @@ def evaluate(
         codebook_size: The number of codewords of a discrete model.
         downsample: The factor between the sides of a model's image and code.
         size: The only (height, width) that a model takes.
-        metrics: Keys of metrics, or names of lists, measured as well as the suite's own.
-        tasks: Tasks to measure. Default: all of the suite.
+        metrics: A metric's key or the name of a list, or several, measured as well as the suite's own.
+        tasks: A task to measure, or several. Default: all of the suite.
         limit: The largest number of images of each task. The result is partial then.
         seed: The seed of a stochastic decoder. Default: the suite's.
-        dtype: The dtype of a registry's tokenizer: fp32, bf16 or fp16. Default: the suite's.
-        device: The device of a registry's tokenizer: auto, cpu, cuda, cuda:N or mps.
+        dtype: fp32, bf16 or fp16: of the network of a registry's tokenizer (default: the suite's), or
+            of the images that a model's `encode` gets (default: the model's own).
+        device: The device of a registry's tokenizer: auto, cpu, cuda, cuda:N or mps. A model stays
+            where it is.
         compile: Whether torch compiles the networks; the row is NAME@compile. The first batch goes
             through the plain and the compiled networks. `Result.record.compilation` has the difference,
             and one above its tolerance is refused. Your own model is not compiled any more afterwards.
@@ -93,8 +101,8 @@ def evaluate(
             fits. Default: the suite's.
         max_pixels: Images of more pixels are refused. Default: 24,500,000.
         weights: A file or folder in place of the entry's own source.
-        registry: Folders of your own entries.
-        data: Folders of your own suites.
+        registry: A folder of your own entries, or several.
+        data: A folder of your own suites, or several.
         sources: The folder or archive of each data set, by its name.
         out: A folder of results, as for `vtbench run --out`. Complete and current runs in it are reused.
             By default nothing is kept.
@@ -105,7 +113,8 @@ def evaluate(
             ranks get the result, which does not depend on their number.
 
     Raises:
-        VtbenchError: The request is not valid: an unknown name, missing weights, a bad range.
+        VtbenchError: The request is not valid: an unknown name, missing weights, a bad range, an
+            argument that does not apply.
         CellFailed: The tokenizer failed; the message says on which image and where. Or it cannot be
             compiled, or not to the same images.
     """
@@ -124,8 +133,16 @@ def evaluate(
     }
     opened = open_suite(suite, folder, data=data, sources=sources, max_pixels=max_pixels)
     model = None
+    named = isinstance(tokenizer, str | Entry)
+    described = {"encode": encode, "decode": decode, "bits": bits, "codebook_size": codebook_size}
+    described |= {"downsample": downsample, "size": size}
+    if tuple(input_range) != (-1.0, 1.0):
+        described["input_range"] = input_range
+    if isinstance(tokenizer, str | Entry | Tokenizer):
+        _refuse(described, "a model", f"{'an entry' if named else 'a Tokenizer'} says it by itself")
     if isinstance(tokenizer, str | Entry):
-        entries = load_registry([Path(path) for path in registry])
+        _refuse({"name": name}, "a model", "the row has the entry's name")
+        entries = load_registry(list_paths(registry))
         if isinstance(tokenizer, Entry):
             entries = Registry({**entries, tokenizer.name: tokenizer})
             tokenizer = tokenizer.name
@@ -146,6 +163,10 @@ def evaluate(
                 size=size,
                 dtype=dtype,
             )
+        own_device = tokenizer.device
+        elsewhere = None if str(device) in ("auto", str(own_device), own_device.type) else device
+        built = {"weights": weights, "registry": registry or None, "device": elsewhere}
+        _refuse(built, "a registry's tokenizer", f"this one is built and on {own_device}")
         model = tokenizer.model if isinstance(tokenizer, WrappedModel) else None
         entry = describe_model(tokenizer, name)
         options["device"] = str(tokenizer.device)
@@ -160,7 +181,7 @@ def open_suite(
     suite: str | Path | Suite | Sequence[Any],
     folder: Path,
     *,
-    data: Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
     max_pixels: int | None = None,
 ) -> Suite:
@@ -172,10 +193,17 @@ def open_suite(
         suite = folder / "given"
     return open_named_suite(
         suite,
-        data_folders=[Path(path) for path in data],
+        data_folders=list_paths(data),
         sources={key: Path(path) for key, path in (sources or {}).items()},
         max_pixels=max_pixels,
     )
+
+
+def _refuse(given: Mapping[str, object], whose: str, why: str) -> None:
+    """Raise VtbenchError for the first argument that was given and does not apply."""
+    for argument, value in given.items():
+        if value is not None:
+            raise VtbenchError(f"{argument}= is an argument of {whose}: {why}")
 
 
 def describe_model(tokenizer: Tokenizer, name: str | None) -> Entry:

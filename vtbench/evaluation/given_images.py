@@ -64,8 +64,8 @@ def as_rgb8(image: Any, max_pixels: int | None = None) -> list[RGB8]:
             ) from None
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.require(image, requirements=["C", "W"]))  # read-only: copied
-        if image.ndim == 3 and image.shape[-1] == 3 and image.shape[0] != 3:
-            image = image.permute(2, 0, 1)
+        if image.ndim in (3, 4) and image.shape[-1] == 3 and image.shape[-3] != 3:
+            image = image.movedim(-1, -3)  # arrays have their channels last
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
         raise ImageError(f"expected RGB images N×3×H×W, got {tuple(image.shape)}")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.base.errors import ResultsError
+from vtbench.base.locations import without_paths
 from vtbench.base.records import State
 from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.leaderboard.aggregate import aggregate
-from vtbench.leaderboard.board import Board, Cell, Column
+from vtbench.leaderboard.board import Board, Bound, Cell, Column
 from vtbench.leaderboard.words import describe_column
 from vtbench.results.folder import Run, read_run, read_runs, read_suite_folder
 from vtbench.results.rows import ROW_COLUMNS
@@ -45,6 +46,8 @@ class Score:
         n: The number of images.
         state: "measured", "missing", "failed" or "not-applicable".
         reason: Why the number was not measured; None if it was.
+        bound: "=" if `value` is the number; ">=" or "<" if the number lies beyond what the suite can
+            measure, such as an MTF50 above the highest frequency of its charts.
     """
 
     key: str
@@ -57,6 +60,7 @@ class Score:
     n: int
     state: State
     reason: str | None
+    bound: Bound = "="
 
 
 class Result:
@@ -90,14 +94,34 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The measured numbers by key, such as {"reconstruction.psnr_db": 31.2}."""
-        return {s.key: s.value for s in self.summary() if s.value is not None}
+        """The measured numbers by key, such as {"reconstruction.psnr_db": 31.2}.
 
-    def summary(self) -> list[Score]:
-        """Return every number of the overview with its interval, number of images and state."""
+        They are those of `summary(everything=True)`.
+        """
+        return {s.key: s.value for s in self.summary(everything=True) if s.value is not None}
+
+    def summary(self, *, everything: bool = False) -> list[Score]:
+        """Return the main numbers with their intervals, numbers of images and states.
+
+        The numbers of metrics that were asked for by `metrics=` are among them. So are those that could
+        not be measured, such as LPIPS without its weights: their `state` is not "measured", and their
+        `reason` says what is missing.
+
+        Args:
+            everything: Whether to return the further numbers of each task too, such as MAE.
+        """
         board = self._aggregate()
         (line,) = board.lines
-        return [_score(column, line.cells[column.key]) for column in board.overview.columns]
+        main = board.overview.columns
+        asked = self.record.protocol.extra
+        more = []
+        for column in board.columns:
+            cell = line.cells[column.key]
+            lacking = cell.state in ("missing", "failed") and cell.reason is not None
+            wanted = column.metric.key in asked or (everything and cell.value is not None)
+            if column.whole and column not in main and (lacking or wanted):
+                more.append(column)
+        return [_score(column, line.cells[column.key]) for column in (*main, *more)]
 
     def _aggregate(self) -> Board:
         if self._board is None:
@@ -160,7 +184,16 @@ class Result:
         for score in self.summary():
             if score.value is not None:
                 lines.append(f"  {score.key:<32} {_format(score)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {text}" for text in self._lacking())])
+
+    def _lacking(self) -> list[str]:
+        """Return a line for each reason for which numbers are missing or failed."""
+        keys: dict[tuple[str, str], list[str]] = {}
+        for score in self.summary():
+            if score.state in ("missing", "failed"):
+                reason = without_paths(score.reason or "no reason was recorded").rstrip(".")
+                keys.setdefault((score.state, reason), []).append(score.key)
+        return [f"{state}: {', '.join(of)}: {reason}" for (state, reason), of in keys.items()]
 
     def _marks(self) -> str:
         marks = [] if self.record.tokenizer.registered else ["not a registry entry"]
@@ -176,6 +209,7 @@ class Result:
             for s in self.summary()
             if s.value is not None
         )
+        lacking = "".join(f"<p>{html.escape(text)}</p>" for text in self._lacking())
         pictures = "".join(
             "<figure style='display:inline-block;margin:4px'>"
             f"<img src='{_data_url(original)}' title='original'>"
@@ -186,7 +220,7 @@ class Result:
         head = html.escape(f"{self.name} on {self.suite.name}@{self.suite.version}{self._marks()}")
         return (
             f"<h4>{head}</h4><table><thead><tr><th>task</th><th>metric</th><th>value (95 %)</th>"
-            f"<th>n</th></tr></thead><tbody>{rows}</tbody></table>{pictures}"
+            f"<th>n</th></tr></thead><tbody>{rows}</tbody></table>{lacking}{pictures}"
         )
 
 
@@ -202,6 +236,7 @@ def _score(column: Column, cell: Cell) -> Score:
         n=cell.n,
         state=cell.state,
         reason=cell.reason,
+        bound=cell.bound,
     )
 
 
@@ -209,7 +244,8 @@ def _format(score: Score) -> str:
     assert score.value is not None
     unit = f" {score.unit}" if score.unit else ""
     interval = "" if score.low is None else f" [{score.low:.4g}, {score.high:.4g}]"
-    return f"{score.value:.4g}{unit}{interval}"
+    bound = {"=": "", ">=": "≥", "<": "<"}[score.bound]
+    return f"{bound}{score.value:.4g}{unit}{interval}"
 
 
 def _data_url(path: Path) -> str:

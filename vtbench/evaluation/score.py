@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.base.errors import VtbenchError
-from vtbench.base.names import check_name
+from vtbench.base.names import check_name, list_names
 from vtbench.evaluation.evaluate import Callback, open_suite, plan_given, run_request
 from vtbench.evaluation.given_images import write_images
 from vtbench.evaluation.result import Result
 from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.images import SUFFIXES
 from vtbench.registry.entries import Entry
+from vtbench.runs.planning import choose_tasks
 from vtbench.runs.reconstruction import StoredReconstructor
 from vtbench.runs.request import Request
 from vtbench.suites.suites import Suite
@@ -29,14 +30,14 @@ def score(
     *,
     bits_per_image: float | Sequence[float] | Mapping[str, float] | None = None,
     name: str = "scored",
-    metrics: Sequence[str] = (),
-    tasks: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     limit: int | None = None,
     ocr: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     max_pixels: int | None = None,
-    data: Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
     sources: Mapping[str, str | Path] | None = None,
     out: str | Path | None = None,
     callback: Callback | None = None,
@@ -53,14 +54,14 @@ def score(
         bits_per_image: The bits of an image's code: one number for all images, one for each in the order
             of the originals, or a mapping by image id. Without it the rate is not applicable.
         name: The name of the row.
-        metrics: Keys of metrics, or names of lists, measured as well as the suite's own.
-        tasks: Tasks to measure. Default: all of the suite.
+        metrics: A metric's key or the name of a list, or several, measured as well as the suite's own.
+        tasks: A task to measure, or several. Default: all of the suite.
         limit: The largest number of images of each task. The result is partial then.
         ocr: The OCR engine. Default: the suite's.
         device: The device of the metrics' networks: auto, cpu, cuda, cuda:N or mps.
         batch_size: Images of 256×256 in a batch, fewer larger ones. Default: the suite's.
         max_pixels: Images of more pixels are refused. Default: 24,500,000.
-        data: Folders of your own suites.
+        data: A folder of your own suites, or several.
         sources: The folder or archive of each data set, by its name.
         out: A folder of results, as for `vtbench run --out`. By default nothing is kept.
         callback: A function that is called with the number of finished images and of all images.
@@ -99,7 +100,7 @@ def plan_score(
     *,
     name: str,
     bits_per_image: float | Sequence[float] | Mapping[str, float] | None,
-    tasks: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     **options: Any,
 ) -> Request:
     """Return the request that measures a folder of reconstructions; see `score`.
@@ -108,6 +109,7 @@ def plan_score(
     """
     if not reconstructions.is_dir():
         raise VtbenchError(f"{reconstructions} is no folder of reconstructions")
+    tasks = choose_tasks(suite, list_names(tasks)) if tasks else ()
     known = {sample.id for sample in suite.samples}
     wanted = {sample.id for sample in suite.samples if not tasks or sample.task in tasks}
     stored = StoredReconstructor(
@@ -140,11 +142,13 @@ def pair_files(folder: Path, wanted: set[str], known: set[str]) -> dict[str, Pat
         if len(images) != 1:
             stray.append(name)
         elif images[0] in found:
-            raise VtbenchError(f"{found[images[0]]} and {path} are both of {images[0]}")
+            raise VtbenchError(
+                f"{found[images[0]]} and {path} are both reconstructions of {images[0]}: keep one"
+            )
         else:
             found[images[0]] = path
     if stray:
-        raise VtbenchError(f"{folder}: of no original: {_some(stray)}")
+        raise VtbenchError(f"{folder}: no original belongs to {_some(stray)}")
     if missing := sorted(wanted - set(found)):
         raise VtbenchError(f"{folder}: no reconstruction of {_some(missing)}")
     return found

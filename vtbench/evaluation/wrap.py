@@ -74,12 +74,16 @@ class WrappedModel(Tokenizer):
         kind = self.spec.kind
         scales = carried if isinstance(carried, tuple) else (carried,)
         if not all(isinstance(scale, Tensor) and len(scale) == n for scale in scales):
-            raise ContractError("encode", f"expected tensors of {n} images, got {_name(raw)}")
+            raise ContractError(
+                "encode",
+                f"expected the indices or latents of {n} images, got {_name(raw)}: return them alone, "
+                "or as `latents` or `indices` of an object or mapping",
+            )
         whole = all(not s.is_floating_point() and not s.is_complex() for s in scales)
         if whole != (kind == "discrete"):
-            said = "integers" if whole else "floats"
+            said, mend = ("integers", "give") if whole else ("floats", "leave out")
             raise ContractError(
-                "encode", f"the codes are {said}, but the tokenizer is {kind}: give codebook_size"
+                "encode", f"the codes are {said}, but the tokenizer is {kind}: {mend} codebook_size"
             )
         if kind == "discrete":
             assert self.spec.codebook_size is not None
@@ -130,8 +134,8 @@ def _payload(raw: Any) -> Any:
         for key in _MAPPED:
             if key in raw:
                 return _payload(raw[key])
-    if hasattr(raw, "mode") and callable(raw.mode) and not isinstance(raw, Tensor):
-        return raw.mode()
+    if hasattr(raw, "mode") and not isinstance(raw, Tensor):  # of torch.distributions a property
+        return raw.mode() if callable(raw.mode) else raw.mode
     if isinstance(raw, list):
         return tuple(raw)
     return raw
@@ -160,7 +164,7 @@ def wrap(
             it is. None if both functions are given.
         encode: A function in place of the model's method. It gets images N×3×H×W in `input_range`. It
             returns indices (integers N×…) or latents (floats N×…), a tuple of indices, a posterior
-            with `mode()`, or an object or mapping with `latents` or `indices`.
+            with `mode()` or `mode`, or an object or mapping with `latents` or `indices`.
         decode: A function in place of the model's method. It gets what `encode` returned, and returns
             images N×3×H×W in `input_range`.
         bits: The bits of an image's code: a number, or a function of what `encode` returned. Default:
@@ -236,4 +240,6 @@ def _slug(name: str) -> str:
 def _name(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of {', '.join(map(_name, value)) or 'nothing'}"
     return type(value).__name__

@@ -186,7 +186,7 @@ def _line(numbers: _RunNumbers, columns: Iterable[Column]) -> Line:
         block = "incomplete"
     elif tokenizer.family == "sanity":
         block = "sanity"
-    elif tokenizer.kind == "codec":
+    elif tokenizer.kind == "codec" and record.protocol.source == "pass":  # files say of no codec
         block = "curves" if tokenizer.curve_only else "codecs"
     return Line(
         name=record.run,

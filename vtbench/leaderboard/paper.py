@@ -205,17 +205,30 @@ def _measure(table: PaperTable) -> float:
 
 
 def _csv(table: PaperTable) -> str:
+    """Return a row a run. A column of numbers has a second one of bounds if a number lies beyond what
+    was measured, and one of states if a number is missing, failed or not applicable."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    ends = (".low", ".high") if table.intervals else ()
-    writer.writerow(
-        ["run", *(f"{column.key}{end}" for column in table.columns for end in ("", *ends))]
-    )
+    kinds: list[tuple[str, str]] = []
+    for column in table.columns:
+        cells = [line.cells[column.key] for line in table.lines]
+        facts = ["", *((".low", ".high") if table.intervals else ())]
+        facts += [".bound"] if any(cell.bound != "=" for cell in cells) else []
+        facts += [".state"] if any(cell.state != "measured" for cell in cells) else []
+        kinds += [(column.key, fact) for fact in facts]
+    writer.writerow(["run", *("".join(kind) for kind in kinds)])
     for line in table.lines:
-        cells = [line.cells[column.key] for column in table.columns]
-        shown = [v for c in cells for v in ((c.value, c.low, c.high) if ends else (c.value,))]
-        writer.writerow([line.name, *("" if v is None else f"{v:.10g}" for v in shown)])
+        writer.writerow([line.name, *(_csv_fact(line.cells[key], fact) for key, fact in kinds)])
     return out.getvalue()
+
+
+def _csv_fact(cell: Cell, fact: str) -> str:
+    if fact == ".state":
+        return cell.state
+    if fact == ".bound":
+        return cell.bound if cell.value is not None else ""
+    value = {"": cell.value, ".low": cell.low, ".high": cell.high}[fact]
+    return "" if value is None else f"{value:.10g}"
 
 
 def _json(table: PaperTable) -> str:
@@ -236,6 +249,7 @@ def _json(table: PaperTable) -> str:
 def _json_cell(cell: Cell) -> dict[str, object]:
     return {
         "value": cell.value,
+        "bound": cell.bound,
         "low": cell.low,
         "high": cell.high,
         "n": cell.n,

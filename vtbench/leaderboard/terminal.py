@@ -13,31 +13,36 @@ from vtbench.leaderboard.footnotes import describe_missing, describe_n, usual_n
 from vtbench.leaderboard.words import blocks, describe_column, format_cell
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table as RichTable
 
 _FRAME = 3  # columns of the screen that a column of the table takes beside its text
 
 
-def terminal_table(board: Board, *, width: int) -> RichTable:
-    """Return the narrow overview of a board.
+def terminal_table(board: Board, *, width: int, asked: Sequence[str] = ()) -> Group:
+    """Return the narrow overview of a board, and below it what is not shown and why.
 
     Args:
         board: The numbers.
         width: Of the screen, in characters. Columns that do not fit are left out and named.
+        asked: Keys of metrics that were asked for. They are the most wanted.
     """
+    from rich.console import Group
+    from rich.text import Text
+
+    columns = _choose_columns(board, width, asked)
+    dropped = [_label(c) for c in _list_wanted(board, asked) if c not in columns]
+    notes = [describe_n(columns, board.complete)]
+    notes += [f"Not shown at this width: {', '.join(dropped)}."] if dropped else []
+    notes += describe_missing(board, columns)
+    return Group(_draw_table(board, columns), Text("\n".join(note for note in notes if note)))
+
+
+def _draw_table(board: Board, columns: Sequence[Column]) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    columns = _choose_columns(board, width)
-    dropped = [_label(c) for c in list_wanted(board) if c not in columns]
-    notes = [describe_n(columns, board.complete)]
-    notes += [f"Not shown at this width: {', '.join(dropped)}."] if dropped else []
-    notes += describe_missing(board, board.overview.columns)
-    table = RichTable(
-        title=suite_label(board.suite),
-        caption="\n".join(note for note in notes if note),
-        caption_justify="left",
-    )
+    table = RichTable(title=suite_label(board.suite))
     table.add_column("tokenizer", overflow="fold")
     for column in columns:
         table.add_column(Text(_head(column)), justify="right", no_wrap=True)
@@ -50,9 +55,22 @@ def terminal_table(board: Board, *, width: int) -> RichTable:
     return table
 
 
-def _choose_columns(board: Board, width: int) -> list[Column]:
-    """Return the most wanted columns that fit beside the names, in the order of the overview."""
-    wanted = list_wanted(board)
+def _list_wanted(board: Board, asked: Sequence[str]) -> list[Column]:
+    """Return the columns that a narrow table may have, the most wanted first."""
+    own = [
+        column
+        for column in board.columns
+        if column.whole
+        and column.metric.key in asked
+        and any(line.cells[column.key].value is not None for line in board.complete)
+    ]
+    return [*own, *(column for column in list_wanted(board) if column not in own)]
+
+
+def _choose_columns(board: Board, width: int, asked: Sequence[str]) -> list[Column]:
+    """Return the most wanted columns that fit beside the names, in the order of the overview; those
+    that the overview lacks stand after those of their task."""
+    wanted = _list_wanted(board, asked)
     rows = _format_rows(board, wanted)
     left = width - 1 - _FRAME - max(map(_width, ["tokenizer", *(row[0] for row in rows)]))
     chosen = []
@@ -61,7 +79,11 @@ def _choose_columns(board: Board, width: int) -> list[Column]:
         if needed <= left:
             chosen.append(column)
             left -= needed
-    return [column for column in board.overview.columns if column in chosen]
+    groups = list(dict.fromkeys(column.group for column in board.overview.columns))
+    order = {column.key: place for place, column in enumerate(board.overview.columns)}
+    return sorted(
+        chosen, key=lambda column: (groups.index(column.group), order.get(column.key, len(order)))
+    )
 
 
 def _format_rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:

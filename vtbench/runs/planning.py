@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtbench.base import locations
-from vtbench.base.errors import RegistryError, UnknownName
+from vtbench.base.errors import RegistryError, UnknownName, VtbenchError
+from vtbench.base.names import list_names
 from vtbench.metrics.catalogue import METRIC_LISTS, METRICS
 from vtbench.registry.entries import Entry, Registry
 from vtbench.runs.request import (
@@ -137,6 +138,9 @@ def plan_run(
     Raises:
         UnknownName, WeightsMissing, RegistryError, SuiteError: something named cannot be.
     """
+    if limit is not None and limit < 1:
+        raise VtbenchError(f"limit {limit}: expected one image or more")
+    names, families, tasks, metrics = map(list_names, (names, families, tasks, metrics))
     tiled = variant is not None and variant.size_policy == "tile"
     known_tasks = choose_tasks(suite, tasks)
     chosen = choose_entries(registry, names, families, weights or {}, curves=curves)

@@ -258,6 +258,23 @@ class Tokenizer(ABC):
         decoded = pixels.join_tiles(tiles, code.fit).to(torch.float32).sub(low).div_(high - low)
         return pixels.unfit(decoded, code.fit)
 
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the reconstructions of float32 N×3×H×W RGB images in [0, 1]: `decode(encode(images))`.
+
+        Raises ImageError for images that are plainly in 0…255 or −1…1, or not finite.
+        """
+        pixels.require_unit_range(images)
+        return self.decode(self.encode(images))
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        facts = [f"{spec.kind} ({spec.family})"]
+        facts += [f"f{spec.downsample}"] if spec.downsample else []
+        facts += [f"{spec.codebook_size} codewords"] if spec.codebook_size else []
+        facts += [f"{spec.latent_channels} channels"] if spec.latent_channels else []
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"<tokenizer {spec.name}: {', '.join(facts)}; {dtype} on {self.device}>"
+
     @abstractmethod
     def _encode(self, images: Tensor) -> Code:
         """Return the code of float32 images in `spec.input_range`, in a size the network takes."""
