@@ -347,3 +347,57 @@ def test_a_compiled_network_that_differs_or_is_not_there_is_refused(
                 compile=True,
                 **({} if tokenizer else {"encode": lambda x: x, "decode": lambda x: x}),  # type: ignore[arg-type]
             )
+
+
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_one_string_is_one_name_and_not_its_letters() -> None:
+    result = vtbench.evaluate(Small(), IMAGES, downsample=8, metrics="gmsd", tasks="reconstruction")
+    assert "reconstruction.gmsd" in result.scores
+    assert "reconstruction.gmsd" in [score.key for score in result.summary()]  # it was asked for
+    with pytest.raises(UnknownName, match="no metric named 'haarps'"):
+        vtbench.evaluate(Small(), IMAGES, downsample=8, metrics="haarps")
+    with pytest.raises(UnknownName, match="no task named 'recon'"):
+        vtbench.score(IMAGES, IMAGES, tasks="recon")
+
+
+def test_an_argument_that_does_not_apply_is_refused_and_not_passed_over() -> None:
+    for name, value in (("downsample", 8), ("name", "mine"), ("bits", 3), ("input_range", (0, 1))):
+        with pytest.raises(VtbenchError, match=f"{name}= is an argument of a model"):
+            vtbench.evaluate("jpeg-q50", IMAGES, **{name: value})
+    for name, value in (("device", "cuda"), ("weights", "a.pt"), ("registry", "mine")):
+        with pytest.raises(VtbenchError, match=f"{name}= is an argument of a registry's tokenizer"):
+            vtbench.evaluate(Small(), IMAGES, **{name: value})
+    for limit in (0, -1):
+        with pytest.raises(VtbenchError, match=f"limit {limit}: expected one image or more"):
+            vtbench.evaluate("jpeg-q50", IMAGES, limit=limit)
+        with pytest.raises(VtbenchError, match=f"limit {limit}: expected one image or more"):
+            vtbench.score(IMAGES, IMAGES, limit=limit)
+    with pytest.raises(VtbenchError, match="'jpeg-q50' is not a Result"):
+        vtbench.compare("jpeg-q50", "jpeg-q25")  # type: ignore[arg-type]
+
+
+def test_a_tokenizer_is_called_and_says_what_it_is() -> None:
+    tokenizer = vtbench.wrap(Small().eval(), downsample=8)
+    assert tokenizer(IMAGES).shape == IMAGES.shape
+    assert repr(tokenizer) == "<tokenizer small: continuous (own), f8; float32 on cpu>"
+    with pytest.raises(ImageError, match="divide 0…255 by 255"):
+        tokenizer(IMAGES * 255)
+    with pytest.raises(CellFailed, match="got tuple of torch.float32"):
+        vtbench.evaluate(None, IMAGES, encode=lambda x: (x, 0.1), decode=lambda z: z)
+    with pytest.raises(CellFailed, match="but the tokenizer is discrete: leave out codebook_size"):
+        vtbench.evaluate(Small(), IMAGES, downsample=8, codebook_size=4)
+    with pytest.raises(vtbench.VtbenchError, match="give downsample= or multiple="):
+        vtbench.check(Small())
+
+
+def test_a_folder_by_name_is_a_folder_where_no_suite_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vtbench.evaluation.given_images import write_images
+
+    monkeypatch.chdir(tmp_path)
+    write_images(IMAGES.permute(0, 2, 3, 1).numpy(), Path("photographs"))  # of JAX: channels last
+    result = vtbench.evaluate(Small(), "photographs", downsample=8)
+    assert result.suite.images == {"reconstruction": 2}

@@ -377,6 +377,15 @@ def test_the_terminal_says_what_is_missing(folder):
 
 
 @pytest.mark.slow
+def test_the_terminal_shows_a_metric_that_was_asked_for_and_the_notes_are_as_wide_as_it(folder):
+    console = Console(width=100, file=io.StringIO())
+    console.print(terminal_table(read_board(folder), width=100, asked=("mae",)))
+    text = console.file.getvalue()
+    assert "MAE" in text
+    assert "LPIPS (VGG) missing in all runs, so it has no column" in text  # on one line
+
+
+@pytest.mark.slow
 def test_terminal_table_has_a_row_a_run(folder):
     table, _ = terminal_table(read_board(folder), width=200).renderables
     assert table.row_count == 4 + 6

@@ -27,7 +27,7 @@ from vtbench.runs.ranks import ALONE, Ranks, ranks_of_training
 from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor
 from vtbench.runs.request import Request, parse_batch_size
 from vtbench.runs.runner import run_suite
-from vtbench.suites.suites import Suite
+from vtbench.suites.suites import Suite, suite_paths
 from vtbench.tokenizers.base import Tokenizer
 
 Callback = Callable[[int, int], None]
@@ -75,9 +75,9 @@ def evaluate(
 
     Args:
         tokenizer: A name of the registry, an entry, a `Tokenizer`, or a model (see `wrap`).
-        suite: A suite's name, a folder of images, a `Suite`, or images: a batch N×3×H×W (an array also
-            N×H×W×3), or a list of tensors, arrays, pictures of Pillow or paths. Float images are RGB
-            in [0, 1].
+        suite: A suite's name, else a folder of images, a `Suite`, or images: a batch N×3×H×W (an array
+            also N×H×W×3), or a list of tensors, arrays, pictures of Pillow or paths. Float images are
+            RGB in [0, 1].
         encode: A function in place of the model's method `encode`, as in `wrap`.
         decode: A function in place of the model's method `decode`, as in `wrap`.
         bits: The bits of an image's code, as in `wrap`.
@@ -186,8 +186,10 @@ def open_suite(
     max_pixels: int | None = None,
 ) -> Suite:
     """Return the suite; images that are held become a folder below `folder`."""
-    if isinstance(suite, str) and ("/" in suite or "\\" in suite) and Path(suite).is_dir():
-        suite = Path(suite)
+    if isinstance(suite, str) and Path(suite).is_dir():
+        by_path = "/" in suite or "\\" in suite
+        if by_path or suite.partition("@")[0] not in suite_paths(list_paths(data)):
+            suite = Path(suite)
     if not isinstance(suite, str | Path | Suite):
         write_images(suite, folder / "given", max_pixels=max_pixels)
         suite = folder / "given"
