@@ -384,7 +384,7 @@ def test_a_tokenizer_is_called_and_says_what_it_is() -> None:
     assert repr(tokenizer) == "<tokenizer small: continuous (own), f8; float32 on cpu>"
     with pytest.raises(ImageError, match="divide 0…255 by 255"):
         tokenizer(IMAGES * 255)
-    with pytest.raises(CellFailed, match="got tuple of torch.float32"):
+    with pytest.raises(CellFailed, match=r"got tuple of torch\.float32"):
         vtbench.evaluate(None, IMAGES, encode=lambda x: (x, 0.1), decode=lambda z: z)
     with pytest.raises(CellFailed, match="but the tokenizer is discrete: leave out codebook_size"):
         vtbench.evaluate(Small(), IMAGES, downsample=8, codebook_size=4)

@@ -155,7 +155,12 @@ def _run_quarantine(
 @click.command("convert")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="PATH")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PATH",
+    help="File to write. Default: FILE with the ending .safetensors.",
+)
 @click.option("--yes", is_flag=True, help="Convert without asking.")
 @registry_option
 def convert_command(

@@ -47,17 +47,22 @@ class CostOptions:
 def cost_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the task, as its argument `cost`."""
 
-    @click.option("--sizes", default="256,512,1024", metavar="N,...", help="Of --task efficiency.")
+    @click.option(
+        "--sizes",
+        default="256,512,1024",
+        metavar="N,...",
+        help="With --task efficiency: sides of square images, px. Default: 256,512,1024.",
+    )
     @click.option(
         "--processes",
         type=click.IntRange(1, 100),
         default=3,
-        help="Of --task efficiency: how many fresh ones measure each tokenizer. Default: 3.",
+        help="With --task efficiency: fresh processes that measure each tokenizer. Default: 3.",
     )
     @click.option(
         "--random-weights",
         is_flag=True,
-        help="Of --task efficiency: architectures without their weights; cost is the same.",
+        help="With --task efficiency: random weights, where the trained ones are not here.",
     )
     @functools.wraps(command)
     def collect(*, sizes: str, processes: int, random_weights: bool, **others: Any) -> None:

@@ -20,28 +20,58 @@ from vtbench.commands.plan import Sweep, sweep_options
     show_default=True,
     help="auto: Slurm where there is one, else this machine.",
 )
-@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Jobs that run at the same time.",
+)
 @click.option(
     "--tries",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="How often a job that dies is run at most.",
+    help="Attempts for a job that dies.",
 )
-@click.option("--minutes", type=click.IntRange(min=1), default=240, show_default=True)
-@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--memory-gb", type=click.IntRange(min=1), help="Default: the cluster's.")
-@click.option("--partition", metavar="NAME", help="Of Slurm.")
-@click.option("--account", metavar="NAME", help="Of Slurm.")
-@click.option("--setup", multiple=True, metavar="LINE", help="Shell lines before a Slurm job.")
+@click.option(
+    "--minutes",
+    type=click.IntRange(min=1),
+    default=240,
+    show_default=True,
+    help="Time limit of a job, in minutes.",
+)
+@click.option(
+    "--cpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU cores of a job.",
+)
+@click.option(
+    "--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="GPUs of a job."
+)
+@click.option(
+    "--memory-gb",
+    type=click.IntRange(min=1),
+    help="Memory of a job, in GB. Default: the cluster's.",
+)
+@click.option("--partition", metavar="NAME", help="Slurm partition.")
+@click.option("--account", metavar="NAME", help="Slurm account.")
+@click.option(
+    "--setup",
+    multiple=True,
+    metavar="LINE",
+    help="Shell line that runs before a Slurm job. Repeatable.",
+)
 @click.option(
     "--logs",
     type=FOLDER,
     default=Path("results") / "jobs",
     show_default=True,
     metavar="DIR",
-    help="What jobs print.",
+    help="Folder for what the jobs print.",
 )
 def launch_command(
     sweep: Sweep,
@@ -59,8 +89,8 @@ def launch_command(
 ) -> None:
     """Run the jobs that `vtbench plan` lists through submitit, wait for them, and make the tables.
 
-    All jobs share the folder of results. One that dies is run again and goes on from what it wrote;
-    the same command goes on where a launch was interrupted.
+    All jobs share one folder of results. A job that dies is run again and resumes from what it wrote.
+    If the launch itself is interrupted, the same command resumes it.
     """
     from vtbench.commands.run import finish
     from vtbench.runs.suite_folder import write_suite_folder

@@ -24,7 +24,14 @@ from vtbench.suites.suites import load_suite
 
 @click.command("legibility")
 @click.argument("names", nargs=-1, metavar="[RUN ...]")
-@click.option("--suite", "suite_name", default="text-multilingual", show_default=True)
+@click.option(
+    "--suite",
+    "suite_name",
+    default="text-multilingual",
+    show_default=True,
+    metavar="NAME",
+    help="Suite whose pages were read.",
+)
 @click.option(
     "--results", type=FOLDER, metavar="DIR", help="Folder of results. Default: results/local/SUITE."
 )

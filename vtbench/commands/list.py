@@ -107,7 +107,7 @@ def list_tasks() -> Rows:
 
 
 @click.command("list")
-@click.argument("what", default="tokenizers")
+@click.argument("what", default="tokenizers", metavar="[tokenizers|suites|metrics|tasks]")
 @click.option("--all", "everything", is_flag=True, help="Also list tokenizers that cannot be run.")
 @json_option
 @registry_option

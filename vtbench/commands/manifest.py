@@ -96,7 +96,12 @@ def _describe_image(sample: Sample, root: Path) -> str:
 
 @click.command("manifest")
 @click.argument("what", metavar="FOLDER|SUITE")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="File to write. Default: NAME.jsonl.",
+)
 @data_option
 @source_option
 def manifest_command(

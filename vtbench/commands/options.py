@@ -53,7 +53,7 @@ device_option = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="Runs networks on: auto, cpu, cuda, cuda:N or mps.",
+    help="Device of the networks: auto, cpu, cuda, cuda:N or mps.",
 )
 
 batch_size_option = click.option(
@@ -61,14 +61,14 @@ batch_size_option = click.option(
     default="suite",
     show_default=True,
     metavar="N|auto|suite",
-    help="Images of 256x256 in a batch, fewer larger ones; auto looks for the fastest that fits.",
+    help="Images of 256x256 in a batch, fewer larger ones. auto finds the fastest that fits.",
 )
 
 compile_option = click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="Compile the networks with torch.compile; compared with the uncompiled ones first.",
+    help="Compile the networks with torch.compile, after a comparison with the uncompiled ones.",
 )
 
 tokenizers_option = click.option(
@@ -86,7 +86,7 @@ dtype_option = click.option(
     type=click.Choice(["fp32", "bf16", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the network.",
+    help="Dtype of the network.",
 )
 
 max_pixels_option = click.option(

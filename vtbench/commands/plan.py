@@ -108,19 +108,53 @@ class Sweep:
 _FIELDS = frozenset(field.name for field in fields(Sweep))
 
 SWEEP_OPTIONS = (
-    click.option("--suite", "suites", multiple=True, metavar="NAME", help="Repeatable."),
-    click.option("--tokenizer", "-t", "names", multiple=True, metavar="NAME", help="Repeatable."),
-    click.option("--family", "families", multiple=True, metavar="NAME", help="Repeatable."),
-    click.option("--task", "tasks", multiple=True, metavar="NAME", help="A part of each suite."),
-    click.option("--metrics", multiple=True, metavar="KEY|LIST", help="Beside the suites' own."),
+    click.option(
+        "--suite",
+        "suites",
+        multiple=True,
+        metavar="NAME",
+        help="Suite to measure on. Repeatable. Default: embedded.",
+    ),
+    click.option(
+        "--tokenizer",
+        "-t",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        help="Tokenizer to measure. Repeatable, or separated by commas.",
+    ),
+    click.option(
+        "--family",
+        "families",
+        multiple=True,
+        metavar="NAME",
+        help="All tokenizers of a family. Repeatable.",
+    ),
+    click.option(
+        "--task",
+        "tasks",
+        multiple=True,
+        metavar="NAME",
+        help="Measure this task alone. Repeatable.",
+    ),
+    click.option(
+        "--metrics",
+        multiple=True,
+        metavar="KEY|LIST",
+        help="Measure these metrics as well as the suites'. Repeatable.",
+    ),
     device_option,
     click.option(
-        "--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Default: the suite's."
+        "--dtype",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        help="Dtype of the networks. Default: the suite's.",
     ),
     compile_option,
     batch_size_option,
     click.option(
-        "--limit", type=click.IntRange(min=1), help="First N images a task; partial runs."
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Measure the first N images of each task. The runs are partial then.",
     ),
     click.option(
         "--out",
@@ -128,7 +162,7 @@ SWEEP_OPTIONS = (
         metavar="DIR",
         help="Results go to DIR/<suite>. Default: results/local.",
     ),
-    click.option("--fresh", is_flag=True, help="Measure again what is complete and current."),
+    click.option("--fresh", is_flag=True, help="Measure again instead of reusing results."),
     registry_option,
     data_option,
     source_option,
@@ -165,10 +199,11 @@ def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
 @sweep_options
 @json_option
 def plan_command(sweep: Sweep, as_json: bool) -> None:
-    """List the independent jobs of a sweep: a tokenizer on a suite each, with its command.
+    """List the independent jobs of a sweep. A job is one tokenizer on one suite.
 
-    Without --tokenizer or --family: every one whose weights are here. `vtbench launch` with the same
-    options runs them.
+    Each job has a command, which can also be run by hand. `vtbench launch` with the same options runs
+    all of them. Without --tokenizer and --family, every tokenizer whose weights are on this machine is
+    measured.
     """
     from vtbench.base.text_table import format_table
 
@@ -201,4 +236,4 @@ def plan_command(sweep: Sweep, as_json: bool) -> None:
     ]
     click.echo(format_table(rows))
     if skipped:
-        click.echo(f"\n{len(skipped)} left out for want of weights; --json names them")
+        click.echo(f"\n{len(skipped)} left out, since their weights are missing: --json names them")

@@ -11,7 +11,14 @@ from vtbench.commands.published import find_results
 
 
 @click.command("plot")
-@click.option("--x", "x_name", default="bpp", show_default=True, metavar="KEY")
+@click.option(
+    "--x",
+    "x_name",
+    default="bpp",
+    show_default=True,
+    metavar="KEY",
+    help="Horizontal axis: bpp, tokens, ssim, ...",
+)
 @click.option(
     "--y", "y_name", required=True, metavar="KEY", help="Vertical axis: psnr_db, text.cer, ..."
 )

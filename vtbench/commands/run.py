@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.option("--suite", "suite_name", default=EMBEDDED, show_default=True, metavar="NAME")
+@click.option(
+    "--suite",
+    "suite_name",
+    default=EMBEDDED,
+    show_default=True,
+    metavar="NAME",
+    help="Suite to measure on.",
+)
 @click.option(
     "--images", type=FOLDER, metavar="FOLDER", help="Measure on a folder of your own images."
 )
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     "names",
     multiple=True,
     metavar="NAME",
-    help="Tokenizer to measure. Repeatable.",
+    help="Tokenizer to measure. Repeatable, or separated by commas.",
 )
 @click.option(
     "--family",
@@ -72,7 +79,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "bf16", "fp16"]),
-    help="Of the network. Default: the suite's.",
+    help="Dtype of the networks. Default: the suite's.",
 )
 @compile_option
 @click.option("--ocr", type=click.Choice(ENGINES), help="OCR engine. Default: the suite's.")
@@ -92,16 +99,18 @@ if TYPE_CHECKING:
 @click.option(
     "--tables/--no-tables",
     default=True,
-    help="Whether the leaderboard is written, or left to whoever waits for all jobs.",
+    help="Write the leaderboard at the end, or not: jobs of a sweep leave it to `launch`.",
 )
 @click.option(
     "--keep-reconstructions",
     "keep",
     is_flag=True,
-    help="As PNG beside the results, for metrics that are added later.",
+    help="Keep reconstructions as PNG beside the results, for metrics that are added later.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it takes.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: as JSON, for programs.")
+@click.option("--dry-run", is_flag=True, help="Print what would be measured, and for how long.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --dry-run: print JSON in place of text."
+)
 @cost_options
 @registry_option
 @data_option

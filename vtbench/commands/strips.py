@@ -143,7 +143,14 @@ def draw_strips(strips: Sequence[Strip], *, scale: int) -> RGB8:
 
 
 @click.command("strips")
-@click.option("--suite", "suite_name", default="text-multilingual", show_default=True)
+@click.option(
+    "--suite",
+    "suite_name",
+    default="text-multilingual",
+    show_default=True,
+    metavar="NAME",
+    help="Suite of the images.",
+)
 @click.option(
     "--at",
     "places",
@@ -160,7 +167,13 @@ def draw_strips(strips: Sequence[Strip], *, scale: int) -> RGB8:
     metavar="FILE",
     help="File ending in .png.",
 )
-@click.option("--scale", type=click.IntRange(1, 8), default=2, show_default=True)
+@click.option(
+    "--scale",
+    type=click.IntRange(1, 8),
+    default=2,
+    show_default=True,
+    help="How many times the parts are enlarged.",
+)
 @device_option
 @variant_options
 @registry_option

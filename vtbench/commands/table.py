@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     type=click.Choice(["md", "latex", "csv", "json"]),
     default="md",
     show_default=True,
+    help="Format of the output.",
 )
 @click.option("--ci", is_flag=True, help="Add 95 % intervals.")
 @click.option(

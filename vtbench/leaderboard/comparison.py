@@ -290,7 +290,7 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
     """Yield the lines to print: for each pair a table and what it says in words; how it was tested."""
     from vtbench.base.text_table import format_table
 
-    yield f"{suite_label(comparison.suite)}, the same images pair by pair"
+    yield f"{suite_label(comparison.suite)}, paired by image"
     for first, second, differences in comparison.pairs:
         if not differences:
             continue
@@ -313,15 +313,15 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
     }
     for pictures in sorted(few):
         yield (
-            f"{pictures} pictures cannot tell anything among {tests} tests: name fewer runs, or "
-            "--metric."
+            f"{pictures} images are too few for a significant difference among {tests} tests: name "
+            "fewer runs, or --metric."
         )
     if comparison.differences:
         yield (
-            "difference: first − second. d_z: the same over its standard deviation, picture by "
-            "picture. wins: pictures on which each is better. p: two-sided sign-flip test over "
-            f"pictures, Holm-adjusted for {tests} tests; below "
-            f"{1 - LEVEL:.2f} it can be told. Parts of one picture count once."
+            "difference: first − second. d_z: the mean difference over the standard deviation of the "
+            "images' differences. wins: images on which each run is better. p: two-sided sign-flip "
+            f"test over images, Holm-adjusted for {tests} tests; below {1 - LEVEL:.2f} the difference "
+            "is significant. Parts of one image count once."
         )
 
 
@@ -331,8 +331,8 @@ def _row(difference: Difference, first: str, second: str) -> tuple[str, ...]:
     verdicts = {
         "first": f"{first} better",
         "second": f"{second} better",
-        "equal": "equal on every picture",
-        "unclear": "cannot be told",
+        "equal": "equal on every image",
+        "unclear": "not significant",
     }
     return (
         describe_column(replace(difference.column, label=_label(difference.column))),
