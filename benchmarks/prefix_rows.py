@@ -1,10 +1,10 @@
 """Rows by the length of the prefix that is kept: `python benchmarks/prefix_rows.py`.
 
-Two tokenizers whose first tokens can be decoded alone: the architecture of One-D-Piece (TiTok) and
-D-AR, both small and with the weights that `tests/parity` derives from their official names. It runs
-`vtbench run --tokens` and `vtbench table` on pictures of the suite `embedded`. That a longer prefix has
-more tokens, more bits and another picture is what the rows show; how good derived weights are says
-nothing of the published tokenizers.
+Three tokenizers whose first tokens can be decoded alone: the architecture of One-D-Piece (TiTok),
+D-AR and FlexTok, all small and with the weights that `tests/parity` derives from their official
+names. It runs `vtbench run --tokens` and `vtbench table` on pictures of the suite `embedded`. That
+a longer prefix has more tokens, more bits and another picture is what the rows show; how good
+derived weights are says nothing of the published tokenizers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ sys.path.insert(0, str(package_dir().parent / "tests"))
 
 from parity.small import write_registry
 
-ROWS = {"titok-s128": (1, (1, 2, 4, 8)), "d-ar": (8, (8, 16, 32, 64))}
+ROWS = {
+    "titok-s128": (1, (1, 2, 4, 8)),
+    "d-ar": (8, (8, 16, 32, 64)),
+    "flextok": (1, (1, 4, 16, 64)),
+}
 """Of each golden: how many tokens make a group, and the lengths of prefixes."""
 
 COLUMNS = "rate.tokens,bpp,psnr_db,ssim"

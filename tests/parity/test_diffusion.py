@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from vtbench.cli import main
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.runs.request import EntrySelection, Variant, apply_variant
-from vtbench.tokenizers import d_ar, flowmo
+from vtbench.tokenizers import d_ar, flextok, flowmo
 from vtbench.tokenizers.contract import TRAINED_ONLY_CLAUSES, check_contract
 from vtbench.tokenizers.nn import vit
-from vtbench.tokenizers.nn.diffusion import draw_noise, integrate
+from vtbench.tokenizers.nn.diffusion import ProjectedGuidance, draw_noise, integrate
 
 NAMES = ("flowmo-lo", "flowmo-hi", "d-ar")
+ALL = ["latents", "pixels", "indices"]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,20 @@ MUTANT_PLANS = [
     ("d-ar", {"steps": 7}),
     ("d-ar", {"group": 16}),
 ]
+
+
+@pytest.mark.parametrize(
+    "plan, wrong",
+    [
+        ({"guidance": 7.0}, ["pixels"]),
+        ({"guidance": 1}, ["pixels"]),
+        ({"steps": 4}, ["pixels"]),
+        ({"longest": 1000.0}, ["pixels"]),
+        ({"scaling": 0.6}, ALL),
+    ],
+)
+def test_a_wrong_plan_of_flextok_does_not_pass(plan, wrong, load):
+    assert compare(load("flextok", **plan), load_golden("flextok")) == wrong
 
 
 @pytest.mark.parametrize("name, plan", MUTANT_PLANS)
@@ -118,6 +134,21 @@ MUTANTS = {
         Altered(attend_acausally),
         ["latents", "pixels", "indices"],
     ),
+    "registers see later ones": ("flextok", vit, "functional", Altered(attend_acausally), ALL),
+    "guidance without momentum": (
+        "flextok",
+        flextok,
+        "ProjectedGuidance",
+        functools.partial(ProjectedGuidance, momentum=0.0),
+        ["pixels"],
+    ),
+    "guidance of any length": (
+        "flextok",
+        flextok,
+        "ProjectedGuidance",
+        functools.partial(ProjectedGuidance, longest=math.inf),
+        ["pixels"],
+    ),
     "Euler's method": (
         "d-ar",
         d_ar,
@@ -158,7 +189,7 @@ def test_words_are_of_the_bits_that_the_official_quantizer_takes(load):
         assert torch.equal(code.indices[0, book, 0], word)
 
 
-@pytest.mark.parametrize("name", ["flowmo-lo", "d-ar"])
+@pytest.mark.parametrize("name", ["flowmo-lo", "d-ar", "flextok"])
 def test_noise_is_the_images_own_and_of_the_seed(name, load):
     tokenizer = load(name, steps=2)
     side = tokenizer.spec.size.fixed[0]
@@ -183,7 +214,7 @@ def test_noise_is_what_the_seed_gives_first():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["flowmo-hi", "d-ar"])
+@pytest.mark.parametrize("name", ["flowmo-hi", "d-ar", "flextok"])
 def test_the_contract_holds_in_full_and_half_precision(name, dtype, load, monkeypatch):
     tokenizer = load(name, dtype=dtype, steps=2)
     pictures = [photo(seed, 340, 520) for seed in range(2)]
@@ -197,7 +228,8 @@ def test_the_contract_holds_in_full_and_half_precision(name, dtype, load, monkey
 
         return integrate(watched, start, times, **options)
 
-    monkeypatch.setattr(flowmo if name == "flowmo-hi" else d_ar, "integrate", watch)
+    module = {"flowmo-hi": flowmo, "d-ar": d_ar, "flextok": flextok}[name]
+    monkeypatch.setattr(module, "integrate", watch)
     tokenizer.decode(tokenizer.encode(torch.full((1, 3, 256, 256), 0.5)))
     assert slopes == [(torch.float32, torch.float32)] * 2, "what adds up over the steps is float32"
 

@@ -20,21 +20,23 @@ from vtbench.tokenizers.nn.diffusion import draw_noise
 class DiffusionNetwork(Autoencoder):
     """An autoencoder whose decoder starts from noise of one square size, the same for each image.
 
-    `side` is that of the image, in pixels. `seed` is of the noise.
+    `side` and `channels` are of the noise: those of the image, or of latents. `seed` is of the noise.
     """
 
     side: int
+    channels: int = 3
     seed: int = 0
 
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Return the N×3×side×side images that the seed's noise becomes."""
         assert isinstance(code, Tensor)
-        return self.denoise(code, draw_noise(len(code), self.side, self.seed).to(code.device))
+        noise = draw_noise(len(code), self.side, self.seed, channels=self.channels)
+        return self.denoise(code, noise.to(code.device))
 
     @abstractmethod
     def denoise(self, code: Tensor, noise: Tensor) -> Tensor:
-        """Return the images that float32 noise N×3×side×side becomes; the state between the steps is
-        float32 whatever the dtype of the network."""
+        """Return the images that float32 noise N×channels×side×side becomes; the state between the
+        steps is float32 whatever the dtype of the network."""
 
 
 class DiffusionTokenizer(NetworkTokenizer[Plan]):

@@ -179,9 +179,7 @@ class FlowMoNetwork(DiffusionNetwork):
         self.encoder, self.decoder = (Transformer(3 * plan.patch**2, *size) for size in sizes)
 
     def _split(self, images: Tensor) -> Tensor:
-        # A patch has all channels of one pixel after the other.
-        patches = split_patches(images, self.plan.patch)
-        return patches.reshape(*patches.shape[:2], 3, -1).mT.flatten(2)
+        return split_patches(images, self.plan.patch, channels_last=True)
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×bits×1×tokens: what the signs are taken of."""

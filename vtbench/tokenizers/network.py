@@ -98,6 +98,7 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         state = None
         try:
             if weights is not None:
+                plan = self.complete_plan(plan, weights)
                 state = self.read_state(
                     weights, plan, wrapper=wrapper, prefix=prefix, averaged=averaged
                 )
@@ -157,6 +158,12 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
             first = error.errors()[0]
             key = ".".join(("options.config", *map(str, first["loc"])))
             raise RegistryError(f"{spec.name}: {key}: {first['msg']}") from None
+
+    @classmethod
+    def complete_plan(cls, plan: Plan, weights: Path) -> Plan:
+        """Return the plan with what the official file alone says, where a family has such a thing.
+        Raises WeightsMissing or WeightsMismatch."""
+        return plan
 
     @classmethod
     def name_tensors(cls, network: nn.Module, plan: Plan) -> dict[str, str]:

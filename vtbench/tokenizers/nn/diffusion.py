@@ -18,15 +18,18 @@ def normalize(x: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
 
 
-def draw_noise(n: int, side: int, seed: int, *, width: int | None = None) -> Tensor:
-    """Return the standard normal float32 N×3×side×side, or side×width, on the CPU that decoders start
-    from.
+def draw_noise(
+    n: int, side: int, seed: int, *, width: int | None = None, channels: int = 3
+) -> Tensor:
+    """Return the standard normal float32 N×channels×side×side, or side×width, on the CPU that decoders
+    start from.
 
     Each image has a generator of its own, by the seed, so that a result does not depend on the batch;
     on the CPU and in float32, so that it depends neither on device nor dtype.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(1, 3, side, width or side, generator=generator).expand(n, -1, -1, -1)
+    shape = (1, channels, side, width or side)
+    return torch.randn(shape, generator=generator).expand(n, -1, -1, -1)
 
 
 def integrate(
@@ -50,24 +53,54 @@ def integrate(
     return x
 
 
-def embed_time(time: Tensor, width: int) -> Tensor:
-    """Return float32 cosines and sines N×width of N times (or one, N = 1) in [0, 1], in thousandths of
-    it, with periods that grow to 2π·10⁴ (https://arxiv.org/abs/2112.10741)."""
+class ProjectedGuidance:
+    """Guidance by what a condition adds to a flow, N×C×H×W, without its part along the flow itself
+    (adaptive projected guidance, https://arxiv.org/abs/2410.02416).
+
+    A step's difference has `momentum` times the one before added, and its norm over an image bounded
+    by `longest`. One instance is for the steps of one sampling, in order.
+    """
+
+    def __init__(self, scale: float, *, momentum: float = -0.5, longest: float = 2.5) -> None:
+        self.scale, self.momentum, self.longest = scale, momentum, longest
+        self._before: Tensor | float = 0.0
+
+    def guide(self, flow: Tensor, without: Tensor) -> Tensor:
+        """Return the guided flow. without: the flow of the same step without the condition."""
+        axes = (1, 2, 3)
+        added = flow - without + self.momentum * self._before
+        self._before = added
+        norm = torch.linalg.vector_norm(added, dim=axes, keepdim=True)
+        added = (added * (self.longest / norm).clamp(max=1.0)).double()
+        along = functional.normalize(flow.double().flatten(1), dim=1).reshape(flow.shape)
+        across = added - (added * along).sum(dim=axes, keepdim=True) * along
+        guided: Tensor = flow + (self.scale - 1) * across.to(flow.dtype)
+        return guided
+
+
+def embed_time(
+    time: Tensor, width: int, *, factor: float = 1000.0, period: float = 10000.0
+) -> Tensor:
+    """Return float32 cosines and sines N×width of N times (or one, N = 1) in [0, 1] times the factor,
+    with periods that grow from 2π to that many times it (https://arxiv.org/abs/2112.10741)."""
     half = width // 2
-    rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
-    angles = (1000 * time.reshape(-1, 1)) * rates
+    rates = torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float32) / half)
+    angles = (factor * time.reshape(-1, 1)) * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class TimeEmbedding(nn.Sequential):
     """N times, or one → N×width: a perceptron over its `embed_time` of `inputs` values."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, *, factor: float = 1000.0, period: float = 10000.0
+    ) -> None:
         super().__init__(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
-        self.inputs = inputs
+        self.inputs, self.factor, self.period = inputs, factor, period
 
     def forward(self, time: Tensor) -> Tensor:
-        x = embed_time(time, self.inputs).to(next(self.parameters()))
+        x = embed_time(time, self.inputs, factor=self.factor, period=self.period)
+        x = x.to(next(self.parameters()))
         for layer in self:
             x = layer(x)
         return x

@@ -31,17 +31,18 @@ class VitPlan(Strict):
     width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
     ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer
     norm, or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every
-    norm. bias: of query, key and value, or of all but the key; apart: a layer for each of the
-    three. plain: the other linear layers have no bias. inner: norms before the last layer of
-    attention and of SwiGLU (EVA-02, https://arxiv.org/abs/2303.11331). qk_norm: norms of queries
-    and keys, over each head. gelu: exact, by tanh, or by a logistic function (quick); None for SiLU
-    in its place. gated: the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with
-    `gate` a GEGLU; gate and value come from two layers (apart), or from one that gives the gate
-    first or last. mlp_norm: a gated perceptron has a norm of its own before it. halves: rotary
-    positions turn channels i and i + D/2 of a head together, not neighbours. parallel: attention
-    and perceptron both see the block's one norm. scale: what each branch is multiplied with,
-    channel by channel, is learned and starts here; None for no such factors. norm_in: a norm before
-    the first block, as CLIP has it; norm_out: one after the last.
+    norm; affine: norms have a learned scale (and shift). bias: of query, key and value, or of all
+    but the key; apart: a layer for each of the three. plain: the other linear layers have no bias.
+    inner: norms before the last layer of attention and of SwiGLU (EVA-02,
+    https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head. gelu:
+    exact, by tanh, or by a logistic function (quick); None for SiLU in its place. gated: the
+    perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate` a GEGLU; gate and
+    value come from two layers (apart), or from one that gives the gate first or last. mlp_norm: a
+    gated perceptron has a norm of its own before it. halves: rotary positions turn channels i and i
+    + D/2 of a head together, not neighbours. parallel: attention and perceptron both see the
+    block's one norm. scale: what each branch is multiplied with, channel by channel, is learned and
+    starts here; None for no such factors. norm_in: a norm before the first block, as CLIP has it;
+    norm_out: one after the last.
     """
 
     width: Count
@@ -51,6 +52,7 @@ class VitPlan(Strict):
     hidden: Count | None = None
     norm: Literal["layer", "rms"] = "layer"
     epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    affine: bool = True
     bias: bool | Literal["keyless"] = True
     apart: bool = False
     plain: bool = False
@@ -80,7 +82,7 @@ class VitPlan(Strict):
 def make_norm(plan: VitPlan, width: int) -> nn.Module:
     """Return the plan's norm of vectors of the width."""
     kind = nn.RMSNorm if plan.norm == "rms" else nn.LayerNorm
-    return kind(width, eps=plan.epsilon)
+    return kind(width, eps=plan.epsilon, elementwise_affine=plan.affine)
 
 
 class Attention(nn.Module):
@@ -267,10 +269,18 @@ class PatchEmbedding(nn.Module):
     """One linear map of each patch: images N×channels×H×W → tokens N×(H/side·W/side)×width, row by row.
 
     flat: the weight is a matrix, width×(channels·side²); else it has the shape of a convolution's.
+    channels_last: of `split_patches`, where it is a matrix.
     """
 
     def __init__(
-        self, side: int, width: int, *, flat: bool = False, bias: bool = True, channels: int = 3
+        self,
+        side: int,
+        width: int,
+        *,
+        flat: bool = False,
+        bias: bool = True,
+        channels: int = 3,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         made = (
@@ -279,9 +289,10 @@ class PatchEmbedding(nn.Module):
             else nn.Conv2d(channels, width, side, bias=bias)
         )
         self.side, self.weight, self.bias = side, made.weight, made.bias
+        self.channels_last = channels_last
 
     def forward(self, images: Tensor) -> Tensor:
-        patches = split_patches(images, self.side)
+        patches = split_patches(images, self.side, channels_last=self.channels_last)
         return functional.linear(patches, self.weight.flatten(1), self.bias)
 
 
@@ -298,10 +309,13 @@ class Pointwise(nn.Module):
         return functional.linear(x, self.weight.flatten(1), self.bias)
 
 
-def split_patches(images: Tensor, side: int) -> Tensor:
+def split_patches(images: Tensor, side: int, *, channels_last: bool = False) -> Tensor:
     """Return the patches of images N×C×H×W, N×(H/side·W/side)×(C·side²), row by row; a patch has all
-    pixels of one channel after the other."""
-    return functional.pixel_unshuffle(images, side).flatten(2).mT
+    pixels of one channel after the other, or (channels_last) all channels of one pixel."""
+    patches = functional.pixel_unshuffle(images, side).flatten(2).mT
+    if not channels_last:
+        return patches
+    return patches.reshape(*patches.shape[:2], images.shape[1], -1).mT.flatten(2)
 
 
 def join_patches(
