@@ -86,6 +86,7 @@ def compare_command(
         for line in describe_rates(suite, codec, differences):
             click.echo(line)
         return
+    from vtbench.base.text_table import screen_width
     from vtbench.leaderboard.comparison import (
         compare_runs,
         describe_comparison,
@@ -96,7 +97,7 @@ def compare_command(
     if as_json:
         print_json(list_differences(comparison))
     else:
-        for line in describe_comparison(comparison):
+        for line in describe_comparison(comparison, screen_width()):
             click.echo(line)
     if keys and comparison.uncompared:
         raise click.exceptions.Exit(1)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import click
 
 from vtbench.base.errors import WeightsError, WeightsMissing
-from vtbench.base.text_table import format_table
+from vtbench.base.text_table import fit_table, format_table, screen_width
 from vtbench.base.version import __version__
 from vtbench.commands.fetch import suite_weights
 from vtbench.commands.json_text import print_json
@@ -234,14 +234,14 @@ def _packages() -> str:
 
 
 def _weights(examined: Sequence[Examined]) -> str:
-    rows = [("metric weights", "state", "MB", "switches on", "where, or what brings it")]
+    rows = [("metric weights", "state", "MB", "needed for", "where, or what brings it")]
     for one in examined:
         size = f"{max(one.entry.bytes / 1e6, 1):.0f}" if one.entry.bytes else "-"
         metrics = ", ".join(one.entry.metrics) or "-"
         if one.entry.ocr is not None:
             metrics += f" (--ocr {one.entry.ocr})"
         rows.append((one.entry.key, one.state, size, metrics, one.place))
-    return format_table(rows)
+    return fit_table(rows, screen_width())
 
 
 def _suite(suite: Suite, examined: Sequence[Examined]) -> str:

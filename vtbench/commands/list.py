@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from vtbench.base.errors import UnknownName, WeightsMissing
-from vtbench.base.text_table import Rows, format_table
+from vtbench.base.text_table import Rows, fit_table, screen_width
 from vtbench.commands.efficiency import EFFICIENCY
 from vtbench.commands.json_text import name_cells, print_json
 from vtbench.commands.options import data_option, json_option, registry_option
@@ -83,7 +83,9 @@ def list_suites(folders: Sequence[Path]) -> Rows:
         suite = load_suite(name, folders)
         counts = ", ".join(f"{n} {task}" for task, n in suite.images_per_task().items())
         pinned = "yes" if suite.pinned else "no"
-        rows.append((name, str(suite.protocol.version), counts, pinned, suite.protocol.title))
+        rows.append(
+            (name, str(suite.protocol.version), counts or "-", pinned, suite.protocol.title)
+        )
     return rows
 
 
@@ -104,6 +106,15 @@ def list_tasks() -> Rows:
     from vtbench.suites.suite_file import TASKS
 
     return [("name", "asks"), *TASKS.items(), (EFFICIENCY, "what does it cost (of no suite)")]
+
+
+_OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "tokenizers": ("used by", "title", "codebook/channels", "family", "licence"),
+    "suites": ("title",),
+    "metrics": ("label", "unit"),
+    "tasks": (),
+}
+"""Columns that a narrow terminal leaves out, the least wanted first."""
 
 
 @click.command("list")
@@ -140,9 +151,10 @@ def list_command(
     if as_json:
         print_json(name_cells(rows) + (name_cells(unreleased) if everything else []))
         return
-    click.echo(format_table(rows))
+    width = screen_width()
+    click.echo(fit_table(rows, width, optional=_OPTIONAL[what]))
     if unreleased[1:] and everything:
-        click.echo(f"\n{format_table(unreleased)}")
+        click.echo(f"\n{fit_table(unreleased, width, optional=('title', 'family'))}")
     elif unreleased[1:]:
         names = f"{len(unreleased) - 1} more are known and cannot be run"
         click.echo(f"\n{names}: `vtbench list --all`")

@@ -286,9 +286,11 @@ def _adjust(differences: Sequence[Difference]) -> Iterator[Difference]:
         yield replace(difference, p=p, verdict=verdict)
 
 
-def describe_comparison(comparison: Comparison) -> Iterator[str]:
-    """Yield the lines to print: for each pair a table and what it says in words; how it was tested."""
-    from vtbench.base.text_table import format_table
+def describe_comparison(comparison: Comparison, width: int | None = None) -> Iterator[str]:
+    """Yield the lines to print: for each pair a table and what it says in words; how it was tested.
+
+    width: of the screen; columns that do not fit are left out."""
+    from vtbench.base.text_table import fit_table
 
     yield f"{suite_label(comparison.suite)}, paired by image"
     for first, second, differences in comparison.pairs:
@@ -297,7 +299,7 @@ def describe_comparison(comparison: Comparison) -> Iterator[str]:
         yield ""
         head = ("", first, second, "difference", "95 % interval", "d_z", "wins", "p", "")
         rows = [head, *(_row(difference, first, second) for difference in differences)]
-        yield format_table(rows)
+        yield fit_table(rows, width, optional=("d_z", "wins", "p"))
         yield ""
         yield from _words(first, second, differences)
     yield ""
