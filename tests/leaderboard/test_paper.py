@@ -70,6 +70,26 @@ def test_latex_is_a_table_that_states_its_width_and_protocol(board):
         make(board, columns=every).render("latex")
 
 
+def test_a_terminal_is_shown_what_fits_with_every_name_and_digit(board):
+    eight = tuple(column.key for column in list_wanted(board)[:MAX_COLUMNS])
+    wide = make(board, columns=eight, best="front").render("text")
+    assert "*32.00" in wide and "*: no other does as well" in wide and "not shown" not in wide
+    for width in (24, 40, 60, 80):
+        lines = make(board, columns=eight).render("text", width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        (row,) = (line.split() for line in lines if line.startswith("a-1"))
+        assert set(row) <= set(
+            next(x for x in wide.splitlines() if x.startswith("a-1")).replace("*", "").split()
+        )
+    # The least wanted go first, and are named.
+    narrow = make(board, columns=("text.cer", "psnr_db")).render("text", width=24)
+    assert (
+        "32.00" in narrow
+        and "0.1500" not in narrow
+        and "width: text CER)" in " ".join(narrow.split())
+    )
+
+
 def test_csv_and_json_hold_unrounded_numbers(board):
     (row, *_) = csv.DictReader(io.StringIO(make(board, ("b",), intervals=True).render("csv")))
     assert row["text.cer"] == f"{56 / 400:.10g}" and row["text.cer.low"] == ""

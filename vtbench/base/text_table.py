@@ -81,3 +81,10 @@ def _wrap(cell: str, width: int) -> list[str]:
     if len(cell) <= width:
         return [cell]
     return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+
+
+def wrap_text(text: str, width: int | None) -> str:
+    """Return a sentence in lines of a screen's width, words and names whole; a table as it is."""
+    if width is None or len(text) <= width or "\n" in text:
+        return text
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

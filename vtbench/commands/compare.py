@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from vtbench.base.text_table import screen_width, wrap_text
 from vtbench.commands.json_text import print_json
 from vtbench.commands.options import FOLDER, json_option
 from vtbench.commands.published import find_results
@@ -63,6 +64,7 @@ def compare_command(
     """
     if out is not None and n_worst is None:
         raise click.UsageError("--out is where the strips of --worst go")
+    width = screen_width()
     if n_worst is not None:
         from vtbench.commands.worst import describe_deciding, draw_deciding, find_deciding
 
@@ -73,7 +75,7 @@ def compare_command(
         if as_json:
             print_json([asdict(one) for one in found])
             return
-        for line in describe_deciding(found, names, key):
+        for line in describe_deciding(found, names, key, width):
             click.echo(line)
         return
     if codec is not None:
@@ -84,9 +86,8 @@ def compare_command(
             print_json([asdict(difference) for difference in differences])
             return
         for line in describe_rates(suite, codec, differences):
-            click.echo(line)
+            click.echo(wrap_text(line, width))
         return
-    from vtbench.base.text_table import screen_width
     from vtbench.leaderboard.comparison import (
         compare_runs,
         describe_comparison,
@@ -97,7 +98,7 @@ def compare_command(
     if as_json:
         print_json(list_differences(comparison))
     else:
-        for line in describe_comparison(comparison, screen_width()):
-            click.echo(line)
+        for line in describe_comparison(comparison, width):
+            click.echo(wrap_text(line, width))
     if keys and comparison.uncompared:
         raise click.exceptions.Exit(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from vtbench.base.text_table import screen_width
 from vtbench.commands.options import FOLDER
 from vtbench.commands.published import find_results
 
@@ -30,10 +32,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["md", "latex", "csv", "json"]),
-    default="md",
-    show_default=True,
-    help="Format of the output.",
+    type=click.Choice(["text", "md", "latex", "csv", "json"]),
+    help="Default: text on a terminal, in as many columns as fit; md elsewhere.",
 )
 @click.option("--ci", is_flag=True, help="Add 95 % intervals.")
 @click.option(
@@ -45,7 +45,7 @@ def table_command(
     results: Path | None,
     rows: str | None,
     columns: str | None,
-    kind: Format,
+    kind: Format | None,
     ci: bool,
     best: Best | None,
 ) -> None:
@@ -66,4 +66,6 @@ def table_command(
         chosen = [column for column in board.overview.columns if column in wanted]
     lines = find_lines(board, split_commas(rows or ""))
     table = PaperTable(board, lines, chosen, intervals=ci, best=best)
-    click.echo(table.render(kind), nl=False)
+    if kind is None:
+        kind = "text" if sys.stdout.isatty() else "md"
+    click.echo(table.render(kind, width=screen_width()), nl=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vtbench.base.errors import ResultsError, UnknownName
 from vtbench.base.files import write_atomic
-from vtbench.base.text_table import format_table
+from vtbench.base.text_table import fit_table
 from vtbench.images import encode_png
 from vtbench.metrics.catalogue import METRICS
 from vtbench.results.folder import Run, read_run, read_suite_folder
@@ -79,15 +79,17 @@ def _read_numbers(folder: Path, name: str, metric: str, task: str) -> dict[tuple
     }
 
 
-def describe_deciding(found: Sequence[Deciding], names: Sequence[str], key: str) -> Iterator[str]:
-    """Yield the images as a table."""
+def describe_deciding(
+    found: Sequence[Deciding], names: Sequence[str], key: str, width: int | None = None
+) -> Iterator[str]:
+    """Yield the images as a table. width: of the screen; what task they are of goes first."""
     decimals = METRICS[key.rpartition(".")[2]].decimals
     rows: list[tuple[str, ...]] = [("image", "task", names[0], names[1], "better")]
     for one in found:
         numbers = (f"{value:.{decimals}f}" for value in (one.first, one.second))
         better = names[1] if one.gain > 0 else names[0] if one.gain < 0 else "alike"
         rows.append((one.image, one.task, *numbers, better))
-    yield format_table(rows)
+    yield fit_table(rows, width, optional=("task",))
 
 
 def draw_deciding(found: Sequence[Deciding], folder: Path, names: Sequence[str], out: Path) -> None:

@@ -6,21 +6,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.text import show_text
+from vtbench.base.text_table import wrap_text
 from vtbench.leaderboard.aggregate import suite_label
 from vtbench.leaderboard.board import Board, Cell, Column, Line
+from vtbench.leaderboard.choice import list_wanted
 from vtbench.leaderboard.columns import group_title
 from vtbench.leaderboard.footnotes import describe_n, usual_n
 from vtbench.leaderboard.latex import escape_latex
 from vtbench.leaderboard.markdown import escape_markdown
 from vtbench.leaderboard.words import describe_column, find_front, format_cell, format_interval
 
-Format = Literal["md", "latex", "csv", "json"]
+Format = Literal["text", "md", "latex", "csv", "json"]
 Best = Literal["bold", "front"]
 
 MAX_COLUMNS = 8
@@ -31,6 +35,10 @@ COLUMN_PT, PAGE_PT = 236.0, 496.0
 
 _DIGIT_PT, _LETTER_PT, _SMALL_PT, _GAP_PT = 4.3, 4.5, 3.7, 6.0
 """Widths at \\footnotesize of a 10 pt document: 8 pt type, 7 pt for intervals; the space of a column."""
+
+
+_GAP = 2
+"""Spaces between the columns of plain text."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,15 @@ class PaperTable:
     intervals: bool = False
     best: Best | None = None
 
-    def render(self, kind: Format) -> str:
-        """Return the table as text. Raises VtbenchError for LaTeX wider than a page."""
+    def render(self, kind: Format, *, width: int | None = None) -> str:
+        """Return the table as text. width: of the terminal, for plain text; columns that do not fit
+        are left out and named.
+
+        Raises:
+            VtbenchError: LaTeX wider than a page.
+        """
+        if kind == "text":
+            return _plain(self, width)
         render = {"md": _markdown, "latex": _latex, "csv": _csv, "json": _json}
         return render[kind](self)
 
@@ -114,6 +129,45 @@ class PaperTable:
             else:
                 groups.append((title, 1))
         return groups
+
+
+def _plain(table: PaperTable, width: int | None) -> str:
+    """Return aligned columns for a terminal, headings in up to three lines, `*` at what is bold."""
+    wanted = list_wanted(table.board)
+    columns = sorted(table.columns, key=lambda c: wanted.index(c) if c in wanted else len(wanted))
+    names = ["", "tokenizer", "", *(show_text(line.name) for line in table.lines)]
+    texts = {column.key: _plain_column(table, column) for column in columns}
+    left = (width or sys.maxsize) - max(map(len, names))
+    shown = set()
+    for column in columns:
+        needed = _GAP + max(map(len, texts[column.key]))
+        if needed <= left:
+            shown.add(column.key)
+            left -= needed
+    chosen = [names, *(texts[column.key] for column in table.columns if column.key in shown)]
+    widths = [max(map(len, own)) for own in chosen]
+    lines = []
+    for cells in zip(*chosen, strict=True):
+        first, *rest = (cell.rjust(n) for cell, n in zip(cells, widths, strict=True))
+        lines.append((" " * _GAP).join([first.strip().ljust(widths[0]), *rest]).rstrip())
+    left_out = [c for c in table.columns if c.key not in shown]
+    gone = [f"{group_title(c.group)} {c.label}" for c in left_out]
+    notes = [f"(not shown at this width: {', '.join(gone)})"] if gone else []
+    marked = table.caption().replace("Bold:", "*:")
+    return (
+        "\n".join([*filter(None, lines), "", *(wrap_text(x, width) for x in [marked, *notes])])
+        + "\n"
+    )
+
+
+def _plain_column(table: PaperTable, column: Column) -> list[str]:
+    """Return a column's three lines of heading and its cells."""
+    bold, cells = table.bold(column), []
+    for line in table.lines:
+        mark = "*" if line.name in bold else ""
+        interval = table.interval(line, column)
+        cells.append(f"{mark}{table.text(line, column)}" + (f" {interval}" if interval else ""))
+    return [group_title(column.group), *_split_head(column), *cells]
 
 
 def _markdown(table: PaperTable) -> str:
