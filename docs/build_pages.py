@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from vtbench.base.locations import published_dir
+from vtbench.base.records import Metric
 from vtbench.cli import COMMANDS
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.footnotes import usual_n
@@ -97,8 +98,19 @@ def _table_of_metrics(keys: list[str]) -> str:
         label = f"{metric.label} {arrows[metric.better]}".strip()
         unit = f" ({metric.unit})" if metric.unit else ""
         definition = f"{metric.definition} Source: {metric.source}. Version {metric.version}."
+        definition += _state_tolerance(metric)
         rows.append((f"`{key}`", label + unit, definition, metric.pooled))
     return _table(rows)
+
+
+def _state_tolerance(metric: Metric) -> str:
+    """Return how equal a metric's values are on any device and at any batch size; nothing of others."""
+    if metric.tolerance is None:
+        return ""
+    if metric.tolerance == 0:
+        return " The same on any device and at any batch size."
+    share = " of its value" if metric.takes == "set" else ""
+    return f" Equal on any device and at any batch size to {metric.tolerance:.0e}{share}."
 
 
 def write_suites() -> str:

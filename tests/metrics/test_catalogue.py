@@ -20,6 +20,10 @@ def test_every_metric_states_its_facts() -> None:
         assert metric.key == key
         assert metric.version >= 1
         assert metric.label and metric.definition and metric.source and metric.pooled
+        # What is measured of pixels says how equal it is on every device.
+        if metric.takes in ("pair", "samples", "tiles", "features", "set", "quantized"):
+            assert metric.tolerance is not None and 0 <= metric.tolerance <= 1e-4, key
+    assert METRICS["ssim"].tolerance == 1e-6 and METRICS["psnr_db"].tolerance == 0
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)

@@ -11,6 +11,7 @@ from torch import nn
 
 from vtbench.base.errors import TooFewImages
 from vtbench.metrics import distribution
+from vtbench.metrics.catalogue import FEATURE_SOURCES, METRICS, SET_METRICS
 from vtbench.metrics.distribution import (
     Moments,
     clip_mmd,
@@ -20,6 +21,7 @@ from vtbench.metrics.distribution import (
     inception_score,
     kernel_distance,
     kernel_distances,
+    measure_set,
 )
 
 Array = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -241,3 +243,25 @@ def test_extrapolation_takes_the_bias_of_few_images_away() -> None:
     assert finite > 1.0  # two samples of one population: the truth is 0
     assert abs(infinite.value) < 0.25 * finite
     assert frechet_distance(*(Moments.of(side) for side in large)) < 0.05 * finite
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", SET_METRICS)
+def test_what_float32_features_differ_by_moves_no_distance_by_more_than_its_tolerance(
+    key: str,
+) -> None:
+    """Features of other devices differ by their sums' order: by less than 1e-5 of each (`split_chunks`
+    has 5e-6)."""
+    metric, random = METRICS[key], np.random.default_rng(1)
+    assert metric.tolerance is not None
+    reference, image = feature_pair(600, 48)
+    sides = [reference, np.concatenate([image, random.normal(size=(600, 1008))], axis=1)]
+    if FEATURE_SOURCES[key].distance == "clip-mmd":
+        sides = [side[:, :48] / np.linalg.norm(side[:, :48], axis=1)[:, None] for side in sides]
+    moved = [side * (1 + 1e-5 * random.normal(size=side.shape)) for side in sides]
+    distance = FEATURE_SOURCES[key].distance
+    one, other = (
+        measure_set(distance, *(side.astype(np.float32) for side in pair), 48, what=key).value
+        for pair in (sides, moved)
+    )
+    assert one != other and other == pytest.approx(one, rel=metric.tolerance)

@@ -4,6 +4,7 @@ backbone with random α and β; and what must be refused."""
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 
 import piq
@@ -15,7 +16,16 @@ from torch import Tensor
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
+from vtbench.metrics import dists
+from vtbench.metrics.catalogue import METRICS
+from vtbench.metrics.device_arithmetic import (
+    ON_CPU,
+    WITH_SLOW_FLOAT64,
+    WITHOUT_FLOAT64,
+    Arithmetic,
+)
 from vtbench.metrics.dists import CHANNELS, MIN_SIDE, STAGES, Dists
+from vtbench.metrics.inception import split_chunks
 
 # float32 features and, in the others, float32 moments: E[xy] − E[x]·E[y] cancels.
 TOLERANCE = 2e-6
@@ -125,17 +135,42 @@ def test_it_is_torchmetrics_and_piq(
 
 @pytest.mark.slow
 def test_identity_batches_and_small_images(backbone: Path, factors: Path) -> None:
-    dists = open_dists(backbone, factors)
+    network = open_dists(backbone, factors)
     reference, image = photos(40, 33)
-    same = dists(reference, reference)
+    same = network(reference, reference)
     assert same is not None and torch.equal(same, torch.zeros(2, dtype=torch.float64))
-    value = dists(reference, image)
+    value = network(reference, image)
     for index in range(2):
-        alone = dists(reference[index : index + 1], image[index : index + 1])
+        alone = network(reference[index : index + 1], image[index : index + 1])
         assert value is not None and alone is not None and torch.equal(alone[0], value[index])
-    assert dists(reference[..., : MIN_SIDE - 1], image[..., : MIN_SIDE - 1]) is None
+    assert network(reference[..., : MIN_SIDE - 1], image[..., : MIN_SIDE - 1]) is None
     with pytest.raises(ValueError, match="uint8"):
-        dists(reference, image / 255.0)
+        network(reference, image / 255.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arithmetic", [ON_CPU, WITH_SLOW_FLOAT64, WITHOUT_FLOAT64], ids=str)
+def test_distances_do_not_depend_on_device_and_batch(
+    arithmetic: Arithmetic, backbone: Path, factors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An accelerator's parts and arithmetic, at batches of 1, 5 and 32, against images one by one."""
+    tolerance = METRICS["dists"].tolerance
+    assert tolerance is not None
+    network = open_dists(backbone, factors)
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.randint(0, 256, (32, 3, 18, 21), generator=generator).to(torch.uint8)
+    reference[1] = 255
+    image = reference // 2 + 60
+    alone = network(reference, image)
+    assert alone is not None and bool((alone > 100 * tolerance).all())
+    network._arithmetic = arithmetic
+    parts = functools.partial(split_chunks, device=torch.device("cuda"), most=8)
+    monkeypatch.setattr(dists, "split_chunks", lambda side, *_: parts(side))
+    for size in (1, 5, 32):
+        found = [network(*p) for p in zip(reference.split(size), image.split(size), strict=True)]
+        values = torch.cat([part for part in found if part is not None])
+        assert values.dtype == torch.float64 and values.shape == (32,)
+        assert (values - alone).abs().max() < tolerance
 
 
 @pytest.mark.slow

@@ -148,6 +148,10 @@ class Metric:
     and what it returns measures. minimum_n: images below which it is refused. nonnegative: those of its
     columns that are never below 0, beside integers, which all count. heading: what stands above its
     column in place of label and unit.
+
+    tolerance: how far the values of the same pixels may be apart on a CPU, a CUDA device and Metal, and
+    at two batch sizes; of a set as a share of the value. 0 is equal to the last bit on one machine: it
+    is of integers, or computed on the CPU image by image. None: nothing is stated, as of times.
     """
 
     key: str
@@ -167,6 +171,7 @@ class Metric:
     minimum_n: int = 1
     nonnegative: tuple[str, ...] = ()
     heading: str = ""
+    tolerance: float | None = None
 
     @property
     def row_columns(self) -> Mapping[str, str]:

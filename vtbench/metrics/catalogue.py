@@ -73,6 +73,7 @@ def _rfid(convention: str, resizing: str, source: str) -> Metric:
         source=source,
         decimals=4,
         takes="set",
+        tolerance=1e-4,
         minimum_n=2049,
     )
 
@@ -92,6 +93,7 @@ _ALL = (
         source="ITU-T J.340; skimage.metrics.peak_signal_noise_ratio",
         decimals=2,
         takes="pair",
+        tolerance=0.0,
         function="vtbench.metrics.pixel:measure_psnr",
         columns={"mse": "float64", "psnr_db": "float64"},
         shown="overview",
@@ -129,6 +131,7 @@ _ALL = (
         source="skimage.metrics.peak_signal_noise_ratio of luma, data_range=255",
         decimals=2,
         takes="pair",
+        tolerance=1e-9,
         function="vtbench.metrics.pixel:psnr_y_db",
         shown="breakdown",
     ),
@@ -146,6 +149,7 @@ _ALL = (
         source="skimage and numpy: mean of |x − y|",
         decimals=3,
         takes="pair",
+        tolerance=0.0,
         function="vtbench.metrics.pixel:mae",
         shown="breakdown",
         nonnegative=("mae",),
@@ -165,6 +169,7 @@ _ALL = (
         source="Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4) 2004; pytorch-msssim 1.0",
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.pixel:ssim",
         shown="overview",
     ),
@@ -183,6 +188,7 @@ _ALL = (
         source="Wang, Simoncelli, Bovik, Asilomar 2003; pytorch-msssim 1.0",
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.pixel:measure_ssims",
         columns={"ssim": "float64", "ms_ssim": "float64"},
         shown="overview",
@@ -201,6 +207,7 @@ _ALL = (
         source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.perceptual:open_alex",
         weights=("lpips-alex",),
         shown="overview",
@@ -220,6 +227,7 @@ _ALL = (
         source="Zhang, Isola, Efros, Shechtman, Wang, CVPR 2018; lpips 0.1.4",
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.perceptual:open_vgg",
         weights=("lpips-vgg",),
         shown="overview",
@@ -243,6 +251,7 @@ _ALL = (
         ),
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.haar_similarity:haarpsi",
         shown="breakdown",
     ),
@@ -263,6 +272,7 @@ _ALL = (
         ),
         decimals=4,
         takes="pair",
+        tolerance=1e-6,
         function="vtbench.metrics.dists:Dists",
         weights=(
             "lpips-vgg",
@@ -285,6 +295,7 @@ _ALL = (
         source=f"{_FID_PAPER}; torch-fidelity 0.4",
         decimals=4,
         takes="set",
+        tolerance=1e-4,
         minimum_n=2049,
     ),
     _rfid("torch-fidelity", "TensorFlow 1 bilinear; the same number as rFID", "torch-fidelity 0.4"),
@@ -305,6 +316,7 @@ _ALL = (
         source=f"{_FID_PAPER}; torch-fidelity 0.4 with an internal dtype of float64",
         decimals=4,
         takes="set",
+        tolerance=1e-4,
         minimum_n=2049,
     ),
     Metric(
@@ -322,6 +334,7 @@ _ALL = (
         source="Chong, Forsyth, CVPR 2020",
         decimals=4,
         takes="set",
+        tolerance=1e-4,
         minimum_n=2049,
     ),
     Metric(
@@ -340,6 +353,7 @@ _ALL = (
         source="Bińkowski, Sutherland, Arbel, Gretton, ICLR 2018; torch-fidelity 0.4",
         decimals=6,
         takes="set",
+        tolerance=1e-4,
     ),
     Metric(
         key="inception_score",
@@ -356,6 +370,7 @@ _ALL = (
         source="Salimans et al., NeurIPS 2016; torch-fidelity 0.4",
         decimals=3,
         takes="set",
+        tolerance=1e-4,
     ),
     Metric(
         key="fd_dinov2",
@@ -372,6 +387,7 @@ _ALL = (
         source="Stein et al., NeurIPS 2023 (dgm-eval); Oquab et al., TMLR 2024",
         decimals=3,
         takes="set",
+        tolerance=1e-4,
         minimum_n=1025,
     ),
     Metric(
@@ -389,6 +405,7 @@ _ALL = (
         source="Jayasumana et al., CVPR 2024; google-research/cmmd",
         decimals=4,
         takes="set",
+        tolerance=1e-4,
     ),
     Metric(
         key="dinov2_cos",
@@ -404,6 +421,7 @@ _ALL = (
         source="Oquab et al., TMLR 2024",
         decimals=4,
         takes="features",
+        tolerance=1e-5,
         shown="overview",
     ),
     Metric(
@@ -420,6 +438,7 @@ _ALL = (
         source="Radford et al., ICML 2021",
         decimals=4,
         takes="features",
+        tolerance=1e-5,
         shown="overview",
     ),
     Metric(
@@ -436,6 +455,7 @@ _ALL = (
         source="Zhai et al., ICCV 2023; google/siglip-so400m-patch14-384",
         decimals=4,
         takes="features",
+        tolerance=1e-5,
         shown="overview",
     ),
     Metric(
@@ -453,6 +473,7 @@ _ALL = (
         source="Deng et al., CVPR 2019; deepinsight/insightface; the crop of pixel2style2pixel",
         decimals=4,
         takes="features",
+        tolerance=1e-5,
         shown="overview",
     ),
     Metric(
@@ -469,6 +490,7 @@ _ALL = (
         ),
         source="after the modulation transfer of ISO 12233:2017; least-squares gain of y on x",
         takes="samples",
+        tolerance=0.0,
         function="vtbench.metrics.detail:measure_gratings",
         columns={"contrast_transfer": "list<float64>", "patch_cpp": "list<float64>"},
         nonnegative=("patch_cpp",),
@@ -705,6 +727,7 @@ _ALL = (
         source="vtbench.tokenizers.base.Code.quantize_8bit; PSNR as psnr_db",
         decimals=2,
         takes="quantized",
+        tolerance=0.0,
         columns={"q8_bits": "float64", "psnr_q8_db": "float64"},
         nonnegative=("q8_bits",),
     ),

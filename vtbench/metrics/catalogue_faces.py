@@ -28,6 +28,7 @@ FACES = (
         source="F-Sim of TokBench, arXiv 2505.18142; Deng et al., CVPR 2019; deepinsight/insightface",
         decimals=4,
         takes="samples",
+        tolerance=0.0,
         function="vtbench.metrics.known_faces:open_identity",
         columns={
             "face_ratio": _FLOATS,  # the face's size over the picture's longer side, as annotated
@@ -53,6 +54,7 @@ FACES = (
         source="normalized mean error of Sagonas et al., ICCVW 2013; deepinsight/insightface",
         decimals=4,
         takes="samples",
+        tolerance=0.0,
         function="vtbench.metrics.known_faces:open_shift",
         columns={
             "face_ratio": _FLOATS,

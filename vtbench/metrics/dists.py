@@ -16,7 +16,9 @@ from torch import Tensor
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
 from vtbench.base.files import sha256_file
-from vtbench.metrics.perceptual import check_backbone
+from vtbench.metrics.device_arithmetic import choose_arithmetic
+from vtbench.metrics.inception import split_chunks
+from vtbench.metrics.perceptual import TOGETHER_PIXELS, check_backbone
 from vtbench.metrics.pixel import require_pair
 from vtbench.weights.metrics import file_names, get_metric_weights, stated_digests
 
@@ -32,7 +34,7 @@ CHANNELS = (3, 64, 128, 256, 512, 512)
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _C = 1e-6  # the authors' c1 and c2
-_CHUNK = 2**24  # values in float64 at a time, 128 MiB
+_CHUNK = 2**24  # values of a level that are compared at a time, 128 MiB in float64
 
 
 class Dists:
@@ -63,6 +65,7 @@ class Dists:
                 "not the authors' weights.pt, or damaged; fetch it again"
             )
         self._device = torch.device(device)
+        self._arithmetic = choose_arithmetic(self._device)
         self._features = {
             key: value.to(self._device) for key, value in _read_features(backbone).items()
         }
@@ -78,20 +81,23 @@ class Dists:
         """Return the distance, float64 (N,) in [0, 1], per image, on the CPU; None below MIN_SIDE.
 
         Both are uint8 N×3×H×W at their full size: the authors' demonstration and piq first bring the
-        shorter side to 256 px, this does not. Features are float32 without TF32, their moments
-        float64. Images go one by one, so that a value does not depend on its batch.
+        shorter side to 256 px, this does not. Features are float32 without TF32, their moments as
+        `choose_arithmetic` says. Images go one by one on a CPU, and in parts of one size elsewhere
+        (`split_chunks`), so that a value does not depend on its batch.
         """
         require_pair(reference, image)
         if min(reference.shape[-2:]) < MIN_SIDE:
             return None
+        most = max(1, TOGETHER_PIXELS // reference[0, 0].numel())
+        sides = (split_chunks(side, self._device, most) for side in (reference, image))
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            pairs = zip(reference, image, strict=True)
-            return torch.stack([self._of_image(x, y) for x, y in pairs])
+            parts = zip(*sides, strict=True)
+            return torch.cat([self._of_images(x, y)[:count] for (x, count), (y, _) in parts])
 
-    def _of_image(self, x: Tensor, y: Tensor) -> Tensor:
-        a, b = (v[None].to(self._device).to(torch.float32) / 255 for v in (x, y))
+    def _of_images(self, x: Tensor, y: Tensor) -> Tensor:
+        a, b = (v.to(self._device).to(torch.float32) / 255 for v in (x, y))
         distance = self._compare(a, b, 0)
         mean, std = (torch.tensor(v, device=self._device)[:, None, None] for v in (_MEAN, _STD))
         a, b = (a - mean) / std, (b - mean) / std
@@ -113,20 +119,20 @@ class Dists:
         return x
 
     def _compare(self, a: Tensor, b: Tensor, level: int) -> Tensor:
-        """Return Σ α (1 − structure of means) + β (1 − structure of variations) of a level."""
-        total = torch.zeros((), dtype=torch.float64)
-        size = max(1, _CHUNK // a[0, 0].numel())
-        parts = (torch.split(v, size) for v in (a[0], b[0], self._alpha[level], self._beta[level]))
-        for x, y, alpha, beta in zip(*parts, strict=True):
-            # Metal has no float64.
-            x, y = ((v.cpu() if v.device.type == "mps" else v).double().flatten(1) for v in (x, y))
-            mean_x, mean_y = x.mean(dim=1), y.mean(dim=1)
-            x, y = x - mean_x[:, None], y - mean_y[:, None]
-            var_x, var_y = x.square().mean(dim=1), y.square().mean(dim=1)
-            covariance = (x * y).mean(dim=1)
+        """Return Σ α (1 − structure of means) + β (1 − structure of variations) of a level, (N,)."""
+        average = self._arithmetic.average
+        total = torch.zeros(len(a), dtype=torch.float64)
+        size = max(1, _CHUNK // a[:, 0].numel())
+        parts = (torch.split(v, size, dim=1) for v in (a, b))
+        factors = (torch.split(v[level], size) for v in (self._alpha, self._beta))
+        for x, y, alpha, beta in zip(*parts, *factors, strict=True):
+            x, y = x.to(self._arithmetic.real), y.to(self._arithmetic.real)
+            mean_x, mean_y = average(x), average(y)
+            x, y = (v - mean.to(v)[..., None, None] for v, mean in ((x, mean_x), (y, mean_y)))
+            var_x, var_y, covariance = average(x.square()), average(y.square()), average(x * y)
             luminance = (2 * mean_x * mean_y + _C) / (mean_x.square() + mean_y.square() + _C)
             structure = (2 * covariance + _C) / (var_x + var_y + _C)
-            total += (alpha * (1 - luminance.cpu()) + beta * (1 - structure.cpu())).sum()
+            total += (alpha * (1 - luminance) + beta * (1 - structure)).sum(dim=1)
         return total
 
 

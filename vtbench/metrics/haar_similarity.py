@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vtbench.metrics.device_arithmetic import Arithmetic, choose_arithmetic
 from vtbench.metrics.pixel import one_thread, require_pair
 
 MIN_SIDE = 16
@@ -26,25 +27,93 @@ _YIQ = (
 )
 _SCALES = 3
 _STRIP = 256  # rows of the halved images that are made at once
+_PARTS = 4000
+"""Of a level: the step of a channel's 2×2 means, of three decimals in the matrix and four pixels."""
+
+_TOGETHER_PIXELS = 1 << 22
+"""Of the images that are compared together on an accelerator."""
 
 
 def haarpsi(reference: Tensor, image: Tensor) -> Tensor | None:
     """Return the Haar wavelet-based perceptual similarity, float64 (N,) in [0, 1], on the CPU; 1 for
     identical images; None below MIN_SIDE.
 
-    Both are uint8 N×3×H×W. Each image is computed alone and in float64: RGB → YIQ; every channel
-    halved by 2×2 means (an odd last row or column is averaged with zeros, as the authors do); Haar
-    coefficients of luma at scales 1 and 2 compared, those of scale 3 as weights; 2×2 means of |I| and
-    |Q| compared with the mean of both weights. The halving is part of the definition: it stands for
-    the viewing distance. piq has more digits in its YIQ matrix (values differ by up to 1e-4), and
-    pads both sides where one of them is odd.
+    Both are uint8 N×3×H×W. On a CPU each image is computed alone and in float64. On an accelerator
+    they go side by side: coefficients are exact integers, and what follows is in the device's floats
+    (`choose_arithmetic`).
+
+    RGB → YIQ; every channel halved by 2×2 means (an odd last row or column is averaged with zeros, as
+    the authors do); Haar coefficients of luma at scales 1 and 2 compared, those of scale 3 as weights;
+    2×2 means of |I| and |Q| compared with the mean of both weights. The halving is part of the
+    definition: it stands for the viewing distance. piq has more digits in its YIQ matrix (values differ
+    by up to 1e-4), and pads both sides where one of them is odd.
     """
     require_pair(reference, image)
     if min(reference.shape[-2:]) < MIN_SIDE:
         return None
+    device = reference.device
     with one_thread():
-        pairs = zip(reference.cpu(), image.cpu(), strict=True)
-        return torch.stack([_of_image(x, y) for x, y in pairs])
+        if device.type == "cpu":
+            pairs = zip(reference, image, strict=True)
+            return torch.stack([_of_image(x, y) for x, y in pairs])
+        most = max(1, _TOGETHER_PIXELS // reference[0, 0].numel())
+        parts = zip(reference.split(most), image.split(most), strict=True)
+        arithmetic = choose_arithmetic(device)
+        return torch.cat([_of_images(x, y, arithmetic) for x, y in parts])
+
+
+def _of_images(x: Tensor, y: Tensor, arithmetic: Arithmetic) -> Tensor:
+    """Return the similarities of two N×3×H×W batches, float64 (N,) on the CPU: as `_of_image`.
+
+    Coefficients are whole parts of a level in int32. Of a similarity s, 1 − s is computed, and of
+    sigmoid(α s), its complement: floats are fine near 0, and most of a good image is near s = 1.
+    """
+    luma, *chroma = _whole_yiq(torch.stack((x, y)))
+    apart = [_find_difference(_sum_chroma(own), _PARTS * 4, arithmetic) for own in chroma]
+    chroma_apart = (apart[0] + apart[1]) / 2
+    apart, weights = [], []
+    for scale, orientation, band in _haar([luma]):
+        band.abs_()
+        parts = _PARTS * 2**scale
+        if scale == 1:
+            apart.append(_find_difference(band, parts, arithmetic))
+        elif scale == 2:
+            apart[orientation] = (
+                apart[orientation] + _find_difference(band, parts, arithmetic)
+            ) / 2
+        else:
+            weights.append(torch.maximum(*band).to(arithmetic.real) / parts)
+    apart.append(chroma_apart)
+    weights.append((weights[0] + weights[1]) / 2)
+    lost = torch.zeros(len(x), dtype=torch.float64)
+    whole = torch.zeros(len(x), dtype=torch.float64)
+    for own, weight in zip(apart, weights, strict=True):
+        lost += arithmetic.average(torch.sigmoid(ALPHA * (own - 1)).mul_(weight))
+        whole += arithmetic.average(weight)
+    share = lost / whole
+    values = (torch.log((1 - share) / share) / ALPHA).square().clamp(max=1.0)
+    same = (x == y).flatten(1).all(dim=1).cpu()  # also two black ones, where every weight is 0
+    return torch.where(same, torch.ones_like(values), values)
+
+
+def _whole_yiq(images: Tensor) -> list[Tensor]:
+    """Return 2×2 means of Y, I and Q of …×3×H×W levels, each …×⌈H/2⌉×⌈W/2⌉ int32 in parts of a level."""
+    height, width = images.shape[-2:]
+    padded = images.new_zeros((*images.shape[:-2], height + height % 2, width + width % 2))
+    padded[..., :height, :width] = images
+    padded = padded.to(torch.int32)
+    rows = padded[..., ::2, :] + padded[..., 1::2, :]
+    sums = (rows[..., ::2] + rows[..., 1::2]).unbind(dim=-3)
+    factors = [[round(value * _PARTS / 4) for value in row] for row in _YIQ]
+    return [r * sums[0] + g * sums[1] + b * sums[2] for r, g, b in factors]
+
+
+def _find_difference(pair: Tensor, parts: int, arithmetic: Arithmetic) -> Tensor:
+    """Return 1 − similarity of two int32 maps ≥ 0 in parts of a level."""
+    one, other = pair
+    difference = ((one - other).to(arithmetic.real) / parts).square_()
+    one, other = ((v.to(arithmetic.real) / parts).square_() for v in (one, other))
+    return difference.div_(one.add_(other).add_(C))
 
 
 def _of_image(x: Tensor, y: Tensor) -> Tensor:
@@ -62,7 +131,7 @@ def _of_image(x: Tensor, y: Tensor) -> Tensor:
     similarities: dict[int, Tensor] = {}
     weights: dict[int, Tensor] = {}
     for scale, orientation, band in _haar(channels):
-        band.abs_()
+        band.div_(2.0**scale).abs_()
         if scale == 1:
             similarities[orientation] = _similarity(*band)
         elif scale == 2:
@@ -83,8 +152,12 @@ def _of_image(x: Tensor, y: Tensor) -> Tensor:
 
 def _compare_chroma(channel: Tensor) -> Tensor:
     """Return the similarity of I or Q of both images, 2×H×W, as H×W: of |2×2 means|."""
-    means = _pair_sums(_pair_sums(_pad(channel, 0, 1), -1), -2).abs_().div_(4)
-    return _similarity(*means)
+    return _similarity(*_sum_chroma(channel).div_(4))
+
+
+def _sum_chroma(channel: Tensor) -> Tensor:
+    """Return |sums over 2×2 places| of …×H×W, a zero row and column after the last."""
+    return _pair_sums(_pair_sums(_pad(channel, 0, 1), -1), -2).abs_()
 
 
 def _halved_yiq(images: Tensor) -> list[Tensor]:
@@ -107,8 +180,8 @@ def _halved_yiq(images: Tensor) -> list[Tensor]:
 
 
 def _haar(given: list[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (scale, orientation, coefficients) of N×H×W at scales 1 to 3, in two orientations, each of
-    its size; one at a time, for all of a large image at once are gigabytes.
+    """Yield (scale, orientation, 2^s × coefficients) of …×H×W at scales 1 to 3, in two orientations,
+    each of its size; one at a time, for all of a large image at once are gigabytes.
 
     A filter of scale s is 2^s × 2^s of ±2^−s, its window begins 2^(s−1) − 1 before a pixel, and
     outside is 0: MATLAB's conv2(·, "same"). By sums of sums: no product, and each box once.
@@ -125,7 +198,7 @@ def _haar(given: list[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
 
         def shape(sums: Tensor, axis: int, half: int = half, start: int = start) -> Tensor:
             band = _take(sums, axis, half) - sums.narrow(axis, 0, sums.shape[axis] - half)
-            return band[..., start : start + height, start : start + width].div_(2.0 * half)
+            return band[..., start : start + height, start : start + width]
 
         high = _pair_sums(box, -2, half)
         box = _pair_sums(box, -1, half)
@@ -135,6 +208,7 @@ def _haar(given: list[Tensor]) -> Iterator[tuple[int, int, Tensor]]:
 
 
 def _pad(x: Tensor, before: int, after: int) -> Tensor:
+    """Return …×H×W with rows and columns of zeros before and after."""
     return torch.nn.functional.pad(x, (before, after, before, after))
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from vtbench.base.errors import WeightsMismatch
 from vtbench.base.files import sha256_file
+from vtbench.metrics.device_arithmetic import choose_arithmetic
 
 SIDE = 299
 """The network's input, pixels a side."""
@@ -81,6 +82,8 @@ class Inception:
                 "another file, or damaged; fetch it again"
             )
         self.device, self.dtype = torch.device(device), dtype
+        if dtype == torch.float64 and not choose_arithmetic(self.device).float64_sums:
+            self.device = torch.device("cpu")  # Metal has no float64
         net = _load(weights)
         # The layout in which CPU convolutions are fast.
         layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
