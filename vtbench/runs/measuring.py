@@ -85,8 +85,6 @@ class BatchMeter:
         Whatever the tokenizer or a metric raises fails the image that it is about, by name: the
         images of a batch are then tried one by one, or in halves where memory did not suffice.
         """
-        if batch.size > 1 and batch.size > (most := self._count(batch)):
-            return self._measure_parts(batch, most)  # made before another was too large
         try:
             return self.begin(batch)()
         except BatchFailed as failed:
@@ -114,6 +112,8 @@ class BatchMeter:
         if batch.pixels is None:
             # Without a hash of its pixels: the original is at fault, and leaves the set for all.
             return _done(_fail([{**row, "sha256": None} for row in rows], str(batch.error)))
+        if batch.size > 1 and batch.size > (most := self._count(batch)):
+            return _done(self._measure_parts(batch, most))  # made before another was too large
         for row, image in zip(rows, to_rgb8(batch.pixels), strict=True):
             row["height"], row["width"] = image.shape[:2]
             row["sha256"] = pixel_sha256(image)
@@ -146,7 +146,11 @@ class BatchMeter:
         """Take what needs the device; return what takes the rest."""
         assert batch.pixels is not None
         original, task = batch.pixels, batch.samples[0].task
-        there = original.to(rounded.image8.device)
+        device = rounded.image8.device
+        if batch.there is not None and batch.there.pixels.device == device:
+            there = batch.there.take()
+        else:
+            there = original.to(device)
         features = self.meter.sets.encode(task, batch.samples, there, rounded.image8)
         measured = self.meter.measure(
             task, batch.samples, there, rounded.image8, features, fit=rounded.fit

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import CellFailed, ImageError, VtbenchError, describe_foreign
-from vtbench.images import MAX_PIXELS, Fit, load_rgb8, to_float
+from vtbench.images import MAX_PIXELS, Fit, load_rgb8, look_up_floats, to_float
 from vtbench.metrics import rate
 from vtbench.registry.entries import Entry
 from vtbench.results.rows import Row
@@ -68,10 +68,12 @@ class LiveReconstructor:
 
     def reconstruct(self, batch: Batch, *, quantized: bool) -> Reconstruction:
         """Return the batch's reconstructions, timed with the device synchronized on both sides."""
-        images, device = batch.images, self.tokenizer.device
+        device = self.tokenizer.device
+        images = batch.images if batch.there is None else look_up_floats(batch.there.take())
         assert images is not None
-        if device.type == "cuda":  # which fetches pinned memory while the processor goes on
-            images = images.pin_memory().to(device, non_blocking=True)
+        if device.type == "cuda" and batch.there is None:
+            with torch.cuda.device(device):  # whose memory is pinned
+                images = images.pin_memory().to(device, non_blocking=True)
         _synchronize(device)
         start = time.perf_counter()
         code = self.tokenizer.encode(images)
@@ -128,6 +130,13 @@ class StoredReconstructor:
             pictures.append(picture)
         facts: tuple[Row, ...] = tuple({"bits": self.bits.get(s.id)} for s in batch.samples)
         return Reconstruction(to_float(pictures), facts)
+
+
+def find_network_device(reconstructor: Reconstructor) -> torch.device:
+    """Return where a reconstructor's network takes its images; the CPU where it has none."""
+    if isinstance(reconstructor, LiveReconstructor):
+        return reconstructor.tokenizer.device
+    return torch.device("cpu")
 
 
 def open_tokenizer(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from vtbench.runs.arithmetic import exact_arithmetic
 from vtbench.runs.background import Background
 from vtbench.runs.batch_search import make_batch_size, settle_batch_size
 from vtbench.runs.compiled_form import compile_tokenizer, require_compiler
+from vtbench.runs.device_copies import CudaCopier, copy_ahead
 from vtbench.runs.kept_originals import open_crops
 from vtbench.runs.kept_reconstructions import drop_reconstructions
 from vtbench.runs.measuring import BatchFailed, BatchMeter, Measured
@@ -44,7 +45,12 @@ from vtbench.runs.outcome import Listener, Outcome
 from vtbench.runs.pooled_codes import pool_codes
 from vtbench.runs.provenance import describe_measures, draft_record, list_dependencies
 from vtbench.runs.ranks import ALONE, Ranks
-from vtbench.runs.reconstruction import LiveReconstructor, Reconstructor, open_reconstructor
+from vtbench.runs.reconstruction import (
+    LiveReconstructor,
+    Reconstructor,
+    find_network_device,
+    open_reconstructor,
+)
 from vtbench.runs.request import Request
 from vtbench.runs.reuse import find_current, list_failures
 from vtbench.runs.shared_pass import measure_shared
@@ -322,7 +328,7 @@ def _measure_all(
     again = [sample for sample in todo if sample.id in spools.partial.failed]
     others = [sample for sample in todo if sample.id not in spools.partial.failed]
     workers = request.decoders
-    batches = chain(
+    batches: Iterator[Batch] = chain(
         make_batches(again, cache, batch_size=1, workers=workers),
         make_batches(
             others,
@@ -334,10 +340,16 @@ def _measure_all(
     )
     cost = request.suite.protocol.cost
     warm = cost is None
+
+    def is_timed(batch: Batch) -> bool:
+        return cost is not None and batch.samples[0].subset == cost.subset
+
+    if (device := find_network_device(measuring.reconstructor)).type == "cuda":
+        batches = copy_ahead(batches, CudaCopier(device), alone=is_timed)
     with SteadyMemory(request.device if steady else "") as memory, Background() as background:
         for batch in batches:
             memory.prepare(None if batch.pixels is None else tuple(batch.pixels.shape))
-            timed = cost is not None and batch.samples[0].subset == cost.subset
+            timed = is_timed(batch)
             if timed:  # nothing beside it
                 background.wait()
             if not warm and batch.pixels is not None and timed:

@@ -117,14 +117,34 @@ def find_fault(sample: Sample, pixels: RGB8) -> str | None:
 
 
 @dataclass(frozen=True)
+class DevicePixels:
+    """A batch's pixels on an accelerator, copied ahead (`runs.device_copies`).
+
+    Attributes:
+        pixels: uint8 N×3×H×W; to be read after `wait`.
+        wait: Lets the stream of the thread that calls it wait for the copy.
+    """
+
+    pixels: Tensor
+    wait: Callable[[], None]
+
+    def take(self) -> Tensor:
+        """Return the pixels; what is computed of them from here on sees the whole copy."""
+        self.wait()
+        return self.pixels
+
+
+@dataclass(frozen=True)
 class Batch:
     """Samples of one task, subset and shape, with their pixels as uint8 N×3×H×W, or the reason why a
-    sample's image cannot be used (then it is alone and pixels is None)."""
+    sample's image cannot be used (then it is alone and pixels is None). there: a copy of the pixels on
+    the device, where one was made ahead."""
 
     samples: tuple[Sample, ...]
     pixels: Tensor | None
     size: int
     error: str | None = None
+    there: DevicePixels | None = None
 
     @property
     def images(self) -> Tensor | None:
