@@ -281,15 +281,6 @@ def to_float(pixels: Sequence[RGB8] | Tensor, device: torch.device | str = "cpu"
     )  # divided on the CPU: CUDA multiplies by a rounded 1/255
 
 
-def look_up_floats(pixels: Tensor) -> Tensor:
-    """Return a uint8 batch on any device as float32 in [0, 1] there: the values of `to_float`, each
-    looked up among the 256, so that no device divides in its own way."""
-    import torch
-
-    levels = (torch.arange(256).float() / 255.0).to(pixels.device)
-    return levels.index_select(0, pixels.flatten().int()).reshape(pixels.shape)
-
-
 def require_unit_range(batch: Tensor) -> None:
     """Raise ImageError unless float images are finite and not plainly of another range than [0, 1]."""
     import torch

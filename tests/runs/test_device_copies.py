@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from vtbench.base.records import Sample
-from vtbench.images import look_up_floats, to_float
+from vtbench.images import to_float
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.runs import runner
-from vtbench.runs.device_copies import CudaCopier, copy_ahead
+from vtbench.runs.device_copies import CudaCopier, copy_ahead, look_up_floats
 from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import plan_run
 from vtbench.runs.runner import run_suite

@@ -2,7 +2,7 @@
 
     batches ─► a thread: pinned memory ─► the copy stream ─► Batch.there ─► the pass
 
-What is copied are the 8-bit pixels, once: the network's images (`images.look_up_floats`) and the
+What is copied are the 8-bit pixels, once: the network's images (`look_up_floats`) and the
 metrics' originals are both made of them there. Elsewhere nothing is copied ahead.
 """
 
@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from vtbench.images import to_float
 from vtbench.runs.memory import is_memory_short
 from vtbench.suites.batches import Batch, DevicePixels
 
@@ -51,6 +53,13 @@ class CudaCopier:
             pixels.record_stream(stream)
 
         return replace(batch, there=DevicePixels(pixels, wait))
+
+
+def look_up_floats(pixels: Tensor) -> Tensor:
+    """Return a uint8 batch on any device as float32 in [0, 1] there: the values of `to_float`, each
+    looked up among the 256, so that no device divides in its own way."""
+    levels = to_float(torch.arange(256, dtype=torch.uint8)).to(pixels.device)
+    return levels.index_select(0, pixels.flatten().int()).reshape(pixels.shape)
 
 
 def copy_ahead(

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import CellFailed, ImageError, VtbenchError, describe_foreign
-from vtbench.images import MAX_PIXELS, Fit, load_rgb8, look_up_floats, to_float
+from vtbench.images import MAX_PIXELS, Fit, load_rgb8, to_float
 from vtbench.metrics import rate
 from vtbench.registry.entries import Entry
 from vtbench.results.rows import Row
+from vtbench.runs.device_copies import look_up_floats
 from vtbench.runs.fast_form import choose_layout
 from vtbench.suites.batches import Batch
 from vtbench.tokenizers import build_tokenizer
