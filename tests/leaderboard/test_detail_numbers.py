@@ -104,6 +104,7 @@ def test_every_number_by_hand(board: Board) -> None:
         "detail.mtf50_fit_cpp": 0.35,
         "detail.mtf50_fit_cpt": 0.35 * 16,
         "detail.mtf10_fit_cpp": (40 + 0.4 * 4) / 96,  # from 1/6 at 40/96 to 0 at 44/96
+        "detail.mtf10_fit_cpt": (40 + 0.4 * 4) / 96 * 16,
         "detail.grid_blindness": 0.75,
         "detail.grid_blindness.1": 0.75,
         "detail.grid_blindness.2": 0.0,

@@ -14,7 +14,9 @@ from vtbench.leaderboard.footnotes import describe_commit
 from vtbench.leaderboard.published import match_published
 from vtbench.metrics.catalogue import SET_METRICS
 
-BOUNDED = frozenset({"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_cpt"})
+BOUNDED = frozenset(
+    {"mtf50_cpp", "mtf50_fit_cpp", "mtf10_fit_cpp", "mtf50_fit_cpt", "mtf10_fit_cpt"}
+)
 """Metrics whose true value may lie beyond the charts' frequencies."""
 
 

@@ -234,6 +234,7 @@ def _list_chart_numbers() -> Iterator[Number]:
         ("mtf50_fit_cpp", pools.MTF50, False),
         ("mtf10_fit_cpp", pools.MTF10, False),
         ("mtf50_fit_cpt", pools.MTF50, True),
+        ("mtf10_fit_cpt", pools.MTF10, True),
     ):
         limit = PoolLimit(level, per_token)
         label = f"{METRICS[key].label} ÷ token" if per_token else METRICS[key].label

@@ -105,6 +105,16 @@ _ON_CHARTS = (
         source="vtbench.metrics.transfer",
     ),
     Metric(
+        key="mtf10_fit_cpt",
+        label="MTF10 (fit)",
+        unit="cycles/token",
+        better="higher",
+        version=1,
+        pooled=_CURVE,
+        definition="MTF10 (fit) in cycles per token: times √(pixels ÷ tokens) of the gratings.",
+        source="vtbench.metrics.transfer",
+    ),
+    Metric(
         key="grid_blindness",
         label="Grid blindness",
         unit="",

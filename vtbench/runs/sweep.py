@@ -83,10 +83,14 @@ class Cluster:
         kind: "local", "slurm", or None for Slurm where there is one, else this machine.
         logs: the folder for what jobs print.
         at_once: how many run at a time.
-        tries: how often a job that dies is run at most.
-        minutes: that a job may take.
-        cpus, gpus, memory_gb: that a job gets; memory None for the cluster's default.
-        partition, account, setup: of Slurm; setup are shell lines before the job.
+        tries: attempts for a job that dies.
+        minutes: the time limit of a job.
+        cpus: the CPU cores of a job.
+        gpus: the GPUs of a job.
+        memory_gb: the memory of a job; None for the cluster's default.
+        partition: the Slurm partition.
+        account: the Slurm account.
+        setup: shell lines that run before a Slurm job.
     """
 
     kind: str | None
