@@ -213,7 +213,7 @@ def test_other_weights_are_refused(tmp_path, tensors, message):
 def test_damaged_and_absent_weights_are_refused(tmp_path):
     path = write_vq(tmp_path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(WeightsMismatch, match="not a whole safetensors file"):
+    with pytest.raises(WeightsMismatch, match="is damaged or not complete"):
         PatchVq(VQ, weights=path)
     for absent in (tmp_path, tmp_path / "nothing.safetensors"):
         with pytest.raises(WeightsMissing):

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vtbench.base.errors import VtbenchError, WeightsMismatch, WeightsMissing
-from vtbench.weights.states import assign_state, is_torchscript, load_state, restore_dots
+from vtbench.weights.containers import is_torchscript
+from vtbench.weights.states import assign_state, load_state, restore_dots
 
 
 def network(seed: int = 0) -> nn.Module:

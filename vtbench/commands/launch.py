@@ -130,7 +130,9 @@ def launch_command(
     failed = [outcome for outcome in outcomes if outcome.status != 0]
     for outcome in failed:
         complain(f"{outcome.job.name}: {outcome.reason}")
-    if failed or worst:
+    refused = {reason for _, request in pairs for reason in sweep.refused(request).values()}
+    complain(*sorted(refused))
+    if failed or worst or refused:
         raise click.exceptions.Exit(1)
 
 

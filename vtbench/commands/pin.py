@@ -12,14 +12,20 @@ from typing import Any
 import click
 import yaml
 
-from vtbench.base.errors import RegistryError, UnknownName, WeightsError, WeightsMissing
+from vtbench.base.errors import (
+    CellFailed,
+    RegistryError,
+    UnknownName,
+    WeightsError,
+    WeightsMissing,
+)
 from vtbench.base.files import sha256_file, write_atomic
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import registry_option, weights_option
 from vtbench.registry.entries import Entry, load_registry
 from vtbench.registry.sources import HubWeights, LocalWeights, PageWeights
 from vtbench.weights.downloads import fetch_hub_file, hub_endpoint, hub_errors
-from vtbench.weights.entries import find_official, find_weights
+from vtbench.weights.entries import WeightFiles, find_official, find_weights
 from vtbench.weights.metrics import catalogue_path, metric_weights
 
 
@@ -76,7 +82,8 @@ def pin_local(subject: PinTarget, folder: Path) -> str:
 
     The files must be all that the entry names: those of the hub, those of a page, or the authors'
     own (`official`). A revision stays as it is: a file does not say of which commit it is. Raises
-    WeightsMissing for a file that is not there, RegistryError where the entry names none.
+    WeightsMissing for a file that is not there, RegistryError where the entry names none, and as
+    `build_tokenizer` for files of another tokenizer: what is pinned has been loaded once.
     """
     if subject.entry is None or subject.entry.weights is None:
         raise RegistryError(
@@ -85,6 +92,7 @@ def pin_local(subject: PinTarget, folder: Path) -> str:
     weights = subject.entry.weights
     found = find_weights(subject.entry, folder)
     assert found is not None
+    _try(subject.entry, found)
     names = [file.name for file in found.files]
     hashes = dict(found.digests)
     values: list[tuple[tuple[str, ...], str, Any]]
@@ -103,6 +111,16 @@ def pin_local(subject: PinTarget, folder: Path) -> str:
         )
     write_values(subject.path, values)
     return f"{subject.name}: {len(names)} files of {found.path}, in {subject.path}"
+
+
+def _try(entry: Entry, found: WeightFiles) -> None:
+    """Build the tokenizer with the files, whatever digests are pinned now."""
+    from vtbench.commands.progress import silence_libraries
+    from vtbench.runs.request import unpin
+    from vtbench.tokenizers import build_tokenizer
+
+    silence_libraries()
+    build_tokenizer(unpin(entry), device="cpu", weights=found)
 
 
 def look_up(name: str, weights: HubWeights) -> tuple[str, dict[str, str]]:
@@ -212,7 +230,7 @@ def pin_command(
     """Look up revision and sha256 of weights on the hub and write them into the entry's YAML file.
 
     NAME is a tokenizer, or the weights of a metric as `vtbench doctor` lists them. With --weights,
-    the sha256 is taken from the files given.
+    the sha256 is taken from the files given, which must be weights that the tokenizer loads.
     """
     from vtbench.runs.request import parse_weights
 
@@ -225,7 +243,7 @@ def pin_command(
                 click.echo(pin_local(subject, given[subject.name]))
             else:
                 click.echo(pin_entry(subject, update=update))
-        except WeightsError as error:
+        except (WeightsError, CellFailed) as error:
             complain(str(error))
             failed += 1
     if failed:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vtbench.base.errors import WeightsError
+from vtbench.commands.complaints import complain
 from vtbench.commands.json_text import print_json
 from vtbench.commands.options import (
     EMBEDDED,
@@ -27,6 +29,7 @@ from vtbench.commands.options import (
 from vtbench.runs.sweep import Job
 
 if TYPE_CHECKING:
+    from vtbench.results.schema import Skipped
     from vtbench.runs.request import Request
 
 
@@ -83,12 +86,29 @@ class Sweep:
         return requests
 
     def jobs(self, request: Request, suite: str) -> list[Job]:
-        """Return the jobs of a suite, a tokenizer each."""
+        """Return the jobs of a suite, a tokenizer each, without those that are `refused`."""
         images = len(request.samples())
+        refused = self.refused(request)
         return [
             Job(suite, entry.name, images, self._arguments(request, suite, entry.name))
             for entry in request.entries
+            if entry.name not in refused
         ]
+
+    def refused(self, request: Request) -> dict[str, str]:
+        """Return why tokenizers cannot be measured, by name: files of weights that are not whole. Of
+        each file the header or directory is read; its digest is compared by the job itself."""
+        from vtbench.weights.entries import check_containers, find_weights
+
+        reasons = {}
+        for entry in request.entries:
+            try:
+                found = find_weights(entry, (request.weights or {}).get(entry.name))
+                if found is not None:
+                    check_containers(entry, found)
+            except WeightsError as error:
+                reasons[entry.name] = str(error)
+        return reasons
 
     def _arguments(self, request: Request, suite: str, tokenizer: str) -> tuple[str, ...]:
         own = tuple(pair for pair in self.weights if pair.partition("=")[0] == tokenizer)
@@ -204,12 +224,33 @@ def plan_command(sweep: Sweep, as_json: bool) -> None:
     Each job has a command, which can also be run by hand. `vtbench launch` with the same options runs
     all of them. Without --tokenizer and --family, every tokenizer whose weights are on this machine is
     measured.
-    """
-    from vtbench.base.text_table import format_table
 
+    A tokenizer whose file of weights is not whole is named, and has no job.
+    """
     pairs = list(zip(sweep.suites, sweep.requests(), strict=True))
     jobs = [job for suite, request in pairs for job in sweep.jobs(request, suite)]
     skipped = [(suite, skip) for suite, request in pairs for skip in request.skipped]
+    refused = [
+        (suite, name, reason)
+        for suite, request in pairs
+        for name, reason in sweep.refused(request).items()
+    ]
+    _print_plan(jobs, skipped, refused, as_json=as_json)
+    for reason in dict.fromkeys(reason for _, _, reason in refused):
+        complain(reason)
+    if refused:
+        raise click.exceptions.Exit(1 if jobs else 2)
+
+
+def _print_plan(
+    jobs: Sequence[Job],
+    skipped: Sequence[tuple[str, Skipped]],
+    refused: Sequence[tuple[str, str, str]],
+    *,
+    as_json: bool,
+) -> None:
+    from vtbench.base.text_table import format_table
+
     if as_json:
         print_json(
             {
@@ -226,6 +267,10 @@ def plan_command(sweep: Sweep, as_json: bool) -> None:
                     {"suite": suite, "tokenizer": skip.name, "reason": skip.reason}
                     for suite, skip in skipped
                 ],
+                "refused": [
+                    {"suite": suite, "tokenizer": name, "reason": reason}
+                    for suite, name, reason in refused
+                ],
             }
         )
         return
@@ -234,6 +279,7 @@ def plan_command(sweep: Sweep, as_json: bool) -> None:
         (job.suite, job.tokenizer, str(job.images), shlex.join(["vtbench", *job.arguments]))
         for job in jobs
     ]
-    click.echo(format_table(rows))
+    if jobs:
+        click.echo(format_table(rows))
     if skipped:
         click.echo(f"\n{len(skipped)} left out, since their weights are missing: --json names them")

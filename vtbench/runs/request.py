@@ -11,14 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vtbench.base.errors import RegistryError, UnknownName, VtbenchError, WeightsMissing
+from vtbench.base.errors import (
+    RegistryError,
+    UnknownName,
+    VtbenchError,
+    WeightsMismatch,
+    WeightsMissing,
+)
 from vtbench.base.files import sha256_bytes
 from vtbench.base.records import Sample
 from vtbench.registry.entries import Entry, Registry
-from vtbench.registry.sources import HubWeights
+from vtbench.registry.sources import HubWeights, PageWeights
 from vtbench.results.schema import Skipped
 from vtbench.suites.suites import Suite
-from vtbench.weights.entries import find_weights
+from vtbench.weights.entries import check_containers, find_weights
 
 if TYPE_CHECKING:
     from vtbench.runs.reconstruction import Reconstructor
@@ -188,6 +194,10 @@ def name_own_weights(entry: Entry, path: Path) -> Entry:
     found = find_weights(entry, path)
     if found is None or entry.weights is None:
         return entry
+    try:
+        check_containers(entry, found)
+    except WeightsMismatch:  # named where it is opened, so that the other tokenizers go on
+        return entry
     digests = found.digests
     content = entry.weights.model_dump(mode="json")
     if digests and set(digests.values()) <= set(
@@ -196,17 +206,21 @@ def name_own_weights(entry: Entry, path: Path) -> Entry:
         return entry
     own = json.dumps(digests, sort_keys=True) if len(digests) > 1 else None
     digest = next(iter(digests.values())) if own is None else sha256_bytes(own.encode())
+    deviations = (*entry.deviations, f"weights-{digest[:8]}")
+    return unpin(entry).model_copy(update={"deviations": deviations})
+
+
+def unpin(entry: Entry) -> Entry:
+    """Return the entry without the digests of its weights."""
+    if entry.weights is None:
+        return entry
     unpinned: dict[str, Any] = {"sha256": None}
-    if beside := content.get("beside"):
-        unpinned["beside"] = dict.fromkeys(beside)
+    if isinstance(entry.weights, PageWeights) and entry.weights.beside:
+        unpinned["beside"] = dict.fromkeys(entry.weights.beside)
     if isinstance(entry.weights, HubWeights) and entry.weights.official is not None:
         files = dict.fromkeys(entry.weights.official.files)
         unpinned["official"] = entry.weights.official.model_copy(update={"files": files})
-    changes = {
-        "weights": entry.weights.model_copy(update=unpinned),
-        "deviations": (*entry.deviations, f"weights-{digest[:8]}"),
-    }
-    return entry.model_copy(update=changes)
+    return entry.model_copy(update={"weights": entry.weights.model_copy(update=unpinned)})
 
 
 def apply_variant(

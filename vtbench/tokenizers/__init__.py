@@ -12,6 +12,7 @@ from vtbench.base.errors import (
     RegistryError,
     UnknownName,
     VtbenchError,
+    WeightsMismatch,
     describe_foreign,
 )
 from vtbench.registry.adapters import find_adapter_fault
@@ -75,6 +76,12 @@ def build_tokenizer(
     def build(on: str) -> Tokenizer:
         try:
             return adapter(entry.spec, device=on, dtype=DTYPES[dtype], seed=seed, **options)
+        except WeightsMismatch as error:
+            place = options.get("weights")
+            # Of a network that was built: what did not fit it says not which file it came from.
+            if isinstance(place, Path) and place.name not in str(error):
+                raise WeightsMismatch(f"{place}: {error}") from None
+            raise
         except VtbenchError:
             raise
         except Exception as error:  # an entry or file of a stranger may make a constructor raise it

@@ -15,7 +15,8 @@ from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.base.files import read_bounded
 from vtbench.base.schema import MAX_JSON_BYTES, load_json
 from vtbench.tokenizers.layouts import LAYOUTS, Config, State, convert_official
-from vtbench.weights.states import PICKLES, SAFETENSORS, load_state
+from vtbench.weights.containers import PICKLES, SAFETENSORS
+from vtbench.weights.states import load_state
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

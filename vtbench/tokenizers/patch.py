@@ -13,14 +13,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.nn.quantize import nearest_codewords
+from vtbench.weights.states import load_state
 
 
 def split_patches(images: Tensor, side: int) -> Tensor:
@@ -37,10 +36,7 @@ def load_strict(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     """Return the float32 tensors of a safetensors file that must have these keys and shapes."""
     if not path.is_file():
         raise WeightsMissing(f"{path}: no such file; the weights of patch tokenizers are one file")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise WeightsMismatch(f"{path}: not a whole safetensors file ({error})") from error
+    tensors = load_state(path)
     wrong = [f"{key} is missing" for key in shapes if key not in tensors]
     if unexpected := [key for key in tensors if key not in shapes]:
         more = f" and {len(unexpected) - 1} more are" if len(unexpected) > 1 else " is"

@@ -30,7 +30,8 @@ from vtbench.base.records import Spec
 from vtbench.base.schema import MAX_JSON_BYTES, Strict, load_json
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
-from vtbench.weights.states import PICKLES, load_state
+from vtbench.weights.containers import PICKLES
+from vtbench.weights.states import load_state
 
 EPSILON = 1e-5
 """Added to the latents' variance (stage1/rae.py)."""

@@ -23,15 +23,13 @@ from vtbench.base.files import sha256_file
 from vtbench.base.locations import data_dir
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, LocalWeights, PackageWeights, PageWeights, Weights
+from vtbench.weights.containers import MAX_HEADER_BYTES, check_container
 
 CONVERTED = "vtbench.converted"
 """The metadata key of a safetensors file that `vtbench convert` wrote: what it was made of, as JSON.
 Its keys are those of the checkpoint with the wrapper before them, so it is read like the checkpoint."""
 
 _LOG = logging.getLogger(__name__)
-
-MAX_HEADER_BYTES = 100_000_000
-"""Of a safetensors file; the format's own limit."""
 
 
 @dataclass(frozen=True)
@@ -242,13 +240,25 @@ def find_origin(found: WeightFiles) -> str | None:
         return None  # not converted, or damaged, which its reader says
 
 
+def check_containers(entry: Entry, found: WeightFiles) -> None:
+    """Raise WeightsMismatch, with the entry's name, for a file that cannot be whole weights by what
+    stands in its header or directory; nothing more of it is read (`containers`)."""
+    for file in found.files:
+        try:
+            check_container(file)
+        except WeightsMismatch as error:
+            raise WeightsMismatch(f"weights of {entry.name}: {error}") from None
+
+
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
-    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another.
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another, and
+    for a file that is not whole (`check_containers`).
 
     A file that `vtbench convert` wrote has other bytes than the checkpoint that is pinned. What it says
     of its origin counts only where the user gave it, and for a pickle; that is said on the terminal,
     since nobody can check it.
     """
+    check_containers(entry, found)
     measured = found.digests
     weights = entry.weights
     pinned: dict[str, str] = {}

@@ -23,12 +23,10 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import WeightsMismatch
+from vtbench.weights.containers import MAX_TENSORS
 
 MAX_PROGRAM_BYTES = 256 * 1024 * 1024
 """Of the pickle of an archive, without the tensors, which lie beside it."""
-
-MAX_TENSORS = 200_000
-"""Of a checkpoint; a small pickle can name one tensor as often as it likes."""
 
 MAX_PATH = 4096
 """Characters of a tensor's name."""

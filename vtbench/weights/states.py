@@ -11,7 +11,6 @@ with both `model` and `ema` holds two tokenizers.
 from __future__ import annotations
 
 import importlib
-import struct
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -21,11 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from vtbench.base.errors import WeightsMismatch, WeightsMissing
+from vtbench.weights.containers import (
+    PICKLES,
+    SAFETENSORS,
+    check_container,
+    is_safetensors,
+    is_torchscript,
+)
 from vtbench.weights.entries import CONVERTED
 from vtbench.weights.pickles import PickledFile, name_tensors
-
-SAFETENSORS = (".safetensors", ".sft")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".jit")
 
 WRAPPINGS = ("_orig_mod.", "module.")
 """What torch.compile and data-parallel training put before every key; no part of a network's names."""
@@ -76,6 +79,8 @@ def load_state(
                 f"{path}: {key} is no tensor but {type(value).__name__}{where}; the file has "
                 f"{_some(content)}"
             )
+        if fault := _find_value_fault(value):
+            raise WeightsMismatch(f"{path}: {key} {fault}")
         if new in state:
             raise WeightsMismatch(f"{path}: {origin[new]} and {key} are both renamed to {new}")
         state[new], origin[new] = value, key
@@ -84,6 +89,20 @@ def load_state(
             f"{path}: no key starts with {prefix!r}; the file has {_some(content)}"
         )
     return state
+
+
+def _find_value_fault(tensor: Tensor) -> str | None:
+    """Return why a tensor cannot be weights: it is none that a layer computes with, or has NaN."""
+    if tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided:
+        return "is nested, quantized or sparse; weights are plain tensors"
+    if tensor.is_meta:
+        return "has no values (it was saved from the meta device)"
+    if tensor.dtype in _FLOATS and bool(tensor.isnan().any()):
+        return "has NaN"
+    return None
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _read(path: Path, wrapper: str | None, prefix: str) -> Mapping[Any, Any]:
@@ -95,24 +114,18 @@ def _read(path: Path, wrapper: str | None, prefix: str) -> Mapping[Any, Any]:
             )
         known = ", ".join((*SAFETENSORS, *PICKLES))
         raise WeightsMismatch(f"{path}: {path.suffix or 'no suffix'} is none of {known}")
-    if (found := _is_safetensors(path)) != (suffix in SAFETENSORS):
+    if (found := is_safetensors(path)) != (suffix in SAFETENSORS):
         kind, ending = ("safetensors", "safetensors") if found else ("no safetensors", "pt")
         if found or zipfile.is_zipfile(path):
             raise WeightsMismatch(
                 f"{path} is {kind}, whatever its name says: rename it to {path.stem}.{ending}"
             )
+    check_container(path)
     if suffix in SAFETENSORS:
         return _read_safetensors(path, wrapper, prefix)
     if is_torchscript(path):
         return _read_torchscript(path, wrapper, prefix)
     return _unwrap(_read_pickle(path), wrapper, path)
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether a file begins as safetensors do: the length of a header, and its brace."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and struct.unpack("<Q", start[:8])[0] < 1 << 32 and start[8:] == b"{"
 
 
 def _find_wrappings(keys: Collection[Any]) -> str:
@@ -159,7 +172,6 @@ def _read_safetensors(path: Path, wrapper: str | None, prefix: str) -> dict[str,
 def _read_pickle(path: Path) -> Any:
     import numpy as np
 
-    _refuse_compressed(path)
     # Losses and steps that a trainer logged as numpy scalars; files written under numpy 1 know
     # their constructor by its old name, which numpy 2 no longer answers to.
     scalar = importlib.import_module("numpy._core.multiarray").scalar
@@ -185,27 +197,6 @@ def _read_pickle(path: Path) -> Any:
         raise WeightsMismatch(f"{path} {reason}; fetch it again") from None
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Raise WeightsMismatch for an archive whose members are compressed: torch writes them as they are,
-    and would inflate a few megabytes to gigabytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        ValueError,
-        LookupError,
-        struct.error,
-    ):
-        return  # no archive, or a damaged one, which is said where it is opened
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise WeightsMismatch(f"{path} is a compressed archive, which torch does not write")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise WeightsMismatch(f"{path} says that its members are larger than itself")
-
-
 def _read_torchscript(path: Path, wrapper: str | None, prefix: str) -> dict[str, Tensor | None]:
     """Return the modules' tensors under the names of their state_dict. The archive's program is not
     looked at; a tensor that is an attribute and neither parameter nor buffer is among them."""
@@ -217,15 +208,6 @@ def _read_torchscript(path: Path, wrapper: str | None, prefix: str) -> dict[str,
             key: file.open(tensor) if key.startswith(prefix) else None
             for key, tensor in tensors.items()
         }
-
-
-def is_torchscript(path: Path) -> bool:
-    """Return whether the file is a TorchScript archive; only its list of members is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, IndexError, struct.error):
-        return False  # no archive, or a damaged one, which is said where it is opened
 
 
 def _unwrap(content: Any, wrapper: str | None, path: Path) -> Mapping[Any, Any]:
