@@ -54,6 +54,20 @@ def hub(**changes: object) -> str:
         (GOOD + "size: {fixed: [0, 8], policy: resize}\n", "size.fixed.0", "greater than"),
         (GOOD + "size: {fixed: [-8, 8], policy: resize}\n", "size.fixed.0", "greater than"),
         (GOOD + "size: {fixed: [8, 1000000000], policy: tile}\n", "size.fixed.1", "less than"),
+        (GOOD.replace("A thing", '"\u2800"'), "title", "is blank"),
+        (GOOD.replace("{factor: 2}", "{factor: 2, device: cuda}"), "options.device", "takes fact"),
+        (GOOD.replace("{factor: 2}", "{factor: 2, self: 1}"), "options.self", "Resample takes f"),
+        (GOOD.replace("{factor: 2}", "{'': 2}"), "options.", "Resample takes factor"),
+        (
+            GOOD + f"weights: {{source: package, file: weights, sha256: {SHA}, licence: x}}\n",
+            *("weights.file", "data has no file weights"),
+        ),
+        (
+            GOOD + "weights: {source: package, file: weights/patch-vq-f8.safetensors, "
+            f"sha256: {SHA}, licence: x}}\n",
+            *("weights.sha256", "patch-vq-f8.safetensors has"),
+        ),
+        (GOOD + "input_range: [0, 1.0e-9]\n", "entry", "narrower than"),
         (GOOD + "input_range: [-1.0e+7, 1]\n", "input_range.0", "greater than"),
         (GOOD + "parameters: true\n", "parameters", "valid integer"),
         (GOOD + "parameters: 1e+30\n", "parameters", "valid integer"),

@@ -14,7 +14,8 @@ from vtbench.base.files import sha256_file
 from vtbench.base.locations import data_dir
 from vtbench.base.names import check_run_name
 from vtbench.registry.entries import load_registry
-from vtbench.runs.request import EntrySelection, Variant, apply_variant, name_own_weights
+from vtbench.runs.own_weights import name_own_weights
+from vtbench.runs.request import EntrySelection, Variant, apply_variant
 from vtbench.weights import entries
 from vtbench.weights.entries import CONVERTED, check_hashes, find_weights, is_pinned
 

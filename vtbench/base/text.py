@@ -25,6 +25,10 @@ of text, joiners and other characters of zero width, surrogates, tags. They chan
 of the text around them (Unicode Standard Annex 31, table of default ignorable code points)."""
 
 
+BLANK_BRAILLE = "\u2800"
+"""A pattern without dots: no space by its category, and nothing is seen of it."""
+
+
 def strip_hidden(text: str) -> str:
     """Return the text without hidden characters, on one line."""
     return " ".join(HIDDEN.sub("", text).split())
@@ -50,7 +54,7 @@ def check_line(text: str) -> str:
         raise ValueError(f"has the hidden character U+{ord(found[0]):04X}")
     if "\n" in text or "\t" in text:
         raise ValueError("must be one line, without tabs")
-    if not text.strip():
+    if not text.replace(BLANK_BRAILLE, "").strip():
         raise ValueError("is blank")
     if _PILED.search("".join("M" if unicodedata.combining(c) else "-" for c in text)):
         raise ValueError("has more than four marks on one letter")

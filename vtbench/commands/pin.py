@@ -116,7 +116,7 @@ def pin_local(subject: PinTarget, folder: Path) -> str:
 def _try(entry: Entry, found: WeightFiles) -> None:
     """Build the tokenizer with the files, whatever digests are pinned now."""
     from vtbench.commands.progress import silence_libraries
-    from vtbench.runs.request import unpin
+    from vtbench.runs.own_weights import unpin
     from vtbench.tokenizers import build_tokenizer
 
     silence_libraries()

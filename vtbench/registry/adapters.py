@@ -46,6 +46,48 @@ def find_adapter_fault(adapter: str) -> str | None:
     return None
 
 
+GIVEN = frozenset({"self", "spec", "device", "dtype", "seed", "weights"})
+"""What an adapter's constructor gets from elsewhere than an entry's options."""
+
+
+def find_options(adapter: str) -> frozenset[str] | None:
+    """Return the options that an adapter of vtbench takes, by its constructor's source; None for one
+    of another package, which may build its own from anything."""
+    module, _, name = adapter.partition(":")
+    found = _find_constructor(module, name, frozenset())
+    return None if found is None else found - GIVEN
+
+
+def _find_constructor(
+    module: str, name: str, seen: frozenset[tuple[str, str]]
+) -> frozenset[str] | None:
+    if (module, name) in seen or not module.startswith(OWN):
+        return None
+    if (own := _read_constructors(module).get(name)) is not None:
+        return own
+    found = (_read_names(module) or {}).get(name)
+    seen |= {(module, name)}
+    if isinstance(found, tuple):
+        return _find_constructor(*found, seen)
+    inherited = (_find_constructor(module, base, seen) for base in found or ())
+    return next((one for one in inherited if one is not None), None)
+
+
+@functools.cache
+def _read_constructors(module: str) -> dict[str, frozenset[str]]:
+    """Return the parameters of the constructors that the classes of a module write themselves."""
+    tree = _parse(module)
+    found = {}
+    for node in _statements(tree) if tree is not None else ():
+        for part in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+                given = part.args
+                names = {one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+                if isinstance(node, ast.ClassDef) and given.kwarg is None:
+                    found[node.name] = frozenset(names)
+    return found
+
+
 def _descends(module: str, name: str, seen: frozenset[tuple[str, str]]) -> bool:
     """Return whether a class of vtbench descends from `vtbench.tokenizers.base.Tokenizer`."""
     if (module, name) == (f"{OWN}base", "Tokenizer"):
@@ -64,14 +106,21 @@ _Origin = tuple[str, str] | list[str]
 
 
 @functools.cache
-def _read_names(module: str) -> dict[str, _Origin] | None:
-    """Return the classes and imported names at the top of a module, or None where there is none."""
+def _parse(module: str) -> ast.Module | None:
     path = _find_source(module)
     try:
         if path is None or path.stat().st_size > MAX_SOURCE_BYTES:
             return None
-        tree = ast.parse(path.read_bytes())
+        return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+
+
+@functools.cache
+def _read_names(module: str) -> dict[str, _Origin] | None:
+    """Return the classes and imported names at the top of a module, or None where there is none."""
+    tree = _parse(module)
+    if tree is None:
         return None
     names: dict[str, _Origin] = {}
     for node in _statements(tree):

@@ -18,15 +18,16 @@ from pydantic import Field, ValidationError, model_validator
 
 from vtbench.base import plugins
 from vtbench.base.errors import NotReleased, RegistryError, UnknownName
-from vtbench.base.locations import registry_dir
+from vtbench.base.files import sha256_file
+from vtbench.base.locations import data_dir, registry_dir
 from vtbench.base.names import Name, check_name
 from vtbench.base.records import Kind, SizePolicy, Spec
 from vtbench.base.schema import At, Strict, describe_invalid, load_yaml, validate_plain
 from vtbench.base.text import Line, Link
-from vtbench.registry.adapters import find_adapter_fault
+from vtbench.registry.adapters import find_adapter_fault, find_options
 from vtbench.registry.published_protocols import Reported, protocols_path, published_protocols
 from vtbench.registry.recipe import Training
-from vtbench.registry.sources import HubWeights, Weights
+from vtbench.registry.sources import HubWeights, PackageWeights, Weights
 
 UNRELEASED = "unreleased"
 """The folder, below one of entries, of what is known and cannot be run."""
@@ -36,6 +37,9 @@ MAX_GMAC = 1e9
 
 MAX_SIDE = 16384
 """Pixels of a fixed size."""
+
+MIN_RANGE = 1e-6
+"""Of the values that a network takes."""
 
 Description = Annotated[str, Field(max_length=5000)]
 
@@ -145,6 +149,8 @@ class Entry(Strict):
             raise ValueError("curve_only belongs to a point of a series: name it")
         if self.input_range[0] >= self.input_range[1]:
             raise ValueError("input_range must be [low, high] with low < high")
+        if self.input_range[1] - self.input_range[0] < MIN_RANGE:
+            raise ValueError(f"input_range is narrower than {MIN_RANGE}")
         return self
 
     @property
@@ -300,7 +306,18 @@ def load_entry(path: Path, *, resolve: bool = False) -> Entry:
         and (fault := entry.weights.find_pin_fault())
     ):
         raise RegistryError(f"{path}: weights.sha256: {fault}")
+    if resolve and isinstance(entry.weights, PackageWeights):
+        _check_package_file(path, entry.weights)
     return entry
+
+
+def _check_package_file(path: Path, weights: PackageWeights) -> None:
+    """Raise RegistryError where the package has not the file that an entry pins."""
+    file = data_dir() / weights.file
+    if file.is_symlink() or not file.is_file():
+        raise RegistryError(f"{path}: weights.file: vtbench's data has no file {weights.file}")
+    if (sha256 := sha256_file(file)) != weights.sha256:
+        raise RegistryError(f"{path}: weights.sha256: {weights.file} has {sha256[:12]}…")
 
 
 def _check_adapter(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:
@@ -309,6 +326,11 @@ def _check_adapter(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:
         return  # the schema says so
     if fault := find_adapter_fault(adapter):
         yield ("adapter",), fault
+    elif (known := find_options(adapter)) is not None and isinstance(data.get("options"), dict):
+        for key in data["options"]:
+            if key not in known:
+                takes = ", ".join(sorted(known)) or "no options"
+                yield ("options", key), f"{adapter.partition(':')[2]} takes {takes}"
 
 
 def _check_protocols(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:

@@ -8,6 +8,7 @@ that a command that opens no weights can say that a file is not whole.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -41,9 +42,7 @@ def check_container(path: Path) -> None:
         return
     try:
         facts = path.stat()
-        on_disk = getattr(facts, "st_blocks", 0) * 512
-        if facts.st_size >= HOLES_FROM_BYTES and 0 < on_disk < facts.st_size * MIN_SHARE_ON_DISK:
-            raise ValueError(f"{on_disk:,} of its {facts.st_size:,} bytes are on the disk")
+        check_holes(path, facts)
         with path.open("rb") as file:
             start = file.read(9)
             if is_header(start) or suffix in SAFETENSORS:
@@ -57,6 +56,17 @@ def check_container(path: Path) -> None:
         raise WeightsMismatch(
             f"{path} is damaged or not complete ({reason}); fetch it again"
         ) from None
+
+
+def check_holes(path: Path, facts: os.stat_result) -> None:
+    """Raise WeightsMismatch for a large file most of which was never written; it would be hashed for
+    as long as its size says."""
+    on_disk = getattr(facts, "st_blocks", 0) * 512
+    if facts.st_size >= HOLES_FROM_BYTES and 0 < on_disk < facts.st_size * MIN_SHARE_ON_DISK:
+        raise WeightsMismatch(
+            f"{path} is damaged or not complete ({on_disk:,} of its {facts.st_size:,} bytes are on the "
+            "disk); fetch it again"
+        )
 
 
 def is_header(start: bytes) -> bool:

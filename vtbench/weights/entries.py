@@ -23,7 +23,7 @@ from vtbench.base.files import sha256_file
 from vtbench.base.locations import data_dir
 from vtbench.registry.entries import Entry
 from vtbench.registry.sources import HubWeights, LocalWeights, PackageWeights, PageWeights, Weights
-from vtbench.weights.containers import MAX_HEADER_BYTES, check_container
+from vtbench.weights.containers import MAX_HEADER_BYTES, check_container, check_holes
 
 CONVERTED = "vtbench.converted"
 """The metadata key of a safetensors file that `vtbench convert` wrote: what it was made of, as JSON.
@@ -59,6 +59,7 @@ def _hash_once(file: Path) -> str:
     many gigabytes, and planning, provenance and every seed ask for it. A file that was written just now
     is read each time: its next change may carry the same time."""
     facts = file.stat()
+    check_holes(file, facts)
     if time.time_ns() - facts.st_ctime_ns < _SETTLED_NS:
         return sha256_file(file)
     return _hash_state(file, facts.st_dev, facts.st_ino, facts.st_size, facts.st_ctime_ns)
@@ -251,14 +252,12 @@ def check_containers(entry: Entry, found: WeightFiles) -> None:
 
 
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
-    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another, and
-    for a file that is not whole (`check_containers`).
+    """Return the sha256 of each weights file. Raises WeightsMismatch where the entry pins another.
 
     A file that `vtbench convert` wrote has other bytes than the checkpoint that is pinned. What it says
     of its origin counts only where the user gave it, and for a pickle; that is said on the terminal,
     since nobody can check it.
     """
-    check_containers(entry, found)
     measured = found.digests
     weights = entry.weights
     pinned: dict[str, str] = {}
