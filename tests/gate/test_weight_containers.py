@@ -200,6 +200,23 @@ def test_plan_names_files_that_are_not_whole(
 
 
 @pytest.mark.slow
+def test_a_dry_run_ends_as_the_run_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is not whole has another digest than the pinned one; what it lacks is said too."""
+    pictures, path = tmp_path / "pictures", tmp_path / "mine.safetensors"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(encode_png(np.zeros((16, 16, 3), np.uint8)))
+    path.write_bytes((data_dir() / "weights" / "patch-vq-f8.safetensors").read_bytes()[:-1])
+    call = ["run", "--images", str(pictures), "-t", "patch-vq-f8", "--out", str(tmp_path / "out")]
+    call += ["--weights", f"patch-vq-f8={path}"]
+    for more, status in ((["--dry-run"], 2), (["--dry-run", "-t", "identity"], 1), ([], 2)):
+        assert main([*call, *more]) == status
+        said = capsys.readouterr().err
+        assert "1,572,863 are there" in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_pin_takes_no_file_of_another_tokenizer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import click
 
 from vtbench.base.errors import VtbenchError
 from vtbench.base.text_table import format_table
+from vtbench.commands.complaints import complain
 from vtbench.commands.json_text import print_json
 from vtbench.registry.entries import Registry
 from vtbench.runs.forecast import Forecast, forecast_away, forecast_run, split_away
@@ -28,7 +29,7 @@ def foretell(
     as_json: bool,
 ) -> None:
     """Print what a run would do. Of tokenizers that are named, those without weights are listed as what
-    is to be had first.
+    is to be had first, and those that a run would refuse end with its exit status.
 
     Args:
         suite: with its images attached.
@@ -48,7 +49,12 @@ def foretell(
         print_forecast(forecast_away(suite, away), as_json=as_json)
         return
     request = plan_run(suite, registry, names=here, **options)
-    print_forecast(forecast_run(request, away), as_json=as_json)
+    forecast = forecast_run(request, away)
+    print_forecast(forecast, as_json=as_json)
+    refused = [row for row in forecast.rows if row.work == "refuse"]
+    complain(*(f"{row.run}: {row.reason}" for row in refused))
+    if refused:  # as the run will end
+        raise click.exceptions.Exit(2 if len(refused) == len(forecast.rows) else 1)
 
 
 def print_forecast(forecast: Forecast, *, as_json: bool) -> None:

@@ -244,11 +244,8 @@ def find_origin(found: WeightFiles) -> str | None:
 def check_containers(entry: Entry, found: WeightFiles) -> None:
     """Raise WeightsMismatch, with the entry's name, for a file that cannot be whole weights by what
     stands in its header or directory; nothing more of it is read (`containers`)."""
-    for file in found.files:
-        try:
-            check_container(file)
-        except WeightsMismatch as error:
-            raise WeightsMismatch(f"weights of {entry.name}: {error}") from None
+    if damage := _name_damage(found):
+        raise WeightsMismatch(f"weights of {entry.name}: {damage}")
 
 
 def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
@@ -296,9 +293,19 @@ def check_hashes(entry: Entry, found: WeightFiles) -> dict[str, str]:
         if measured[name] != sha256:
             raise WeightsMismatch(
                 f"weights of {entry.name}: {name} has sha256 {measured[name][:12]}…, the entry pins "
-                f"{sha256[:12]}…; fetch it again or correct the entry"
+                f"{sha256[:12]}…; {_name_damage(found) or 'fetch it again or correct the entry'}"
             )
     return measured
+
+
+def _name_damage(found: WeightFiles) -> str:
+    """Return what a file that is not whole says of itself; "" for whole ones."""
+    for file in found.files:
+        try:
+            check_container(file)
+        except WeightsMismatch as error:
+            return str(error)
+    return ""
 
 
 def hash_beside(found: WeightFiles | None, names: Collection[str]) -> dict[str, str]:
