@@ -134,8 +134,8 @@ def evaluate(
     opened = open_suite(suite, folder, data=data, sources=sources, max_pixels=max_pixels)
     model = None
     named = isinstance(tokenizer, str | Entry)
-    described = {"encode": encode, "decode": decode, "bits": bits, "codebook_size": codebook_size}
-    described |= {"downsample": downsample, "size": size}
+    described: dict[str, object] = {"encode": encode, "decode": decode, "bits": bits}
+    described |= {"codebook_size": codebook_size, "downsample": downsample, "size": size}
     if tuple(input_range) != (-1.0, 1.0):
         described["input_range"] = input_range
     if isinstance(tokenizer, str | Entry | Tokenizer):

@@ -57,7 +57,7 @@ def haarpsi(reference: Tensor, image: Tensor) -> Tensor | None:
             pairs = zip(reference, image, strict=True)
             return torch.stack([_of_image(x, y) for x, y in pairs])
         most = max(1, _TOGETHER_PIXELS // reference[0, 0].numel())
-        parts = zip(reference.split(most), image.split(most), strict=True)
+        parts = zip(torch.split(reference, most), torch.split(image, most), strict=True)
         arithmetic = choose_arithmetic(device)
         return torch.cat([_of_images(x, y, arithmetic) for x, y in parts])
 
@@ -113,7 +113,7 @@ def _find_difference(pair: Tensor, parts: int, arithmetic: Arithmetic) -> Tensor
     one, other = pair
     difference = ((one - other).to(arithmetic.real) / parts).square_()
     one, other = ((v.to(arithmetic.real) / parts).square_() for v in (one, other))
-    return difference.div_(one.add_(other).add_(C))
+    return torch.div(difference, one.add_(other).add_(C), out=difference)
 
 
 def _of_image(x: Tensor, y: Tensor) -> Tensor:

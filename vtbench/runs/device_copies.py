@@ -29,7 +29,7 @@ class CudaCopier:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with its pixels on their way to the device. Where they do not fit it is as it
