@@ -71,10 +71,13 @@ class ProjectedGuidance:
         added = flow - without + self.momentum * self._before
         self._before = added
         norm = torch.linalg.vector_norm(added, dim=axes, keepdim=True)
-        added = (added * (self.longest / norm).clamp(max=1.0)).double()
-        along = functional.normalize(flow.double().flatten(1), dim=1).reshape(flow.shape)
-        across = added - (added * along).sum(dim=axes, keepdim=True) * along
-        guided: Tensor = flow + (self.scale - 1) * across.to(flow.dtype)
+        bounded = added * (self.longest / norm).clamp(max=1.0)
+        # Metal has no float64.
+        place = torch.device("cpu") if flow.device.type == "mps" else flow.device
+        exact, direction = (v.to(place).double() for v in (bounded, flow))
+        along = functional.normalize(direction.flatten(1), dim=1).reshape(flow.shape)
+        across = exact - (exact * along).sum(dim=axes, keepdim=True) * along
+        guided: Tensor = flow + (self.scale - 1) * across.to(flow)
         return guided
 
 
