@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import sysconfig
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = [
@@ -90,9 +91,29 @@ class UnknownName(VtbenchError):
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"`vtbench list {kind}s` shows all"
-        super().__init__(f"no {kind} named {name!r}: {hint}")
+        folded = {own.casefold(): own for own in known}
+        alike = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.4)
+        near = [folded[own] for own in alike]
+        near = near or [own for own in known if name and name.casefold() in own.casefold()][:3]
+        if near:
+            hint = f": did you mean {', '.join(near)}?"
+        elif kind in _LISTS:
+            hint = f": {_LISTS[kind]}"
+        else:
+            hint = f": it is one of {', '.join(known)}" if 0 < len(known) <= _FEW_NAMES else ""
+        super().__init__(f"no {kind} named {name!r}{hint}")
+
+
+_LISTS: Mapping[str, str] = {
+    "tokenizer": "`vtbench list` shows all",
+    "family": "`vtbench list` shows all",
+    "suite": "`vtbench list suites` shows all",
+    "metric": "`vtbench list metrics` shows all",
+    "task": "`vtbench list tasks` shows all",
+    "tokenizer, suite or metric": "`vtbench list`, `vtbench list suites` and `vtbench list metrics` "
+    "show all",
+}
+_FEW_NAMES = 12
 
 
 class NotReleased(VtbenchError):

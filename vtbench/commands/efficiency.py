@@ -165,11 +165,12 @@ def _say(line: str) -> None:
 
 def _write_tables(folder: Path, records: Sequence[Any]) -> None:
     from vtbench.base.files import write_atomic
+    from vtbench.base.text_table import screen_width
     from vtbench.leaderboard.cost_table import render_costs, render_text
 
     if not records:
         return
     for name, content in render_costs(records).items():
         write_atomic(folder / name, content)
-    click.echo(render_text(records))
+    click.echo(render_text(records, screen_width()))
     click.echo(f"\n{folder / 'efficiency.md'} (also .csv, .json)")

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
-from vtbench.base.text_table import format_table
+from vtbench.base.text_table import fit_table
 from vtbench.leaderboard.csv_file import SafeWriter
 from vtbench.leaderboard.markdown import escape_markdown
 from vtbench.results.cost_record import CostRecord, PhaseCost, SizeCost, Spread
@@ -21,6 +21,12 @@ HEADS = (
     *("encode image/s", "decode image/s"),
     *("weights MiB", "encode MiB", "decode MiB"),
 )
+
+_OPTIONAL = (
+    *("dtype", "10⁶ parameters", "encode MiB", "decode MiB", "weights MiB"),
+    *("encode image/s", "decode image/s"),
+)
+"""Heads that a narrow terminal leaves out, the least wanted first."""
 
 NOTES = (
     "Numbers of one machine (device, processor, threads, torch) stand in one table and are compared "
@@ -48,12 +54,12 @@ def render_costs(records: Sequence[CostRecord]) -> dict[str, bytes]:
     }
 
 
-def render_text(records: Sequence[CostRecord]) -> str:
-    """Return the tables for a terminal."""
+def render_text(records: Sequence[CostRecord], width: int | None = None) -> str:
+    """Return the tables for a terminal. width: of it; columns that do not fit are left out."""
     parts = []
     for machine, own in group_machines(records):
         rows = [HEADS, *(row for record in own for row in list_rows(record))]
-        parts += [machine, format_table(rows)]
+        parts += [machine, fit_table(rows, width, optional=_OPTIONAL)]
         parts += [note for record in own for note in describe_doubts(record)]
     return "\n\n".join(parts)
 
