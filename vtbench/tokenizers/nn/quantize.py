@@ -87,6 +87,30 @@ class DirectedCodebook(Codebook):
         return self.entries.float()[indices].permute(0, 3, 1, 2).contiguous()
 
 
+class JointCodebook(nn.Module):
+    """Words of several parts, each of length 1; a token is the word whose parts are together nearest to
+    those of the vector (TokenFlow, https://arxiv.org/abs/2412.03069). widths: values of each part."""
+
+    def __init__(self, size: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.parts = nn.ModuleList(Codebook(size, width, "cosine") for width in widths)
+
+    def _list_parts(self) -> list[Any]:
+        return list(self.parts)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the int64 indices N×h×w of N×(sum of widths)×h×w vectors."""
+        parts = torch.split(vectors.float(), self.widths, dim=1)
+        unit = torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
+        table = torch.cat([book._table() for book in self._list_parts()], dim=1)
+        return find_codewords(unit, table, "nearest")
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Return the float32 vectors N×(sum of widths)×h×w of int64 indices N×h×w."""
+        return torch.cat([book.decode(indices) for book in self._list_parts()], dim=1)
+
+
 class ProjectedCodebook(Codebook):
     """A codebook whose words are a linear map of frozen vectors (SimVQ,
     https://arxiv.org/abs/2411.02038). Nearest in L2."""
@@ -270,7 +294,7 @@ class MultiScale(nn.Module):
 
     def __init__(
         self,
-        quantizer: Codebook | BinaryCode,
+        quantizer: Codebook | JointCodebook | BinaryCode,
         sides: tuple[int, ...],
         *,
         enlarge: Literal["bicubic", "bilinear"],
