@@ -93,6 +93,20 @@ def test_a_missing_a_stray_and_a_second_reconstruction_are_named(
         vtbench.score(originals, made)
 
 
+def test_reconstructions_that_are_jpeg_are_warned_of(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    from PIL import Image
+
+    originals, made = folders
+    vtbench.score(originals, made)
+    assert "JPEG" not in caplog.text
+    Image.fromarray(load_rgb8(made / "c.png")).save(made / "c.jpg")
+    (made / "c.png").unlink()
+    vtbench.score(originals, made)
+    assert "1 of 3 reconstructions are JPEG files" in caplog.text
+
+
 def test_another_size_fails_by_name(folders: tuple[Path, Path]) -> None:
     originals, made = folders
     (made / "c.png").write_bytes((made / "a.png").read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,9 @@ from vtbench.runs.planning import choose_tasks
 from vtbench.runs.reconstruction import StoredReconstructor
 from vtbench.runs.request import Request
 from vtbench.suites.suites import Suite
+
+_LOG = logging.getLogger("vtbench")
+_LOSSY = (".jpg", ".jpeg")
 
 NAMED = 5
 """Names in a message; more are counted."""
@@ -112,8 +116,15 @@ def plan_score(
     tasks = choose_tasks(suite, list_names(tasks)) if tasks else ()
     known = {sample.id for sample in suite.samples}
     wanted = {sample.id for sample in suite.samples if not tasks or sample.task in tasks}
+    paired = pair_files(reconstructions, wanted, known)
+    lossy = sum(path.suffix.lower() in _LOSSY for path in paired.values())
+    if lossy:
+        _LOG.warning(
+            "%s of %s reconstructions are JPEG files: what JPEG loses is part of every score. Write PNG",
+            *(lossy, len(paired)),
+        )
     stored = StoredReconstructor(
-        pair_files(reconstructions, wanted, known),
+        paired,
         _bits(bits_per_image, [sample.id for sample in suite.samples]),
     )
     return plan_given(suite, _describe(name), stored, tasks=tasks, **options)
