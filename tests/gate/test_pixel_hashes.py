@@ -83,6 +83,7 @@ def test_honest_digests_are_believed() -> None:
         ({"reconstruction_sha256": "x" * 64}, "is no sha256"),
         ({"reconstruction_sha256": "A" * 64}, "is no sha256"),
         ({"reconstruction_sha256": "<b>"}, "is no sha256"),
+        ({"sha256": "zz"}, "sha256 is none: 'zz'"),
         ({"mse": 0.0}, "is not the original's, and mse is 0"),
     ],
 )

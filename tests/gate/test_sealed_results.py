@@ -193,3 +193,15 @@ def test_a_runs_name_is_a_name(folder: Path, name: str, capsys: pytest.CaptureFi
     assert main(["validate", str(folder)]) == 2
     said = capsys.readouterr().err
     assert "run.json: run: " in said and said.count("\n") == 1 and said[:-1].isprintable()
+
+
+@pytest.mark.parametrize("key", ["../x", "reconstruction.psnr_db", "text.rfid", "rfid", "<b>.kid"])
+def test_sets_are_of_metrics_that_there_are(
+    folder: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((folder / "good" / "run.json").read_text())
+    made_up = SetRecord(value=0.1, n=1, state="measured", version=1).model_dump(mode="json")
+    (folder / "good" / "run.json").write_text(json.dumps(record | {"sets": {key: made_up}}))
+    assert main(["validate", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{key!r} in sets, which there is not" in said

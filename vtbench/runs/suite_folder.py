@@ -6,6 +6,7 @@ from vtbench.base.errors import ResultsError
 from vtbench.results.folder import read_suite_folder, require_own_folder
 from vtbench.results.folder import write_suite_folder as write_record
 from vtbench.results.schema import Skipped, SuiteFolder
+from vtbench.results.writer import refuse_links
 from vtbench.runs.panel import write_originals
 from vtbench.runs.request import Request
 from vtbench.suites.batches import PixelCache
@@ -15,6 +16,7 @@ def write_suite_folder(request: Request, cache: PixelCache) -> None:
     """Write suite.json and the panel's originals; the board is rendered from them and the runs."""
     suite, protocol = request.suite, request.suite.protocol
     require_own_folder(request.out, suite.name)
+    refuse_links(request.out)
     by_id = {sample.id: sample for sample in request.samples()}
     panel = write_originals(request.out, protocol.panel, by_id, cache)
     counts = {task: sum(s.task == task for s in by_id.values()) for task in request.tasks}

@@ -19,7 +19,7 @@ from vtbench.base.errors import RegistryError, WeightsMismatch, WeightsMissing
 from vtbench.base.records import Spec
 from vtbench.tokenizers.base import Code, Tokenizer
 from vtbench.tokenizers.nn.quantize import nearest_codewords
-from vtbench.weights.states import load_state
+from vtbench.weights.states import has_nan, load_state
 
 
 def split_patches(images: Tensor, side: int) -> Tensor:
@@ -46,6 +46,8 @@ def load_strict(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
             wrong.append(f"{key} is {tuple(tensors[key].shape)} and not {shape}")
         elif key in tensors and not tensors[key].is_floating_point():
             wrong.append(f"{key} is {tensors[key].dtype} and no float")
+        elif key in tensors and has_nan(tensors[key]):
+            wrong.append(f"{key} has NaN")
     if wrong:
         raise WeightsMismatch(f"{path}: {'; '.join(wrong)}")
     return {key: tensor.to(torch.float32) for key, tensor in tensors.items()}

@@ -92,14 +92,18 @@ def load_state(
 
 
 def _find_value_fault(tensor: Tensor) -> str | None:
-    """Return why a tensor cannot be weights: it is none that a layer computes with, or has NaN."""
+    """Return why a tensor cannot be weights: it is none that a layer computes with."""
     if tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided:
         return "is nested, quantized or sparse; weights are plain tensors"
     if tensor.is_meta:
         return "has no values (it was saved from the meta device)"
-    if tensor.dtype in _FLOATS and bool(tensor.isnan().any()):
-        return "has NaN"
     return None
+
+
+def has_nan(tensor: Tensor) -> bool:
+    """Return whether a tensor of floats has NaN. It is asked of tensors that fit a network: a small file
+    may hold thousands of views of one storage."""
+    return tensor.dtype in _FLOATS and bool(tensor.isnan().any())
 
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -272,6 +276,8 @@ def assign_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"the file's keys start with {hint!r}: options.prefix of an entry says so"
             )
         raise WeightsMismatch(f"the weights do not fit {name}: {'; '.join(faults)}")
+    if unset := next((key for key in shared if has_nan(state[key])), None):
+        raise WeightsMismatch(f"{unset} has NaN")
     fitted = {key: state[key].to(expected[key].dtype) for key in shared}
     module.load_state_dict(fitted, strict=True, assign=True)
     for key, tensor in (*module.named_parameters(), *module.named_buffers()):

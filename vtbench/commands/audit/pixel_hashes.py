@@ -43,6 +43,8 @@ def audit_hashes(case: Case) -> Iterator[str]:
 def _compare(case: Case) -> Iterator[tuple[str, str]]:
     for row in case.run.rows:
         digest = row[HASH]
+        if row["sha256"] is not None and not HEX.fullmatch(row["sha256"]):
+            yield row["id"], f"sha256 is none: {row['sha256'][:20]!r}"
         if digest is None:
             continue
         if not HEX.fullmatch(digest):

@@ -57,6 +57,10 @@ def _versions(case: Case) -> Iterator[str]:
             yield f"version {record.version} of {key}; this vtbench has {METRICS[key].version}"
         elif record.state in ("missing", "failed") and not record.reason:
             yield f"{key} is {record.state} without a reason"
+    for key in case.record.sets:
+        task, _, metric = key.partition(".")
+        if task != SET_TASK or metric.partition("@")[0] not in SET_METRICS:
+            yield f"run.json has {key[:80]!r} in sets, which there is not"
 
 
 def _sets(case: Case) -> Iterator[str]:
