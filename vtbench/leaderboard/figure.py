@@ -32,7 +32,7 @@ def draw_figure(lines: Sequence[Line], x: Column, y: Column, *, kind: str) -> by
     from matplotlib.figure import Figure
 
     if kind not in FORMATS:
-        raise VtbenchError(f"no plot as {kind!r}: {', '.join(FORMATS)}")
+        raise VtbenchError(f"a plot is a file of {', '.join(FORMATS)}, not {kind!r}")
     series: dict[str, list[tuple[float, float, Line]]] = {}
     for line in lines:
         a, b = line.cells[x.key].value, line.cells[y.key].value
