@@ -18,17 +18,20 @@ from torch import Tensor
 import vtbench
 from vtbench.base.errors import VtbenchError
 from vtbench.base.records import Sample
+from vtbench.cli import main
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
 from vtbench.results.schema import BatchRecord, BatchTrial
 from vtbench.runs import batch_search
 from vtbench.runs.batch_search import KeptBatches, settle_batch_size
+from vtbench.runs.measuring import Measured
 from vtbench.runs.memory import is_memory_short
 from vtbench.runs.outcome import Outcome
 from vtbench.runs.planning import plan_run
 from vtbench.runs.remeasuring import _find_batches
 from vtbench.runs.request import Request, parse_batch_size
 from vtbench.runs.runner import run_suite
+from vtbench.runs.spools import Spools
 from vtbench.suites.batches import (
     WAITING_BATCHES,
     Batch,
@@ -274,6 +277,32 @@ def test_a_run_of_auto_says_what_it_found_and_is_resumed_and_reused(
     assert run_suite(request, Silent())[0].status == "reused"
     assert run_suite(replace(request, batch_size=2), Silent())[0].status == "measured"
     assert read_run(request.out / "resize-2x").record.batches is None
+
+
+@pytest.mark.slow
+def test_the_command_line_records_what_it_found_and_keeps_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    line = ["run", "--images", str(pictures), "--out", str(out), "-t", "resize-2x"]
+    line += ["--device", "cpu", "--batch-size", "auto"]
+    append = Spools.append
+
+    def stop(self: Spools, batch: Batch, measured: Measured) -> int:
+        append(self, batch, measured)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+        patch.setattr(Spools, "append", stop)
+        raise SystemExit(main(line))
+    kept = json.loads((out / ".resize-2x.batches.json").read_text())
+    monkeypatch.setattr(batch_search._Search, "run", None)  # a second search would fail
+    assert main(line) == 0
+    record = read_run(out / "resize-2x").record
+    assert record.inputs is not None and record.inputs.batch_size == "auto"
+    assert record.batches is not None and record.n_done == 11
+    found = record.batches.model_dump(mode="json")
+    assert found == {key: value for key, value in kept.items() if key != "key"}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ from vtbench.metrics.inception import FidInceptionV3
 from vtbench.metrics.vit import Shape, VisionTransformer
 from vtbench.registry.entries import load_registry
 from vtbench.results.folder import read_run
+from vtbench.results.run_key import digest_key
 from vtbench.results.schema import RunRecord
+from vtbench.runs import reconstruction
 from vtbench.runs import set_features as sets
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
@@ -39,6 +42,8 @@ from vtbench.suites.batches import load_pixels
 from vtbench.suites.crops import change_crop, parse_crop
 from vtbench.suites.suites import load_suite
 from vtbench.tokenizers import build_tokenizer
+from vtbench.tokenizers.base import DTYPES, Tokenizer
+from vtbench.tokenizers.cost import list_networks
 from vtbench.weights import metrics as metric_weights
 from vtbench.weights.entries import WeightFiles
 
@@ -184,13 +189,72 @@ def test_another_crop_has_a_reference_of_its_own(data: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("colours")
-def test_batches_do_not_change_a_distance(data: Path, tmp_path: Path) -> None:
-    found = []
-    for size in (1, 3):
+def test_batches_and_decoders_do_not_change_a_feature_or_a_distance(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 1, 5 and 32, 0 and 2 decoders: to 1e-6, as float32 means of other batches differ."""
+    rows, values, stored = [], [], []
+    for size, workers in ((1, 0), (1, 2), (5, 0), (5, 2), (32, 0), (32, 2)):
         shutil.rmtree(cache_dir(), ignore_errors=True)
-        run_suite(ask(data, tmp_path / str(size), "jpeg-q10", batch_size=size), KillingListener())
-        found.append(record_of(tmp_path / str(size), "jpeg-q10").sets["reconstruction.rfid"].value)
-    assert found[0] == pytest.approx(found[1], rel=1e-6)  # float32 means of other batches
+        out = tmp_path / f"{size}-{workers}"
+        monkeypatch.setattr(Request, "decoders", property(lambda _, n=workers: n))
+        run_suite(ask(data, out, "jpeg-q10", batch_size=size), KillingListener())
+        run = read_run(out / "jpeg-q10")
+        rows.append([(row["psnr_db"], row["dinov2_cos"]) for row in run.rows])
+        sets_of_run = run.record.sets.values()
+        values.append([own.value for own in sets_of_run if own.value is not None])
+        assert (
+            len(values[-1]) == 3
+        )  # two rFIDs and KID; of so few images there is no Inception Score
+        # The originals' features as they are stored, by network, in the suite's order.
+        kept = sorted(
+            cache_dir().glob("references/*.npy"), key=lambda path: path.name.split(".")[1:4]
+        )
+        stored.append([np.load(path, allow_pickle=False) for path in kept])
+        assert len(kept) == 2
+    for other in range(1, 6):
+        assert np.allclose(rows[0], rows[other], rtol=0, atol=1e-6)
+        assert values[other] == pytest.approx(values[0], rel=1e-6)
+        for one, two in zip(stored[0], stored[other], strict=True):
+            assert one.shape == two.shape and np.allclose(one, two, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("colours")
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_a_dtype_is_of_the_tokenizer_alone(
+    dtype: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, seen = [], []
+    call, opened = Colours.__call__, reconstruction.build_tokenizer
+
+    def open_and_keep(*args: Any, **options: Any) -> Tokenizer:
+        networks.append(opened(*args, **options))
+        return networks[-1]
+
+    def look(self: Colours, images: Tensor) -> Tensor:
+        seen.append((images.dtype, (found := call(self, images)).dtype))
+        return found
+
+    monkeypatch.setattr(reconstruction, "build_tokenizer", open_and_keep)
+    monkeypatch.setattr(Colours, "__call__", look)
+    for asked in (None, dtype):
+        run_suite(ask(data, tmp_path, "ref-kl-f8", dtype=asked), KillingListener())
+    plain, half = (read_run(tmp_path / name) for name in ("ref-kl-f8", f"ref-kl-f8@{dtype}"))
+    assert (plain.record.protocol.dtype, half.record.protocol.dtype) == ("fp32", dtype)
+    assert half.record.key == digest_key(half.record) != plain.record.key
+    kinds = [
+        {parameter.dtype for network in list_networks(own) for parameter in network.parameters()}
+        for own in networks
+    ]
+    assert kinds == [{torch.float32}, {DTYPES[dtype]}]
+    # Images and metrics stay as they are: 8-bit pixels in, float32 features and float64 values out.
+    assert set(seen) == {(torch.uint8, torch.float32)}
+    for one, other in zip(plain.rows, half.rows, strict=True):
+        assert one["sha256"] == other["sha256"]
+        assert one["reconstruction_sha256"] != other["reconstruction_sha256"]
+        # 8 bits of bf16's mantissa: about a level, beside an error of many.
+        assert other["psnr_db"] == pytest.approx(one["psnr_db"], abs=0.5)
 
 
 @pytest.mark.slow
