@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,21 @@ def test_a_file_of_holes_is_not_hashed(tmp_path: Path) -> None:
     with pytest.raises(WeightsMismatch, match="bytes are on the disk"):
         check_container(path)
     assert main(["plan", "-t", "patch-vq-f8", "--weights", f"patch-vq-f8={path}"]) == 2
+    empty = tmp_path / "mine.pth"
+    empty.touch()
+    os.truncate(empty, 1 << 40)
+    with pytest.raises(WeightsMismatch, match="0 of its"):
+        check_container(empty)
+
+
+def test_a_file_that_takes_little_room_and_has_no_hole_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that compresses, or that has not written it yet."""
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"whole")
+    monkeypatch.setattr(containers, "_find_hole", lambda path, size: size)
+    containers.check_holes(path, SimpleNamespace(st_size=1 << 40, st_blocks=1))  # type: ignore
 
 
 def test_plan_names_files_that_are_not_whole(
