@@ -75,7 +75,7 @@ def write_pictures(folder: Path, items: list[PanelItem], random: np.random.Gener
 
 
 RENDER = """
-import resource, sys, time
+import atexit, resource, sys, time
 from pathlib import Path
 from vtbench.commands.site_pages import write_pages
 from vtbench.leaderboard.aggregate import read_board
@@ -84,6 +84,7 @@ folders = [Path(name) for name in sys.argv[2:]]
 boards = ((read_board(folder), folder, None) for folder in folders)
 write_pages(Path(sys.argv[1]), [folder.name for folder in folders], boards)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+atexit._run_exitfuncs()  # ends the process that reads Parquet, which is counted when it has ended
 own, readers = (
     resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 )

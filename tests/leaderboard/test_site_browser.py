@@ -217,6 +217,13 @@ def test_a_view_can_be_sorted_by_a_column_that_is_not_shown(visit):
     assert cells.count() == 1
 
 
+def test_an_address_that_no_page_wrote_shows_the_default(visit):
+    page = visit(
+        "index.html#preset=constructor&bold=toString&source=valueOf&cols=&sort=name:up&kind=no"
+    )
+    assert names(page)[:3] == sorted(MEASURED) and len(heads(page)) > 3
+
+
 def test_the_header_and_the_names_stay_when_the_table_scrolls(visit):
     page = visit("index.html#preset=overview", width=700, height=420)
     page.locator("#scroll").evaluate("box => { box.scrollTop = 90; box.scrollLeft = 200; }")

@@ -276,14 +276,14 @@
     writeState({ ...rest, bold: bold === "front" ? "" : bold, source: from === "measured" ? "" : from, delta: delta ? "" : data.published ? "0" : "", preset: state.cols || name === DEFAULT ? "" : name });
   };
   const fromAddress = () => {
-    const read = readState();
-    state = { preset: read.preset in presets ? read.preset : DEFAULT, cols: read.cols ?? "", sort: read.sort ?? "" };
+    const read = readState(), [sorted, way] = (read.sort ?? "").split(":");
+    state = { preset: Object.hasOwn(presets, read.preset) ? read.preset : DEFAULT, cols: read.cols ?? "", sort: sorted ? `${sorted}:${way === "desc" ? "desc" : "asc"}` : "" };
     byId("search").value = read.q ?? "";
-    byId("bold").value = read.bold in LEGEND || read.bold === "none" ? read.bold : "front";
+    byId("bold").value = Object.hasOwn(LEGEND, read.bold) || read.bold === "none" ? read.bold : "front";
     byId("intervals").checked = read.ci === "1";
     if (byId("deltas")) byId("deltas").checked = read.delta !== "0";
     if (byId("curves")) byId("curves").checked = read.curves === "1";
-    source.value = read.source in SOURCES ? read.source : "measured";
+    source.value = Object.hasOwn(SOURCES, read.source) ? read.source : "measured";
     for (const [key, select] of selects) {
       select.value = read[key] ?? "";
       if (select.selectedIndex < 0) select.value = "";
