@@ -20,7 +20,13 @@ from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
 from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
 from vtbench.tokenizers.nn.conv import Count
-from vtbench.tokenizers.nn.quantize import Codebook, DirectedCodebook, MultiScale, ProductCode
+from vtbench.tokenizers.nn.quantize import (
+    BinaryCode,
+    Codebook,
+    DirectedCodebook,
+    MultiScale,
+    ProductCode,
+)
 from vtbench.tokenizers.nn.vit import (
     PatchEmbedding,
     Pointwise,
@@ -39,7 +45,8 @@ PHIS = 4
 class XqGanPlan(Strict):
     """One XQ-GAN. side: of the square grid of tokens; words: of each codebook; groups: codebooks, each
     with a grid of its own; latent: values of a word; sides: of the grids of each scale, coarse to
-    fine, the last the token grid's; None for one scale."""
+    fine, the last the token grid's; None for one scale. signs: a word is the signs of its values, of
+    vectors of length 1, over scales."""
 
     encoder: VitPlan
     decoder: VitPlan
@@ -48,6 +55,7 @@ class XqGanPlan(Strict):
     groups: Count = 1
     latent: Count
     sides: tuple[Count, ...] | None = None
+    signs: bool = False
     patch: Count = 16
 
 
@@ -116,7 +124,9 @@ class XqGanNetwork(Autoencoder):
         plan = self.plan
         if plan.sides is None:
             return Codebook(plan.words, plan.latent, "cosine")
-        codebook = DirectedCodebook(plan.words, plan.latent)
+        codebook: Codebook | BinaryCode = DirectedCodebook(plan.words, plan.latent)
+        if plan.signs:
+            codebook = BinaryCode(plan.latent, sphere=True)
         return MultiScale(codebook, plan.sides, enlarge="bicubic", phis=PHIS, width=plan.latent)
 
     def compute_latents(self, images: Tensor) -> Tensor:
@@ -126,7 +136,10 @@ class XqGanNetwork(Autoencoder):
         grids: Tensor = self.before(x).mT.unflatten(
             2, (self.groups, self.plan.side, self.plan.side)
         )
-        return grids.transpose(1, 2).flatten(1, 2)
+        grids = grids.transpose(1, 2)
+        if self.plan.signs:
+            grids = functional.normalize(grids, dim=2)
+        return grids.flatten(1, 2)
 
     def encode(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the indices N×h×w, with several groups N×groups×h×w, or a tuple of such for the
@@ -148,7 +161,7 @@ class XqGan(NetworkTokenizer[XqGanPlan]):
     PLAN = XqGanPlan
     OTHERS = (
         r"(semantic|detail)_(model|loss)\.|sem_linear\.|(en|de)coder\.lvl1LC$|"
-        r"quantizes?\.(\d+\.)?ema_vocab_hit_SV$"
+        r"quantizes?\.(\d+\.)?(ema_vocab_hit_SV|scaler)$"
     )
     NAMES: ClassVar[Names] = (
         (r"^quantizer\.books\.(\d+)\.(quantizer\.)?entries$", r"quantizes.\1.embedding.weight"),
@@ -174,6 +187,8 @@ class XqGan(NetworkTokenizer[XqGanPlan]):
         the plan."""
         if plan.sides is not None and plan.sides[-1] != plan.side:
             raise RegistryError(f"{spec.name}: the last of sides must be {plan.side}")
+        if plan.signs and (plan.sides is None or plan.words != 2**plan.latent):
+            raise RegistryError(f"{spec.name}: signs need sides and {2**plan.latent} words")
         facts = {
             "codebook_size": (spec.codebook_size, plan.words**plan.groups),
             "downsample": (spec.downsample, None),
