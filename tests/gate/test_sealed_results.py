@@ -205,3 +205,16 @@ def test_sets_are_of_metrics_that_there_are(
     assert main(["validate", str(folder)]) == 2
     said = capsys.readouterr().err
     assert f"{key!r} in sets, which there is not" in said
+
+
+def test_a_metric_that_there_is_not_breaks_no_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a plug-in's that is not installed here, or made up."""
+    record = json.loads((folder / "good" / "run.json").read_text())
+    record["protocol"]["metrics"]["nope"] = {"version": 1, "state": "measured", "reason": None}
+    (folder / "good" / "run.json").write_text(json.dumps(record))
+    assert main(["leaderboard", "--results", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["validate", str(folder)]) == 2
+    assert "run.json has a metric nope, which there is not" in capsys.readouterr().err

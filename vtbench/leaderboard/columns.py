@@ -172,7 +172,7 @@ def _tasks(suite: SuiteFolder, runs: Sequence[Run]) -> Iterator[Task]:
         key
         for run in runs
         for key in run.record.protocol.metrics
-        if key not in known and METRICS[key].takes in ("pair", "features", "ocr")
+        if key not in known and key in METRICS and METRICS[key].takes in ("pair", "features", "ocr")
     }
     first = True
     for name, keys in named.items():
