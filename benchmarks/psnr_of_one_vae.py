@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vtbench.base.records import Preprocess
 from vtbench.evaluation.catalogue import load
-from vtbench.images import RGB8, luma, preprocess_rgb8, to_float, to_uint8
+from vtbench.images import RGB8, preprocess_rgb8, to_float, to_uint8
+from vtbench.metrics.luma import luma
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.suites import load_suite
 from vtbench.tokenizers.base import Tokenizer

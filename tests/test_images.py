@@ -286,12 +286,6 @@ def test_resize_is_pillows_bicubic() -> None:
         assert np.abs(ours - np.asarray(pillow)).max() < 1e-5
 
 
-def test_luma_is_rec_601() -> None:
-    red = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
-    red[0, 0] = 100
-    assert images.luma(red).item() == pytest.approx(29.9, abs=1e-12)
-
-
 def test_error_map_is_the_largest_channel_times_gain() -> None:
     other = RGB.copy()
     other[0, 0] = np.clip(RGB[0, 0].astype(int) + np.array([3, 0, 0]), 0, 255)

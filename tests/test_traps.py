@@ -16,7 +16,7 @@ import skimage.metrics
 import torch
 from torch import Tensor
 
-from vtbench.images import luma
+from vtbench.metrics.luma import luma
 from vtbench.metrics.pixel import psnr_db, ssim
 
 HERE = Path(__file__).parent

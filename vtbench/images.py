@@ -263,13 +263,10 @@ def to_batch8(pixels: Sequence[RGB8]) -> Tensor:
     """Return equally sized uint8 H×W×3 arrays as one uint8 N×3×H×W batch."""
     import torch
 
-    height, width, channels = pixels[0].shape
-    planes = np.empty((len(pixels), channels, height, width), np.uint8)
-    for place, picture in enumerate(pixels):
-        if picture.shape != pixels[0].shape:
-            raise ValueError("pictures of one batch have one size")
-        for channel in range(channels):
-            planes[place, channel] = picture[..., channel]
+    pictures = np.stack(pixels)
+    planes = np.empty((len(pictures), pictures.shape[3], *pictures.shape[1:3]), np.uint8)
+    for channel, plane in enumerate(np.moveaxis(pictures, 3, 0)):
+        planes[:, channel] = plane
     return torch.from_numpy(planes)
 
 
@@ -308,19 +305,10 @@ def to_uint8(images: Tensor) -> Tensor:
 def to_rgb8(images: Tensor) -> list[RGB8]:
     """Return a uint8 N×3×H×W batch as a list of H×W×3 arrays."""
     planes: NDArray[np.uint8] = images.cpu().numpy()
-    count, channels, height, width = planes.shape
-    pictures = np.empty((count, height, width, channels), np.uint8)
-    for channel in range(channels):  # several times as fast as one copy of the permuted array
-        pictures[..., channel] = planes[:, channel]
+    pictures = np.empty((len(planes), *planes.shape[2:], planes.shape[1]), np.uint8)
+    for channel, plane in enumerate(np.moveaxis(planes, 1, 0)):  # faster than one permuted copy
+        pictures[..., channel] = plane
     return list(pictures)
-
-
-def luma(images: Tensor) -> Tensor:
-    """Return Rec. 601 luma of an N×3×H×W batch as float64 N×H×W, in the batch's own scale."""
-    import torch
-
-    weights = images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-    return (images.to(weights.dtype) * weights[:, None, None]).sum(dim=1)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from vtbench.images import luma
 from vtbench.metrics.device_arithmetic import Arithmetic, choose_arithmetic, measure_windows
+from vtbench.metrics.luma import luma
 
 PSNR_CAP_DB = 100.0
 """What identical images score; also the ceiling for all others."""
