@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from vtbench import images
 from vtbench.base.errors import ImageError
+from vtbench.images import RGB8
 from vtbench.metrics.detail import contrast_transfer, mtf50, transfer_curve
+from vtbench.metrics.luma import luma
 
 SIDE = 96
 PERIODS = (2, 3, 4, 6, 8, 12, 24)
@@ -25,7 +26,7 @@ def wave(period: float, *, amplitude: float = 100.0, phase: float = 0.0) -> NDAr
     return 127.5 + amplitude * np.cos(2 * math.pi * x / period + phase)
 
 
-def chart(row: NDArray[np.float64]) -> images.RGB8:
+def chart(row: NDArray[np.float64]) -> RGB8:
     """Return the row, rounded half up, as a gray SIDE×(4·SIDE)×3 picture."""
     gray = np.floor(np.clip(row, 0, 255) + 0.5).astype(np.uint8)
     return np.repeat(np.tile(gray, (SIDE, 1))[:, :, None], 3, axis=2)
@@ -63,7 +64,7 @@ def test_gains_that_are_known() -> None:
     assert contrast_transfer(reference, reference, []) == []
 
 
-def plain_contrast(reference: images.RGB8, image: images.RGB8, period: float) -> float:
+def plain_contrast(reference: RGB8, image: RGB8, period: float) -> float:
     """The mutant: ratio of standard deviations, blind to phase and period."""
     del period
     return float(image[:, SIDE : 2 * SIDE].std() / reference[:, SIDE : 2 * SIDE].std())
@@ -80,13 +81,11 @@ def test_a_wrong_grating_is_not_kept(other: NDArray[np.float64]) -> None:
     assert plain_contrast(reference, image, 8) > 0.9
 
 
-def test_luma_is_that_of_the_pixel_module() -> None:
+def test_luma_is_that_of_batches() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     y = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    a, b = (
-        images.luma(torch.from_numpy(array).permute(2, 0, 1)[None])[0].numpy() for array in (x, y)
-    )
+    a, b = (luma(torch.from_numpy(array).permute(2, 0, 1)[None])[0].numpy() for array in (x, y))
     a, b = a - a.mean(), b - b.mean()
     box = {"box": [0, 0, SIDE, SIDE], "period_px": 2}
     assert contrast_transfer(x, y, [box])[0] == pytest.approx((a * b).sum() / (a * a).sum())

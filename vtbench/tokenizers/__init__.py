@@ -80,7 +80,8 @@ def build_tokenizer(
             place = options.get("weights")
             # Of a network that was built: what did not fit it says not which file it came from.
             if isinstance(place, Path) and place.name not in str(error):
-                raise WeightsMismatch(f"{place}: {error}") from None
+                said = str(error).removeprefix(f"{entry.name}: ")
+                raise WeightsMismatch(f"{entry.name}: {place}: {said}") from None
             raise
         except VtbenchError:
             raise
