@@ -97,6 +97,7 @@ def test_the_contract_holds(name: str, dtype: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_shipped_recipe_lowers_the_loss(tmp_path: Path) -> None:
     command = ["train-reference", "ref-vq-f8", "--steps", "200", "--device", "cpu"]
     assert main([*command, "--out", str(tmp_path)]) == 0

@@ -57,6 +57,11 @@ def hub(**changes: object) -> str:
         (GOOD.replace("A thing", '"\u2800"'), "title", "is blank"),
         (GOOD.replace("{factor: 2}", "{factor: 2, device: cuda}"), "options.device", "takes fact"),
         (GOOD.replace("{factor: 2}", "{factor: 2, self: 1}"), "options.self", "Resample takes f"),
+        (
+            GOOD.replace("resample:Resample", "codecs:PillowCodec"),
+            "family",
+            "sanity is the family of vtbench.tokenizers.resample alone",
+        ),
         (GOOD.replace("{factor: 2}", "{'': 2}"), "options.", "Resample takes factor"),
         (
             GOOD + f"weights: {{source: package, file: weights, sha256: {SHA}, licence: x}}\n",

@@ -38,6 +38,9 @@ MAX_GMAC = 1e9
 MAX_SIDE = 16384
 """Pixels of a fixed size."""
 
+SANITY = "vtbench.tokenizers.resample:"
+"""Adapters of sanity rows, which stand apart and may give pictures back exactly."""
+
 MIN_RANGE = 1e-6
 """Of the values that a network takes."""
 
@@ -101,7 +104,7 @@ class Entry(Strict):
     full; measured when it is asked for, drawn, and in no ranking. needs: a package that does not come
     with vtbench. golden: the figures of official code in
     tests/parity that its architecture is held against, in a small form. same_output_as:
-    entries whose reconstructions are the same to the last bit, at another rate.
+    entries whose reconstructions are the same to the last bit, at another rate; both say so.
     """
 
     title: Line
@@ -326,6 +329,8 @@ def _check_adapter(data: Mapping[str, Any]) -> Iterator[tuple[At, str]]:
         return  # the schema says so
     if fault := find_adapter_fault(adapter):
         yield ("adapter",), fault
+    elif data.get("family") == "sanity" and not adapter.startswith(SANITY):
+        yield ("family",), f"sanity is the family of {SANITY.rstrip(':')} alone"
     elif (known := find_options(adapter)) is not None and isinstance(data.get("options"), dict):
         for key in data["options"]:
             if key not in known:

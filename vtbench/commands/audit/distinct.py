@@ -98,8 +98,8 @@ def audit_runs(cases: Sequence[Case]) -> Iterator[str]:
                 if pairs and equal > SHARE * len(pairs):
                     yield (
                         f"{a.record.run} and {b.record.run} have the same numbers ({key}) in {equal} "
-                        f"of {len(pairs)} images: one is the other's (`same_output_as` in its entry "
-                        "would say so)"
+                        f"of {len(pairs)} images: one is the other's (`same_output_as` in both "
+                        "entries would say so)"
                     )
                     break
     yield from _readings(cases)
@@ -107,14 +107,14 @@ def audit_runs(cases: Sequence[Case]) -> Iterator[str]:
 
 def may_agree(a: Case, b: Case) -> bool:
     """Return whether two runs may make the same pixels: those of one tokenizer or of the same weights,
-    or those of which an entry says so."""
+    or those of which both entries say so: a submission's own word is not enough."""
     one, other = a.record.tokenizer, b.record.tokenizer
     if one.name == other.name:  # of other seeds, dtypes or policies
         return not (one.stochastic and a.record.protocol.seed != b.record.protocol.seed)
     if one.weights and one.weights == other.weights:
         return True
     declared = [(x.entry.same_output_as if x.entry else ()) for x in (a, b)]
-    return other.name in declared[0] or one.name in declared[1]
+    return other.name in declared[0] and one.name in declared[1]
 
 
 def _readings(cases: Sequence[Case]) -> Iterator[str]:

@@ -82,7 +82,7 @@ def audit_hashes_of_runs(cases: Sequence[Case]) -> Iterator[str]:
         if lossy and equal > SHARE * len(lossy) and not may_agree(a, b):
             yield (
                 f"{names} have the same pixels in {equal} of {len(lossy)} images: one is the other's "
-                "(`same_output_as` in its entry would say so)"
+                "(`same_output_as` in both entries would say so)"
             )
         if must_agree(a, b) and len(same) < len(pairs):
             image = min(str(one["id"]) for one, other in pairs if one[HASH] != other[HASH])
