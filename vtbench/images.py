@@ -242,7 +242,7 @@ def encode_png(pixels: RGB8, *, original: str | None = None) -> bytes:
     buffer, text = io.BytesIO(), PngImagePlugin.PngInfo()
     if original is not None:
         text.add_text(ORIGINAL, original)
-    # zlib's higher levels take several times as long, and pictures come out no smaller.
+    # Higher levels of zlib take much longer for little.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=3, pnginfo=text)
     return buffer.getvalue()
 

@@ -79,8 +79,8 @@ def _fold(maps: Tensor) -> Tensor:
 def measure_windows(maps: Tensor, window: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return mean and variance under a separable window, at each place where it fits.
 
-    Of maps …×H×W both are …×(H−k+1)×(W−k+1) of the same dtype. E[x²] − E[x]² would cancel in float32
-    (4e-3 on a white page); here variances are sums of squares of differences, first along rows, then the
+    Of maps …×H×W both are …×(H−k+1)×(W−k+1) of the same dtype. E[x²] − E[x]² would cancel in float32,
+    most on a white page; here variances are sums of squares of differences, first along rows, then the
     mean variance of the rows and the variance of their means (law of total variance). An error of a mean
     enters by its square, so what is left are the roundings of 22 positive terms.
 

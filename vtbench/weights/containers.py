@@ -20,7 +20,7 @@ SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".jit")
 
 MAX_HEADER_BYTES = 32 << 20
-"""Of a safetensors file. The format allows 100 MB; 200,000 tensors take about 20."""
+"""Of a safetensors file. The format allows 100 MB."""
 
 MAX_DIRECTORY_BYTES = 16 << 20
 """Of a zip archive's list of members."""
