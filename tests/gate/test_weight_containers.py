@@ -221,6 +221,10 @@ def test_plan_names_files_that_are_not_whole(
     said = capsys.readouterr()
     assert said.err.count("\n") == 1
     assert f"vtbench: weights of patch-vq-f8: {path} is damaged" in said.err
+    out = tmp_path / "out"
+    launch = ["launch", *call[1:], "--out", str(out), "--logs", str(tmp_path / "logs")]
+    assert main([*launch, "--cluster", "local"]) == 2
+    assert said.err == capsys.readouterr().err and not out.exists()
     assert main([*call, "-t", "identity", "--json"]) == 1
     plan = json.loads(capsys.readouterr().out)
     assert [job["tokenizer"] for job in plan["jobs"]] == ["identity"]

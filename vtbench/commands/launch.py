@@ -113,6 +113,10 @@ def launch_command(
     open_executor(where)  # refused before anything is written
     pairs = list(zip(sweep.suites, sweep.requests(), strict=True))
     jobs = [job for suite, request in pairs for job in sweep.jobs(request, suite)]
+    refused = sorted({why for _, request in pairs for why in sweep.refused(request).values()})
+    if refused and not jobs:  # as `vtbench plan` ends
+        complain(*refused)
+        raise click.exceptions.Exit(2)
     for _, request in pairs:  # what was left out for want of weights, which no job knows
         write_suite_folder(request, PixelCache())
     outcomes = run_jobs(jobs, where, (lambda line: None) if is_quiet() else _say)
@@ -130,8 +134,7 @@ def launch_command(
     failed = [outcome for outcome in outcomes if outcome.status != 0]
     for outcome in failed:
         complain(f"{outcome.job.name}: {outcome.reason}")
-    refused = {reason for _, request in pairs for reason in sweep.refused(request).values()}
-    complain(*sorted(refused))
+    complain(*refused)
     if failed or worst or refused:
         raise click.exceptions.Exit(1)
 
