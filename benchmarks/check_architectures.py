@@ -328,7 +328,7 @@ def main() -> int:
     parser.add_argument("--shapes", action="store_true", help="On the meta device: no values.")
     parser.add_argument("--widen", action="store_true", help="bfloat16 products in float32.")
     parser.add_argument("--seconds", type=int, default=600, help="Processor time of one check.")
-    parser.add_argument("--gib", type=int, default=20, help="Processor time of one check.")
+    parser.add_argument("--gib", type=int, default=20, help="Memory of one check.")
     parser.add_argument("--print", action="store_true", help="Print the table, measure nothing.")
     limit = parser.parse_args()
     if not limit.print:
