@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from vtbench.base.locations import published_dir
@@ -32,7 +34,8 @@ def load_script() -> ModuleType:
 
 
 def test_text_and_psnr_rank_two_tokenizers_of_one_rate_differently() -> None:
-    cer, psnr, bpp = load_script().compare_text(READ, SHARP)
+    script = load_script()
+    cer, psnr, bpp = script.compare_text(READ, SHARP)
     # Intervals of the paired differences on the same 116 pages leave zero out.
     assert cer.first < cer.second and cer.high < 0
     assert psnr.first < psnr.second and psnr.high < 0
@@ -40,11 +43,12 @@ def test_text_and_psnr_rank_two_tokenizers_of_one_rate_differently() -> None:
     assert bpp.high < 0
     page = (Path(__file__).parents[1] / "docs" / "reading" / "disagreement.md").read_text("utf-8")
     for own, digits in ((cer, 4), (psnr, 2)):
-        alone = (own.first, own.second, *own.own[0], *own.own[1])
-        for value in (own.first - own.second, own.low, own.high, *alone):
+        differences = (own.first - own.second, own.low, own.high)
+        intervals = (*own.own[0], *own.own[1], *own.within[0], *own.within[1])
+        for value in (own.first, own.second, *differences, *intervals):
             assert f"{abs(value):.{digits}f}" in page
-    # The page says that the tokenizers' own intervals overlap.
-    assert not cer.apart and not psnr.apart
+        # The page says so: within pages they are apart, alone they overlap.
+        assert script.are_apart(own.within) and not script.are_apart(own.own)
     # The board says the same of reading.
     (found,) = compare_runs(FOLDER, [READ, SHARP], ("text.cer",)).differences
     assert found.verdict == "first"
@@ -55,6 +59,20 @@ def test_text_and_psnr_rank_two_tokenizers_of_one_rate_differently() -> None:
         for name in (READ, SHARP)
     }
     assert len(set(bits.values())) == 1
+
+
+def test_intervals_within_pages_are_moreys() -> None:
+    # Of 400 normal pairs: pages' means taken out, standard errors widened by √2 (Morey 2008, eq. 2).
+    draw = np.random.default_rng(0)
+    pages = draw.normal(0, 5, 400)
+    both = np.stack([pages + draw.normal(0, 1, 400), pages + draw.normal(0.5, 1, 400)])
+    centred = both - both.mean(axis=0) + both.mean()
+    widths = 1.96 * math.sqrt(2) * centred.std(axis=1, ddof=1) / math.sqrt(400)
+    first, second = map(float, both.mean(axis=1))
+    half = 1.96 * float((both[0] - both[1]).std(ddof=1)) / math.sqrt(400)
+    found = load_script().find_within(first, second, first - second - half, first - second + half)
+    for (low, high), mean, width in zip(found, (first, second), widths, strict=True):
+        assert (low, high) == pytest.approx((mean - width, mean + width), abs=1e-9)
 
 
 @pytest.mark.slow
