@@ -83,14 +83,22 @@ def test_the_log_is_that_of_the_recipe(name: str) -> None:
     assert f"| {last['psnr_db']:.2f} |" in told
 
 
-# Without instructions for bfloat16 a network of factor 8 takes a minute; those of factor 16, DC-AE and
-# the diffusion decoder stand for them.
+# Without instructions for bfloat16 a network of factor 8 takes a minute; those of factor 16 stand for
+# them. DC-AE and the diffusion decoder take as long, and nothing stands for them.
 IN_BF16 = [name for name in REFERENCES if name not in ("ref-kl-f8", "ref-fsq-f8", "ref-vq-f8")]
+TAKES_LONG = ("ref-dcae-f32", "ref-dito-f8")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, "fp32") for name in REFERENCES), *((n, "bf16") for n in IN_BF16)]
+    ("name", "dtype"),
+    [
+        *((name, "fp32") for name in REFERENCES),
+        *(
+            pytest.param(name, "bf16", marks=[pytest.mark.long] if name in TAKES_LONG else [])
+            for name in IN_BF16
+        ),
+    ],
 )
 def test_the_contract_holds(name: str, dtype: str) -> None:
     assert main(["check", name, "--dtype", dtype, "--device", "cpu"]) == 0

@@ -97,7 +97,11 @@ def architecture(entry: Entry) -> str:
 FIRST_OF_ITS_KIND = {architecture(entry): name for name, entry in reversed(SHIPPED.items())}
 
 
-CALLS = {"flowmo-lo": 31, "flowmo-hi": 31, "d-ar": 8}
+CALLS = {
+    **{"flowmo-lo": 31, "flowmo-hi": 31, "d-ar": 8},
+    # Every step of FlexTok's is guided, so one of its calls is a pair.
+    **dict.fromkeys((name for name in SHIPPED if SHIPPED[name].adapter.endswith(":FlexTok")), 20),
+}
 """How often a diffusion decoder calls its network, guided steps twice. Each call costs the same, and
 as much time as a whole tokenizer to count."""
 
