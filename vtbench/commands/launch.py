@@ -112,8 +112,9 @@ def launch_command(
     )
     open_executor(where)  # refused before anything is written
     pairs = list(zip(sweep.suites, sweep.requests(), strict=True))
-    jobs = [job for suite, request in pairs for job in sweep.jobs(request, suite)]
-    refused = sorted({why for _, request in pairs for why in sweep.refused(request).values()})
+    parts = [sweep.split(request, suite) for suite, request in pairs]
+    jobs = [job for own, _ in parts for job in own]
+    refused = sorted({why for _, reasons in parts for why in reasons.values()})
     if refused and not jobs:  # as `vtbench plan` ends
         complain(*refused)
         raise click.exceptions.Exit(2)

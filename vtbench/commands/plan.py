@@ -85,19 +85,12 @@ class Sweep:
             )
         return requests
 
-    def jobs(self, request: Request, suite: str) -> list[Job]:
-        """Return the jobs of a suite, a tokenizer each, without those that are `refused`."""
-        images = len(request.samples())
-        refused = self.refused(request)
-        return [
-            Job(suite, entry.name, images, self._arguments(request, suite, entry.name))
-            for entry in request.entries
-            if entry.name not in refused
-        ]
+    def split(self, request: Request, suite: str) -> tuple[list[Job], dict[str, str]]:
+        """Return the jobs of a suite, a tokenizer each, and why other tokenizers have none, by name:
+        files of weights that are not whole.
 
-    def refused(self, request: Request) -> dict[str, str]:
-        """Return why tokenizers cannot be measured, by name: files of weights that are not whole. Of
-        each file the header or directory is read; its digest is compared by the job itself."""
+        Of each file the header or directory is read; its digest is compared by the job itself.
+        """
         from vtbench.weights.entries import check_containers, find_weights
 
         reasons = {}
@@ -108,7 +101,13 @@ class Sweep:
                     check_containers(entry, found)
             except WeightsError as error:
                 reasons[entry.name] = str(error)
-        return reasons
+        images = len(request.samples())
+        jobs = [
+            Job(suite, entry.name, images, self._arguments(request, suite, entry.name))
+            for entry in request.entries
+            if entry.name not in reasons
+        ]
+        return jobs, reasons
 
     def _arguments(self, request: Request, suite: str, tokenizer: str) -> tuple[str, ...]:
         own = tuple(pair for pair in self.weights if pair.partition("=")[0] == tokenizer)
@@ -227,14 +226,13 @@ def plan_command(sweep: Sweep, as_json: bool) -> None:
 
     A tokenizer whose file of weights is not whole is named, and has no job.
     """
-    pairs = list(zip(sweep.suites, sweep.requests(), strict=True))
-    jobs = [job for suite, request in pairs for job in sweep.jobs(request, suite)]
-    skipped = [(suite, skip) for suite, request in pairs for skip in request.skipped]
-    refused = [
-        (suite, name, reason)
-        for suite, request in pairs
-        for name, reason in sweep.refused(request).items()
-    ]
+    jobs: list[Job] = []
+    skipped, refused = [], []
+    for suite, request in zip(sweep.suites, sweep.requests(), strict=True):
+        own, reasons = sweep.split(request, suite)
+        jobs += own
+        skipped += [(suite, skip) for skip in request.skipped]
+        refused += [(suite, name, reason) for name, reason in reasons.items()]
     _print_plan(jobs, skipped, refused, as_json=as_json)
     for reason in dict.fromkeys(reason for _, _, reason in refused):
         complain(reason)
