@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import (
     ChannelNorm,
     ConvPlan,
@@ -276,11 +276,5 @@ class MageVae(NetworkTokenizer[MagePlan]):
     def make_network(cls, spec: Spec, plan: MagePlan) -> MageNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "kind": (spec.kind, "continuous"),
-            "downsample": (spec.downsample, plan.patch),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-            "latent_channels": (spec.latent_channels, plan.latent),
-        }
-        check_facts(spec, facts)
+        cls.check_latents(spec, downsample=plan.patch, latent=plan.latent)
         return MageNetwork(plan)

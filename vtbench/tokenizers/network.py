@@ -137,6 +137,18 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         contradicts the plan."""
 
     @classmethod
+    def check_latents(cls, spec: Spec, *, downsample: int | None, latent: int) -> None:
+        """Raise RegistryError unless the entry is of a continuous code of so many values a token, of
+        so many pixels on a side (None where tokens are no grid)."""
+        facts = {
+            "kind": (spec.kind, "continuous"),
+            "downsample": (spec.downsample, downsample),
+            "input_range": (spec.input_range, cls.INPUT_RANGE),
+            "latent_channels": (spec.latent_channels, latent),
+        }
+        check_facts(spec, facts)
+
+    @classmethod
     def list_codebooks(cls, spec: Spec, plan: Plan) -> tuple[int, ...]:
         """Return the size of each codebook; a token holds one index into each.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import make_grid, make_rotations, normalize
 from vtbench.tokenizers.nn.vit import (
@@ -177,13 +177,7 @@ class PatchVit(NetworkTokenizer[PatchVitPlan]):
     def make_network(cls, spec: Spec, plan: PatchVitPlan) -> PatchVitNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "kind": (spec.kind, "continuous"),
-            "downsample": (spec.downsample, plan.patch),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-            "latent_channels": (spec.latent_channels, plan.latent),
-        }
-        check_facts(spec, facts)
+        cls.check_latents(spec, downsample=plan.patch, latent=plan.latent)
         return PatchVitNetwork(plan, split_grid(spec, plan.patch) if plan.placed else None)
 
 

@@ -141,14 +141,8 @@ class Raev2(NetworkTokenizer[Raev2Plan]):
     def make_network(cls, spec: Spec, plan: Raev2Plan) -> Raev2Network:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "kind": (spec.kind, "continuous"),
-            "downsample": (spec.downsample, plan.patch_size),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-            "latent_channels": (spec.latent_channels, plan.encoder.width),
-            "size.fixed": (spec.size.fixed, (plan.side, plan.side)),
-        }
-        check_facts(spec, facts)
+        cls.check_latents(spec, downsample=plan.patch_size, latent=plan.encoder.width)
+        check_facts(spec, {"size.fixed": (spec.size.fixed, (plan.side, plan.side))})
         return Raev2Network(plan)
 
     def read_state(self, weights: Path, plan: Raev2Plan, **layout: Any) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.diffusion import make_grid
 from vtbench.tokenizers.nn.vit import PatchEmbedding, VitPlan, join_patches, make_tokens
@@ -183,13 +183,7 @@ class MaeTok(NetworkTokenizer[RowPlan]):
     def make_network(cls, spec: Spec, plan: RowPlan) -> RowNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "kind": (spec.kind, "continuous"),
-            "downsample": (spec.downsample, None),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-            "latent_channels": (spec.latent_channels, plan.latent),
-        }
-        check_facts(spec, facts)
+        cls.check_latents(spec, downsample=None, latent=plan.latent)
         return cls.NETWORK(plan, split_grid(spec, plan.patch))
 
 

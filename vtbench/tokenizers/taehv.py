@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import Count
 
 STAGES = 3
@@ -163,11 +163,5 @@ class Taehv(NetworkTokenizer[TaehvPlan]):
     def make_network(cls, spec: Spec, plan: TaehvPlan) -> TaehvNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "kind": (spec.kind, "continuous"),
-            "downsample": (spec.downsample, 2**STAGES * plan.patch),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-            "latent_channels": (spec.latent_channels, plan.latent),
-        }
-        check_facts(spec, facts)
+        cls.check_latents(spec, downsample=2**STAGES * plan.patch, latent=plan.latent)
         return TaehvNetwork(plan)
