@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
 from vtbench.tokenizers.bsq_vit import PlacedTransformer
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import ConvPlan, Count, Decoder, Encoder, make_norm
 from vtbench.tokenizers.nn.quantize import Codebook
 from vtbench.tokenizers.nn.vit import VitPlan
@@ -126,10 +126,5 @@ class Fqgan(NetworkTokenizer[FqganPlan]):
     def make_network(cls, spec: Spec, plan: FqganPlan) -> FqganNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "codebook_size": (spec.codebook_size, plan.words**plan.heads),
-            "downsample": (spec.downsample, plan.conv.downsample),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-        }
-        check_facts(spec, facts)
+        cls.check_words(spec, plan, downsample=plan.conv.downsample)
         return FqganNetwork(plan, split_grid(spec, plan.conv.downsample))

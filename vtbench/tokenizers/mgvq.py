@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.quantize import GroupedCodebook
 from vtbench.tokenizers.nn.vit import Pointwise
@@ -152,10 +152,5 @@ class Mgvq(NetworkTokenizer[MgvqPlan]):
     def make_network(cls, spec: Spec, plan: MgvqPlan) -> MgvqNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "codebook_size": (spec.codebook_size, plan.words**plan.groups),
-            "downsample": (spec.downsample, 1 << (len(plan.channels) - 1)),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-        }
-        check_facts(spec, facts)
+        cls.check_words(spec, plan, downsample=1 << (len(plan.channels) - 1))
         return MgvqNetwork(plan)

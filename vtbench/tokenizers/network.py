@@ -7,6 +7,7 @@ network can be built, counted and timed without its weights.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -158,6 +159,17 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         if size is not None and size > 2**MAX_INDEX_BITS:
             return (2,) * (size.bit_length() - 1)
         return () if size is None else (size,)
+
+    @classmethod
+    def check_words(cls, spec: Spec, plan: Plan, *, downsample: int | None) -> None:
+        """Raise RegistryError unless the entry counts the words of all codebooks of the plan together,
+        of tokens of so many pixels on a side (None where tokens are no grid)."""
+        facts = {
+            "codebook_size": (spec.codebook_size, math.prod(cls.list_codebooks(spec, plan))),
+            "downsample": (spec.downsample, downsample),
+            "input_range": (spec.input_range, cls.INPUT_RANGE),
+        }
+        check_facts(spec, facts)
 
     @classmethod
     def parse_config(cls, spec: Spec, config: Mapping[str, Any]) -> Plan:

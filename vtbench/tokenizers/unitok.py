@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import ChannelNorm, Count, Enlarge
 from vtbench.tokenizers.nn.quantize import Codebook, ProductCode
 from vtbench.tokenizers.nn.vit import Transformer, VitPlan, make_mlp
@@ -243,10 +243,5 @@ class UniTok(NetworkTokenizer[UniTokPlan]):
     def make_network(cls, spec: Spec, plan: UniTokPlan) -> UniTokNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
-        facts = {
-            "codebook_size": (spec.codebook_size, plan.words**plan.codebooks),
-            "downsample": (spec.downsample, FACTOR),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-        }
-        check_facts(spec, facts)
+        cls.check_words(spec, plan, downsample=FACTOR)
         return UniTokNetwork(plan)

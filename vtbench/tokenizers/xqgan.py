@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vtbench.base.errors import RegistryError
 from vtbench.base.records import Spec
 from vtbench.base.schema import Strict
-from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer, check_facts
+from vtbench.tokenizers.network import Autoencoder, Names, NetworkTokenizer
 from vtbench.tokenizers.nn.conv import Count
 from vtbench.tokenizers.nn.quantize import (
     BinaryCode,
@@ -189,10 +189,5 @@ class XqGan(NetworkTokenizer[XqGanPlan]):
             raise RegistryError(f"{spec.name}: the last of sides must be {plan.side}")
         if plan.signs and (plan.sides is None or plan.words != 2**plan.latent):
             raise RegistryError(f"{spec.name}: signs need sides and {2**plan.latent} words")
-        facts = {
-            "codebook_size": (spec.codebook_size, plan.words**plan.groups),
-            "downsample": (spec.downsample, None),
-            "input_range": (spec.input_range, cls.INPUT_RANGE),
-        }
-        check_facts(spec, facts)
+        cls.check_words(spec, plan, downsample=None)
         return XqGanNetwork(plan, split_grid(spec, plan.patch))
