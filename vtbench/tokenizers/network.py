@@ -93,7 +93,8 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
         super().__init__(spec, device=device, dtype=dtype, seed=seed)
         plan = self.parse_config(spec, config)
         self.codebooks = self.list_codebooks(spec, plan)
-        exists = getattr(plan, "moments", False)
+        # What is quantized is never drawn, even where the network gives a variance beside it.
+        exists = getattr(plan, "moments", False) and not self.codebooks
         check_posterior(spec, posterior, exists=exists, stochastic=spec.stochastic)
         self._sampled = posterior == "sample"
         state = None

@@ -1,8 +1,9 @@
-"""Tokenizers of a transformer on each side and a token for each patch: l-DeTok, ViTok-v2, VTP.
+"""Tokenizers of a transformer on each side and a token for each patch: l-DeTok, ViTok-v2, VTP, AToken.
 
 - l-DeTok (https://arxiv.org/abs/2507.15856), Jiawei-Yang/DeTok, models/detok.py
 - ViTok-v2 (https://arxiv.org/abs/2501.09755 is the first), Na-VAE/vitok-release, vitok/models/ae.py
 - VTP (https://arxiv.org/abs/2512.13687), MiniMax-AI/VTP, vtp/models
+- AToken (https://arxiv.org/abs/2509.14476), whose adapter is in `atoken`
 
 They differ in their blocks (`VitPlan`), in how positions turn queries and keys (`TURNS`), and in what
 stands between transformer and latent.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from vtbench.base.records import Spec
@@ -30,24 +32,28 @@ from vtbench.tokenizers.nn.vit import (
     VitPlan,
     join_patches,
     make_tokens,
+    resample_places,
 )
 from vtbench.tokenizers.rae import IMAGENET
 from vtbench.tokenizers.titok import split_grid
 
-Turn = Literal["detok", "vitok", "dinov3"]
+Turn = Literal["detok", "vitok", "dinov3", "atoken"]
 
 
 class PatchVitPlan(Strict):
-    """One tokenizer of the three families.
+    """One tokenizer of these families.
 
     encoder, decoder: the transformers; the encoder's norms before and after it are those of the
     plan. patch: side of a patch; latent: values of a token; moments: the encoder gives mean and log
     variance. turn: a key of `TURNS`; coarse: its angles are computed in bfloat16, and what they
     turn is rounded to it, whatever the network's dtype. placed: patches have learned positions too,
-    so that only one size fits. leader: a class token goes before the patches. level: the latent is
-    a layer norm, without weights. flat: matrices where the others have 1×1 convolutions. smooth: a
-    3×3 convolution over the pixels comes last. normalised: the network's pixels are in ImageNet's
-    units.
+    so that only one size fits; side: those of a square of so many patches on a side, resampled to
+    the picture's. frames: a patch goes through so many frames of a video, of which the picture is
+    the first; a pixel's channels lie together. leader: a class token goes before the patches.
+    level: the latent is a layer norm, without weights. flat: matrices where the others have 1×1
+    convolutions. bare: the layers on either side of the latent, and that to the pixels, have no
+    biases. smooth: a 3×3 convolution over the pixels comes last. normalised: the network's pixels
+    are in ImageNet's units.
     """
 
     encoder: VitPlan
@@ -58,9 +64,12 @@ class PatchVitPlan(Strict):
     coarse: bool = False
     moments: bool = False
     placed: bool = False
+    side: Count | None = None
+    frames: Count = 1
     leader: bool = False
     level: bool = False
     flat: bool = False
+    bare: bool = False
     smooth: bool = False
     normalised: bool = False
 
@@ -91,10 +100,19 @@ def turn_dinov3(rows: int, columns: int, head: int, dtype: torch.dtype) -> Tenso
     return torch.stack([angles.cos(), angles.sin()])
 
 
+def turn_atoken(rows: int, columns: int, head: int, dtype: torch.dtype) -> Tensor:
+    """Return AToken's rotations, 2×L×head/2: a quarter of the channels each by time, row, column and
+    depth, of which a picture has the first and the last at 0. The official rates are counted over
+    the whole head and used within each quarter, so the last is near 1/√10 and not near 10⁻⁴."""
+    places = functional.pad(make_grid(rows, columns), (1, 1))
+    return make_rotations(places, (head // 4,) * 4, period=10000.0 ** (1 / 8)).to(dtype)
+
+
 TURNS: Mapping[Turn, Callable[[int, int, int, torch.dtype], Tensor]] = {
     "detok": turn_detok,
     "vitok": turn_vitok,
     "dinov3": turn_dinov3,
+    "atoken": turn_atoken,
 }
 """How a place turns queries and keys: from rows, columns and the width of a head, in a dtype."""
 
@@ -105,18 +123,27 @@ class PatchVitNetwork(Autoencoder):
     def __init__(self, plan: PatchVitPlan, grid: tuple[int, int] | None) -> None:
         super().__init__()
         self.plan, width, out_width = plan, plan.encoder.width, plan.decoder.width
-        self.embedding = PatchEmbedding(plan.patch, width, flat=plan.flat)
+        video = plan.frames > 1
+        self.embedding = PatchEmbedding(
+            plan.patch, width, flat=plan.flat, channels_last=video, frames=plan.frames
+        )
         self.leader = make_tokens(1, 1, width) if plan.leader else None
-        self.places = self.out_places = None
+        self.grid, self.places, self.out_places = grid, None, None
         if grid is not None:
-            self.places = make_tokens(1, grid[0] * grid[1], width)
-            self.out_places = make_tokens(1, grid[0] * grid[1], out_width)
+            shape = (1, grid[0] * grid[1]) if plan.side is None else (plan.side**2,)
+            self.places, self.out_places = (
+                make_tokens(*shape, width),
+                make_tokens(*shape, out_width),
+            )
         self.encoder, self.decoder = Transformer(plan.encoder), Transformer(plan.decoder)
         self.tokens_out = nn.Linear(
-            width, plan.latent * (2 if plan.moments else 1), bias=not plan.leader
+            width, plan.latent * (2 if plan.moments else 1), bias=not (plan.leader or plan.bare)
         )
-        self.tokens_in = Pointwise(plan.latent, out_width, flat=plan.flat or plan.placed)
-        self.head = Pointwise(out_width, 3 * plan.patch**2, flat=plan.flat)
+        self.tokens_in = Pointwise(
+            plan.latent, out_width, flat=plan.flat or plan.placed, bias=not plan.bare
+        )
+        values = plan.frames * 3 * plan.patch**2
+        self.head = Pointwise(out_width, values, flat=plan.flat, bias=not plan.bare)
         self.conv_out = nn.Conv2d(3, 3, 3, padding=1) if plan.smooth else None
 
     def compute_latents(self, images: Tensor) -> Tensor:
@@ -133,9 +160,7 @@ class PatchVitNetwork(Autoencoder):
             mean, deviation = (images.new_tensor(values).view(3, 1, 1) for values in IMAGENET)
             images = (images - mean) / deviation
         grid = (images.shape[2] // self.plan.patch, images.shape[3] // self.plan.patch)
-        x = self.embedding(images)
-        if self.places is not None:
-            x = x + self.places
+        x = self._place(self.embedding(images), self.places, grid)
         if self.leader is not None:
             x = torch.cat([self.leader.expand(len(x), -1, -1), x], dim=1)
         x = self.encoder(x, rotations=self._turn(self.plan.encoder, grid, x))
@@ -144,6 +169,11 @@ class PatchVitNetwork(Autoencoder):
             x = normalize(x.float()).to(x.dtype)
         latents: Tensor = x.mT.reshape(len(x), -1, *grid)
         return latents
+
+    def _place(self, x: Tensor, places: Tensor | None, grid: tuple[int, int]) -> Tensor:
+        if places is None or self.grid is None:
+            return x
+        return x + resample_places(places, self.grid, grid, "bilinear")
 
     def _turn(self, plan: VitPlan, grid: tuple[int, int], x: Tensor) -> Tensor:
         dtype = torch.bfloat16 if self.plan.coarse else torch.float32
@@ -158,10 +188,11 @@ class PatchVitNetwork(Autoencoder):
         assert isinstance(code, Tensor)
         grid = (code.shape[2], code.shape[3])
         x = self.tokens_in(code.flatten(2).mT.to(self.head.weight.dtype))
-        if self.out_places is not None:
-            x = x + self.out_places
+        x = self._place(x, self.out_places, grid)
         x = self.head(self.decoder(x, rotations=self._turn(self.plan.decoder, grid, x)))
-        images = join_patches(x, grid, channels_last=self.plan.smooth)
+        first = x.chunk(self.plan.frames, dim=-1)[0]
+        channels_last = self.plan.smooth or self.plan.frames > 1
+        images = join_patches(first, grid, channels_last=channels_last)
         if self.plan.normalised:
             mean, deviation = (images.new_tensor(values).view(3, 1, 1) for values in IMAGENET)
             images = images * deviation + mean
@@ -169,16 +200,23 @@ class PatchVitNetwork(Autoencoder):
 
 
 class PatchVit(NetworkTokenizer[PatchVitPlan]):
-    """What the three families share."""
+    """What these families share."""
 
-    PLAN = PatchVitPlan
+    PLAN: ClassVar[type[PatchVitPlan]] = PatchVitPlan
 
     @classmethod
     def make_network(cls, spec: Spec, plan: PatchVitPlan) -> PatchVitNetwork:
         """Return the network with random weights. Raises RegistryError where the entry contradicts
         the plan."""
         cls.check_latents(spec, downsample=plan.patch, latent=plan.latent)
-        return PatchVitNetwork(plan, split_grid(spec, plan.patch) if plan.placed else None)
+        return PatchVitNetwork(plan, cls.find_grid(spec, plan))
+
+    @classmethod
+    def find_grid(cls, spec: Spec, plan: PatchVitPlan) -> tuple[int, int] | None:
+        """Return the grid that the plan's positions were learned on, None without such positions."""
+        if plan.side is not None:
+            return plan.side, plan.side
+        return split_grid(spec, plan.patch) if plan.placed else None
 
 
 class Detok(PatchVit):

@@ -34,6 +34,7 @@ from vtbench.tokenizers.nn.vit import (
     VitPlan,
     join_patches,
     make_tokens,
+    resample_places,
 )
 from vtbench.tokenizers.softvq import SoftVq
 from vtbench.tokenizers.titok import split_grid
@@ -78,13 +79,9 @@ class FoldedTransformer(nn.Module):
 
     def _place(self) -> Tensor:
         """Return the positions 1×(1 + side²)×width of a grid of tokens and its class token."""
-        if (self.side, self.side) == self.grid:
-            return self.positions
         first, places = self.positions[:, :1], self.positions[:, 1:]
-        planes = places.float().mT.reshape(1, -1, *self.grid)
-        # As timm resizes positions (resample_abs_pos_embed).
-        small = functional.interpolate(planes, (self.side,) * 2, mode="bicubic", antialias=True)
-        return torch.cat([first, small.flatten(2).mT.to(first.dtype)], dim=1)
+        small = resample_places(places, self.grid, (self.side, self.side), "bicubic")
+        return torch.cat([first, small], dim=1)
 
     def forward(self, patches: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return what becomes of N×places×width and of the tokens N×(groups·side²)×width."""

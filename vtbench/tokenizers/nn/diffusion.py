@@ -109,14 +109,14 @@ class TimeEmbedding(nn.Sequential):
         return x
 
 
-def make_rotations(places: Tensor, widths: Sequence[int]) -> Tensor:
+def make_rotations(places: Tensor, widths: Sequence[int], *, period: float = 10000.0) -> Tensor:
     """Return float32 cosines and sines, 2×L×(sum of widths)/2, that `rotate` takes.
 
     places: L×A coordinates of L tokens; widths: how many channels of a head turn with each of the A
-    coordinates, with rates from 1 down to 10⁻⁴ (FLUX, https://arxiv.org/abs/2104.09864).
+    coordinates, with rates from 1 down to 1/period (FLUX, https://arxiv.org/abs/2104.09864).
     """
     angles = [
-        place[:, None] * 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+        place[:, None] * period ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
         for place, width in zip(places.double().unbind(dim=1), widths, strict=True)
     ]
     together = torch.cat(angles, dim=1)

@@ -150,7 +150,7 @@ class ProductCode(nn.Module):
     """Groups of channels with a quantizer each: a token is a word of each. Indices are N×groups×h×w, or
     a tuple of such for quantizers of several scales; of one group alone they are its own."""
 
-    def __init__(self, books: Iterable[Codebook | MultiScale]) -> None:
+    def __init__(self, books: Iterable[Codebook | MultiScale | ScalarCode]) -> None:
         super().__init__()
         self.books = nn.ModuleList(books)
 

@@ -34,8 +34,9 @@ class VitPlan(Strict):
     norm; affine: norms have a learned scale (and shift). bias: of query, key and value, or of all
     but the key; apart: a layer for each of the three. plain: the other linear layers have no bias.
     inner: norms before the last layer of attention and of SwiGLU (EVA-02,
-    https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head. gelu:
-    exact, by tanh, or by a logistic function (quick); None for SiLU in its place. gated: the
+    https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head, whose
+    scale the heads share, or each head has its own (`HeadNorm`). gelu: exact, by tanh, or by a
+    logistic function (quick); None for SiLU in its place. gated: the
     perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate` a GEGLU; gate and
     value come from two layers (apart), or from one that gives the gate first or last. mlp_norm: a
     gated perceptron has a norm of its own before it. halves: rotary positions turn channels i and i
@@ -57,7 +58,7 @@ class VitPlan(Strict):
     apart: bool = False
     plain: bool = False
     inner: bool = False
-    qk_norm: bool = False
+    qk_norm: bool | Literal["heads"] = False
     gelu: Literal["exact", "tanh", "quick"] | None = "exact"
     gated: Literal["apart", "first", "last"] | None = None
     gate: Literal["silu", "gelu"] = "silu"
@@ -85,6 +86,18 @@ def make_norm(plan: VitPlan, width: int) -> nn.Module:
     return kind(width, eps=plan.epsilon, elementwise_affine=plan.affine)
 
 
+class HeadNorm(nn.Module):
+    """Vectors N×heads×L×D scaled to the length √D, times a learned factor for each head and channel."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(heads, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = functional.normalize(x.float(), dim=-1)
+        return (unit * self.gamma[:, None] * math.sqrt(x.shape[-1])).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head attention, of all tokens N×L×width to all, or to those of `key`, N×M×width, which
     are answered with what `value` has in their place."""
@@ -103,7 +116,10 @@ class Attention(nn.Module):
         self.q_norm = self.k_norm = None
         if plan.qk_norm:
             head = plan.width // plan.heads
-            self.q_norm, self.k_norm = make_norm(plan, head), make_norm(plan, head)
+            self.q_norm, self.k_norm = (
+                HeadNorm(plan.heads, head) if plan.qk_norm == "heads" else make_norm(plan, head)
+                for _ in range(2)
+            )
 
     def forward(
         self,
@@ -269,7 +285,8 @@ class PatchEmbedding(nn.Module):
     """One linear map of each patch: images N×channels×H×W → tokens N×(H/side·W/side)×width, row by row.
 
     flat: the weight is a matrix, width×(channels·side²); else it has the shape of a convolution's.
-    channels_last: of `split_patches`, where it is a matrix.
+    channels_last: of `split_patches`, where it is a matrix. frames: a patch goes through so many
+    frames of a video, of which the images are the first, and the others are zero.
     """
 
     def __init__(
@@ -281,19 +298,21 @@ class PatchEmbedding(nn.Module):
         bias: bool = True,
         channels: int = 3,
         channels_last: bool = False,
+        frames: int = 1,
     ) -> None:
         super().__init__()
         made = (
-            nn.Linear(channels * side**2, width, bias=bias)
+            nn.Linear(frames * channels * side**2, width, bias=bias)
             if flat
             else nn.Conv2d(channels, width, side, bias=bias)
         )
         self.side, self.weight, self.bias = side, made.weight, made.bias
-        self.channels_last = channels_last
+        self.channels_last, self.frames = channels_last, frames
 
     def forward(self, images: Tensor) -> Tensor:
         patches = split_patches(images, self.side, channels_last=self.channels_last)
-        return functional.linear(patches, self.weight.flatten(1), self.bias)
+        first = self.weight.flatten(1).chunk(self.frames, dim=1)[0]
+        return functional.linear(patches, first, self.bias)
 
 
 class Pointwise(nn.Module):
@@ -337,6 +356,23 @@ def join_patches(
 def make_tokens(*shape: int) -> nn.Parameter:
     """Return learned vectors, …×width: positions, or tokens that come from no patch."""
     return nn.Parameter(torch.randn(shape) * INITIAL)
+
+
+def resample_places(
+    places: Tensor, before: tuple[int, int], after: tuple[int, int], mode: str
+) -> Tensor:
+    """Return learned positions …×L×width, row by row of the grid `before`, on the grid `after`: by
+    "bilinear" or "bicubic" interpolation in float32, over a wider area where there are fewer (timm's
+    resample_abs_pos_embed)."""
+    if before == after:
+        return places
+    planes = places.float().mT.reshape(-1, places.shape[-1], *before)
+    # In the other layout torch 2.14 gives all rows of a grid of one column the first one's values.
+    planes = planes.clone(memory_format=torch.channels_last)
+    resampled = functional.interpolate(planes, after, mode=mode, antialias=True)
+    return (
+        resampled.flatten(2).mT.to(places.dtype).reshape(*places.shape[:-2], -1, places.shape[-1])
+    )
 
 
 def compute_positions(grid: tuple[int, int], width: int) -> Tensor:
