@@ -6,6 +6,7 @@ import importlib
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,11 @@ def test_a_distribution_counts_by_its_version_wherever_its_folder_is(
 def test_a_root_that_is_not_there_is_refused() -> None:
     with pytest.raises(RegistryError, match="module no_such_module is not to be found"):
         digest_code(["no_such_module"])
+
+
+def test_packages_belong_to_the_distributions_that_importlib_finds() -> None:
+    found = {
+        top: {owner.metadata["Name"] for owner in owners}
+        for top, owners in code_digest._distributions().items()
+    }
+    assert found == {top: set(names) for top, names in packages_distributions().items()}

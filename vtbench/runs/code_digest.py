@@ -16,7 +16,7 @@ import importlib.util
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import distribution, packages_distributions, version
+from importlib.metadata import Distribution, distribution, distributions, version
 from pathlib import Path
 
 from vtbench.base.errors import RegistryError
@@ -38,13 +38,14 @@ def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
     """
     own = {root.partition(".")[0] for root in roots}
     found: dict[str, str] = {}
+    nothing: set[str] = set()
     waiting = sorted(set(roots))
     for root in waiting:
         if not _files_of(root):
             raise RegistryError(f"module {root} is not to be found")
     while waiting:
         name = waiting.pop()
-        if name in found or name == _DOOR or name in without:
+        if name in found or name in nothing or name == _DOOR or name in without:
             continue
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names:
@@ -54,6 +55,7 @@ def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
             continue
         files = _files_of(name)
         if not files:  # a function or class: `from module import name` cannot be told from a module
+            nothing.add(name)
             continue
         found[name] = " ".join(sha256_file(file) for file in files)
         waiting += [imported for file in files for imported in _imports(file, name)]
@@ -64,8 +66,26 @@ def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
 
 
 @functools.cache
-def _distributions() -> dict[str, tuple[str, ...]]:
-    return {top: tuple(names) for top, names in packages_distributions().items()}
+def _distributions() -> dict[str, tuple[Distribution, ...]]:
+    """Return the distributions of each top-level package or module, as `packages_distributions` finds
+    them, which makes a path of each of their files and takes several times as long."""
+    found: dict[str, list[Distribution]] = {}
+    for one in distributions():
+        for top in _list_tops(one):
+            found.setdefault(top, []).append(one)
+    return {top: tuple(owners) for top, owners in found.items()}
+
+
+def _list_tops(installed: Distribution) -> set[str]:
+    if declared := (installed.read_text("top_level.txt") or "").split():
+        return set(declared)
+    record = installed.read_text("RECORD")
+    if record is None:  # not installed from a wheel
+        files = [file.as_posix() for file in installed.files or ()]
+    else:
+        files = [line.partition(",")[0].strip('"') for line in record.splitlines()]
+    tops = (file.partition("/") for file in files if file.endswith(".py"))
+    return {first if below else first.removesuffix(".py") for first, _, below in tops}
 
 
 @functools.cache
@@ -76,7 +96,7 @@ def _installed_version(top: str) -> str | None:
     distribution's folder is does not matter: a site folder, one of PYTHONPATH, links to another.
     """
     places = _top_places(top)
-    names = sorted(set(_distributions().get(top, ())))
+    names = sorted({owner.metadata["Name"] for owner in _distributions().get(top, ())})
     files = [top, *(f"{top}{ending}" for ending in (".py", *EXTENSION_SUFFIXES))]
     owned = [distribution(name).locate_file(file) for name in names for file in files]
     homes = {Path(str(file)).resolve() for file in owned}
@@ -152,12 +172,14 @@ def _parse(file: Path, changed: int, size: int) -> tuple[tuple[int, str, tuple[s
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes below, without those that only a type checker sees."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
-            continue
-        yield child
-        yield from _walk(child)
+    """Yield the statements below, without those that only a type checker sees. No expression holds an
+    import."""
+    for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for child in getattr(node, field, ()):
+            if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+                continue
+            yield child
+            yield from _walk(child)
 
 
 def _imports(file: Path, name: str) -> Iterator[str]:
