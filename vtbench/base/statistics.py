@@ -43,6 +43,7 @@ EXACT_UNITS = 16
 """Up to this number of units every way of flipping is taken, and p is exact."""
 
 _CHUNK = 1 << 22  # draws held at once
+_AT_ONCE = 1 << 17  # words that are counted at once: they and the counts fit a processor's cache
 _KEPT = 1 << 26  # counts that a bootstrap keeps, a byte each or two
 _NORMAL = NormalDist()
 _ALL_EQUAL = 1e-12  # of the largest value: what rounding leaves of a difference that is none
@@ -105,8 +106,12 @@ class Bootstrap:
         the rounding of the values to 2⁻⁵² of their largest possible sum."""
         size = self._sizes[self.strata][:, None]
         whole, exponents = _to_integers(values * (size / (size - 1)), int(self._sizes.sum()))
-        totals = np.concatenate([counts @ whole for counts in self._draw()])
-        return _scale(totals, -exponents)
+        totals = np.empty((self.resamples, values.shape[1]))
+        done = 0
+        for counts in self._draw():
+            np.matmul(counts, whole, out=totals[done : done + len(counts)])
+            done += len(counts)
+        return np.ldexp(totals, -exponents, out=totals)
 
     def ratios(self, tops: Floats, bottoms: Floats) -> Floats:
         """Return Σ top ÷ Σ bottom of every draw, resamples×C, of tops and bottoms units×C.
@@ -118,9 +123,9 @@ class Bootstrap:
         places = [kinds.setdefault(own.tobytes(), len(kinds)) for own in bottoms.T]
         once = [places.index(kind) for kind in range(len(kinds))]
         totals = self.totals(np.concatenate([tops, bottoms[:, once]], axis=1))
-        below = totals[:, columns:][:, places]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(below > 0, totals[:, :columns] / below, np.nan)
+        above, below = totals[:, :columns], totals[:, columns:]
+        below = np.where(below > 0, below, np.nan)
+        return np.divide(above, below[:, places], out=above)
 
     def _draw(self) -> Iterator[Floats]:
         """Yield how often each unit was taken, draws×units, in chunks; float64 for the product.
@@ -145,16 +150,25 @@ class Bootstrap:
             draws = min(step, self.resamples - start)
             counts = np.zeros((draws, units))
             for members in self._members:
-                n = len(members)
-                # The high half of the raw word, scaled: uniform on 0 … n−1 within 2⁻³²·n.
-                words = raw.random_raw(draws * (n - 1)).reshape(draws, n - 1)
-                words >>= np.uint64(32)
-                words *= np.uint64(n)
-                words >>= np.uint64(32)
-                words += np.arange(draws, dtype=np.uint64)[:, None] * np.uint64(n)
-                times = np.bincount(words.ravel().view(np.int64), minlength=draws * n)
-                counts[:, members] = times.reshape(draws, n)
+                counts[:, members] = _take(raw, draws, len(members))
             yield counts
+
+
+def _take(raw: np.random.PCG64, draws: int, n: int) -> NDArray[np.intp]:
+    """Return how often each of n units is taken, draws×n, each draw taking n − 1 of them."""
+    parts = []
+    most = max(1, _AT_ONCE // n)
+    for start in range(0, draws, most):
+        rows = min(most, draws - start)
+        # The high half of the raw word, scaled: uniform on 0 … n−1 within 2⁻³²·n.
+        words = raw.random_raw(rows * (n - 1)).reshape(rows, n - 1)
+        words >>= np.uint64(32)
+        words *= np.uint64(n)
+        words >>= np.uint64(32)
+        words += np.arange(rows, dtype=np.uint64)[:, None] * np.uint64(n)
+        times = np.bincount(words.ravel().view(np.int64), minlength=rows * n)
+        parts.append(times.reshape(rows, n))
+    return np.concatenate(parts)
 
 
 def find_intervals(
@@ -182,11 +196,13 @@ def find_intervals(
     for h, n in enumerate(np.bincount(bootstrap.strata)):
         own = influence[bootstrap.strata == h]
         own = own - own.mean(axis=0)
-        part = (own**2).sum(axis=0) * n / (n - 1)
+        squares = own**2
+        of_stratum = squares.sum(axis=0)
+        part = of_stratum * n / (n - 1)
         spread += part
         by_freedom += part**2 / (n - 1)
-        square += (own**2).sum(axis=0)
-        cube += (own**3).sum(axis=0)
+        square += of_stratum
+        cube += (squares * own).sum(axis=0)  # `own**3` takes a power: ten times as long
     low, high = np.empty_like(value), np.empty_like(value)
     flat = np.sqrt(square) <= _ALL_EQUAL * (np.abs(tops).sum(axis=0) + np.abs(value) * below)
     tie = _ALL_EQUAL * np.abs(value)

@@ -20,7 +20,7 @@ from vtbench.results.schema import SuiteFolder
 ERROR_RATES = ("cer", "wer")
 """No error at all gives no interval: pages without errors, drawn again, have none."""
 
-MAX_VALUES = 2**20
+MAX_VALUES = 2**21
 """Values, of clusters or of draws, that are held in one array; more columns go in several."""
 
 

@@ -47,10 +47,13 @@ def read_content(asked: bytes, content: bytes) -> memoryview:
     try:
         with parquet.ParquetFile(pa.BufferReader(content), **limits) as file:
             _check_columns(path, file.schema_arrow, want["columns"], want["needed"])
-            _check_footer(path, file.metadata, want["max_rows"])
+            footer = file.metadata
+            _check_footer(path, footer, want["max_rows"])
             leaves = [file.schema.column(n) for n in range(len(file.schema))]
             texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        with parquet.ParquetFile(pa.BufferReader(content), read_dictionary=texts, **limits) as file:
+        with parquet.ParquetFile(
+            pa.BufferReader(content), metadata=footer, read_dictionary=texts, **limits
+        ) as file:
             table = file.read(use_threads=False)
         _check_text(path, table)
         # Of a column of nulls its name is sent: older files have one for every metric.
@@ -124,7 +127,7 @@ def _check_text(path: str, table: Any) -> None:
                 chunk = chunk.flatten()
                 if chunk.null_count:
                     raise ResultsError(f"{path}: a list holds a null")
-            if pa.types.is_dictionary(chunk.type):
+            if pa.types.is_dictionary(chunk.type) and chunk.null_count < len(chunk):
                 lengths = compute.binary_length(chunk.dictionary)
                 total += compute.sum(compute.take(lengths, chunk.indices)).as_py() or 0
     if total > MAX_TEXT_BYTES:

@@ -16,7 +16,9 @@ from vtbench.metrics.catalogue import METRICS
 from vtbench.results.parquet_file import read_parquet
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 IMAGE_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -111,7 +113,7 @@ def read_table(path: Path, sha256: str) -> pa.Table:
                 image = ids[pc.index(table[key], value).as_py()].as_py()
                 raise ResultsError(f"{path}: {image!r}: {key} {value!r} is no name")
     for key, kind in ROW_COLUMNS.items():
-        if "float64" in kind and (image := _find_row(table, key, pc.is_finite)) is not None:
+        if "float64" in kind and (image := _find_row(table, key, np.isfinite)) is not None:
             raise ResultsError(f"{path}: {key} of {image} is not finite: measure it again")
     return table
 
@@ -124,19 +126,26 @@ def _make_nulls(n: int, kind: str) -> pa.Array:
     return pa.nulls(n, arrow_type(kind))
 
 
-def _find_row(table: pa.Table, column: str, holds: Callable[[Any], Any]) -> str | None:
-    """Return the id of a row with a number, alone or in a list, for which something does not hold."""
+def _find_row(
+    table: pa.Table, column: str, holds: Callable[[NDArray[Any]], NDArray[np.bool_]]
+) -> str | None:
+    """Return the id of the first row with a number, alone or in a list, for which something does not
+    hold; None where it holds for all of them."""
     import pyarrow.compute as pc
 
     values = table[column]
     if values.null_count == len(values):
         return None
     lists = "list" in ROW_COLUMNS[column]
-    good = holds(pc.list_flatten(values) if lists else values)
-    place = pc.index(good, False).as_py()
-    if place < 0:
+    numbers = pc.list_flatten(values) if lists else values
+    bad = ~holds(numbers.to_numpy())
+    if numbers.null_count:  # NaN in the array
+        bad &= numbers.is_valid().to_numpy()
+    if not bad.any():
         return None
-    row = pc.list_parent_indices(values)[place].as_py() if lists else place
+    row = int(bad.argmax())
+    if lists:
+        row = pc.list_parent_indices(values)[row].as_py()
     return str(table["id"][row].as_py())
 
 
@@ -159,7 +168,7 @@ def check_table(path: Path, table: pa.Table) -> None:
             size = "×".join(str(done[name][place].as_py()) for name in ("width", "height"))
             raise ResultsError(f"{path}: {done['id'][place].as_py()!r}: {size} pixels")
     for key in _list_nonnegative():
-        if (image := _find_row(table, key, lambda x: pc.greater_equal(x, 0))) is not None:
+        if (image := _find_row(table, key, lambda x: x >= 0)) is not None:
             raise ResultsError(f"{path}: {image!r}: {key} is negative")
 
 
