@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -86,20 +87,55 @@ def load_yaml(path: Path, raise_as: type[VtbenchError]) -> tuple[dict[str, Any],
         raise raise_as(*_cut([f"{path}:{problem}" for problem in reader.problems]))
     if not isinstance(data, dict):
         raise raise_as(f"{path}:1: expected a mapping of keys")
-    return data, reader.lines
+    return data, _LinesOf(text)
 
 
 class _Refused(Exception):
     """`line: what` for which the reading ends."""
 
 
-class _YamlReader:
-    """One YAML document, made from the parser's events: no node or object is made by a library."""
+class _LinesOf(Lines):
+    """The line of each key and list item of a text. They are asked for where something is wrong; to
+    note them takes as long as to read the text, so they are noted then."""
 
     def __init__(self, text: str) -> None:
-        self.lines: dict[At, int] = {}
+        self._text = text
+
+    @functools.cached_property
+    def _found(self) -> dict[At, int]:
+        found: dict[At, int] = {}
+        reader = _YamlReader(self._text, found)
+        try:
+            reader.read_document()
+        finally:
+            reader.close()
+        return found
+
+    def __getitem__(self, at: At) -> int:
+        return self._found[at]
+
+    def __iter__(self) -> Iterator[At]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+class _YamlReader:
+    """One YAML document, made from the parser's events: no node or object is made by a library.
+
+    Args:
+        text: of the file.
+        lines: where the line of each key and list item is noted, None for nowhere.
+    """
+
+    def __init__(self, text: str, lines: dict[At, int] | None = None) -> None:
         self.problems: list[str] = []
+        self._lines = lines
+        self._at: list[str | int] = []
+        self._hidden = HIDDEN.search(text) is not None
         self._loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        self._take: Callable[[], Any] = self._loader.get_event
 
     def close(self) -> None:
         """Free the parser."""
@@ -110,15 +146,12 @@ class _YamlReader:
         self._take()  # the start of the stream
         if isinstance(self._take(), yaml.StreamEndEvent):
             return None
-        value = self._read_value(self._take(), ())
+        value = self._read_value(self._take())
         self._take()  # the end of the document
-        event: Any = self._take()
+        event = self._take()
         if not isinstance(event, yaml.StreamEndEvent):
             self._refuse(event, "a second YAML document")
         return value
-
-    def _take(self) -> Any:
-        return self._loader.get_event()
 
     def _refuse(self, event: Any, what: str) -> NoReturn:
         raise _Refused(f"{_line_of(event)}: {what}")
@@ -126,48 +159,58 @@ class _YamlReader:
     def _note(self, event: Any, what: str) -> None:
         self.problems.append(f"{_line_of(event)}: {what}")
 
-    def _read_value(self, event: Any, at: At) -> Any:
-        if isinstance(event, yaml.AliasEvent):
+    def _read_value(self, event: Any) -> Any:
+        kind = type(event)
+        if kind is yaml.AliasEvent:
             self._refuse(event, "YAML aliases are refused")
         if event.tag is not None:
             self._note(event, f"the tag {event.tag[:80]!r} is refused: not valid YAML here")
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             return self._read_scalar(event)
-        if len(at) >= MAX_DEPTH:
+        if len(self._at) >= MAX_DEPTH:
             self._refuse(event, f"nested deeper than {MAX_DEPTH}")
-        if isinstance(event, yaml.SequenceStartEvent):
-            items: list[Any] = []
-            while not isinstance(item := self._take(), yaml.SequenceEndEvent):
-                place = (*at, len(items))
-                self.lines[place] = _line_of(item)
-                items.append(self._read_value(item, place))
-            return items
-        return self._read_mapping(at)
+        return self._read_list() if kind is yaml.SequenceStartEvent else self._read_mapping()
 
-    def _read_mapping(self, at: At) -> dict[str, Any]:
+    def _read_list(self) -> list[Any]:
+        items: list[Any] = []
+        while type(item := self._take()) is not yaml.SequenceEndEvent:
+            items.append(self._read_below(len(items), item, item))
+        return items
+
+    def _read_mapping(self) -> dict[str, Any]:
         content: dict[str, Any] = {}
-        while not isinstance(event := self._take(), yaml.MappingEndEvent):
-            if not isinstance(event, yaml.ScalarEvent):
+        while type(event := self._take()) is not yaml.MappingEndEvent:
+            if type(event) is not yaml.ScalarEvent:
                 self._refuse(event, "a key must be text")
-            key = self._read_value(event, at)
+            key = self._read_value(event)
             if not isinstance(key, str):
                 self._note(event, f"key {event.value[:80]!r} must be text; quote it")
                 key = event.value
             if key in content:
                 self._note(event, f"key {key!r} is given twice")
-            place = (*at, key)
-            self.lines.setdefault(place, _line_of(event))
-            content[key] = self._read_value(self._take(), place)
+            content[key] = self._read_below(key, event, self._take())
         return content
+
+    def _read_below(self, part: str | int, named: Any, event: Any) -> Any:
+        """Return the value that begins with an event, of a key or index that stands at `named`."""
+        self._at.append(part)
+        if self._lines is not None:
+            self._lines.setdefault(tuple(self._at), _line_of(named))
+        value = self._read_value(event)
+        self._at.pop()
+        return value
 
     def _read_scalar(self, event: Any) -> str | int | float | bool | None:
         text: str = event.value
-        if found := HIDDEN.search(text):
+        # Only text in double quotes can hold what the file does not.
+        if (self._hidden or event.style == '"') and (found := HIDDEN.search(text)):
             self._note(event, f"has the hidden character U+{ord(found[0]):04X}")
         if event.style:  # quoted, or a block
             return text
         if text in _CONSTANTS:
             return _CONSTANTS[text]
+        if text[0] not in _FIRST:
+            return text
         if _INTEGER.fullmatch(text):
             if len(text) <= MAX_DIGITS:
                 return int(text)
@@ -199,6 +242,9 @@ _AMBIGUOUS = re.compile(
     re.IGNORECASE,
 )
 """Plain text that YAML 1.1 or 1.2 reads as something else than text."""
+
+_FIRST = frozenset("+-.0123456789<=~yYnNoOtTfF")
+"""What such text, and a number, can begin with."""
 
 
 def _describe_yaml_error(error: yaml.YAMLError, text: str) -> tuple[int, str]:
