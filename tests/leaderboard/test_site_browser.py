@@ -294,6 +294,7 @@ def test_plots_of_transfer_have_a_legend_that_filters(visit):
 
 def test_the_viewer_slides_zooms_together_and_shows_the_error(visit):
     page = visit("tiny.viewer.html#a=vq-small&b=original")
+    assert page.inner_text("h1") == page.inner_text("nav [aria-current=page]")
     assert page.locator("#stage .window").count() == 2
     assert page.locator("#stage img").first.get_attribute("alt") == "a-1 through vq-small"
     page.select_option("#zoom", "8")

@@ -111,9 +111,9 @@ def _suite(board: Board) -> Iterable[str]:
             f"Tokens, bits, encode and decode are of the {sum(sizes.values())} {suite.cost_subset} "
             f"images ({size})."
         )
-    rows = next((line.run.rows for line in board.complete if line.run), ())
-    pixels = {row["sha256"] for row in rows} - {None}
-    if copies := sum(row["sha256"] is not None for row in rows) - len(pixels):
+    run = next((line.run for line in board.complete if line.run), None)
+    pixels = [] if run is None else run.table["sha256"].drop_null().to_pylist()
+    if copies := len(pixels) - len(set(pixels)):
         yield (
             f"{copies} of these images are copies of others, pixel for pixel: for intervals and tests "
             "an image and its copies are one draw."

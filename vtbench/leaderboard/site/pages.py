@@ -163,11 +163,12 @@ def _render_suite(
         pages=pages,
     )
     yield f"data/{name}.data.js", _script(data)
-    yield f"data/{name}.csv", render_csv(board, None).encode()
+    rendered = render_csv(board, None)
+    yield f"data/{name}.csv", rendered.encode()
     yield f"data/{name}.json", render_json(board).encode()
     yield f"data/{name}.md", render_markdown(board, None).encode()
     yield f"data/{name}.tex", render_latex(board, None).encode()
-    yield f"data/{name}.parquet", encode_table(board)
+    yield f"data/{name}.parquet", encode_table(board, rendered)
     notes = write_footnotes(board, board.overview.columns)
     common: dict[str, Any] = {"suite": board.suite, "label": suite_label(board.suite)}
     table = _table_page(names, name)

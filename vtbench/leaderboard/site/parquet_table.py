@@ -6,18 +6,17 @@ import csv
 import io
 
 from vtbench.leaderboard.board import Board
-from vtbench.leaderboard.csv_file import render_csv
 
 _COUNTS = (".n", ".rank_low", ".rank_high")
 
 
-def encode_table(board: Board) -> bytes:
-    """Return the table as a Parquet file. Text is text, counts are int64, numbers float64, and what
-    does not exist is null."""
+def encode_table(board: Board, rendered: str) -> bytes:
+    """Return a board's table as a Parquet file. Text is text, counts are int64, numbers float64, and
+    what does not exist is null. rendered: its CSV."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    rows = list(csv.DictReader(io.StringIO(render_csv(board, None))))
+    rows = list(csv.DictReader(io.StringIO(rendered)))
     numbers = {column.key for column in board.columns}
     arrays: dict[str, pa.Array] = {}
     for name in rows[0] if rows else ():
