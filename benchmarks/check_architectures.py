@@ -28,9 +28,10 @@ import os
 import platform
 import resource
 import signal
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ OF_A_FILE = ("wrapper", "prefix", "averaged", "posterior")
 """Options that say how a file is read or what of it is decoded, and change no network."""
 
 GIB = 2**30
+MAX_GIB = 20
+MAX_SECONDS = 600
+LARGE = 1000
+"""GMAC beside which what does not grow with them is little."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,35 @@ def estimate_gmac(entry: Entry) -> float:
     one = ((gmac.encode or 0) + (gmac.decode or 0)) if gmac else 1e9
     fixed = entry.size.fixed
     return 2 * one * fixed[0] * fixed[1] / 256**2 if fixed else one
+
+
+def estimate_gib(entry: Entry) -> float:
+    """Return roughly the memory of a check: half again the weights in float32, and the libraries."""
+    return 4 * (entry.parameters or 0) * 1.5 / GIB + 2
+
+
+def find_rate(rows: Iterable[Row]) -> float:
+    """Return the median of the large rows' processor seconds for a GMAC, 0 where there is none."""
+    entries = load_registry()
+    rates = [
+        float(row.seconds) / gmac
+        for row in rows
+        if row.result == "ok" and row.contract == "once" and row.architecture in entries
+        if (gmac := estimate_gmac(entries[row.architecture])) > LARGE
+    ]
+    return statistics.median(rates) if rates else 0.0
+
+
+def say_untried(entry: Entry, gib: float, seconds: float, rate: float) -> str | None:
+    """Return why an architecture is not tried within these limits, None for one that is.
+
+    rate: processor seconds for a GMAC. They are a guess, so it may be half as long again.
+    """
+    if (needed := estimate_gib(entry)) > gib:
+        return f"not tried: about {needed:.0f} GiB"
+    if (guess := rate * estimate_gmac(entry)) > 1.5 * seconds:
+        return f"not tried: about {guess / 60:.0f} minutes"
+    return None
 
 
 @contextlib.contextmanager
@@ -246,14 +280,17 @@ def measure(limit: argparse.Namespace) -> None:
         entry = entries[0]
         if limit.name and not {entry.name for entry in entries} & set(limit.name):
             continue
-        needed = 4 * (entry.parameters or 0) * 1.5 / GIB + 2
         for dtype in DTYPES:
             rows = read_table()
             if not is_due(rows.get((plan, dtype)), contract):
                 continue
-            if contract == "once" and (needed > limit.gib or not wait_for_memory(needed)):
-                print(f"{entry.name} {dtype}: not tried: about {needed:.0f} GiB", flush=True)
-                continue
+            if contract == "once":
+                untried = say_untried(entry, limit.gib, limit.seconds, find_rate(rows.values()))
+                if untried is None and not wait_for_memory(estimate_gib(entry)):
+                    untried = "not tried: others hold the memory"
+                if untried is not None:
+                    print(f"{entry.name} {dtype}: {untried}", flush=True)
+                    continue
             row = check_apart(entry, plan, dtype, contract, limit=limit)
             print(f"{entry.name} {dtype}: {row.result} {row.seconds} s {row.reason}", flush=True)
             found = rows.get((plan, dtype))
@@ -263,14 +300,16 @@ def measure(limit: argparse.Namespace) -> None:
 
 def print_table() -> str:
     """Return the table in Markdown: one line for each architecture, measured or not."""
-    rows, lines, counts = read_table(), [], dict.fromkeys(("values", "shapes", "failed", "none"), 0)
+    rows = read_table()
+    rate = find_rate(rows.values())
+    lines, counts = [], dict.fromkeys(("values", "shapes", "failed", "none"), 0)
     for plan, entries in sorted(group_architectures().items(), key=lambda item: item[1][0].name):
-        cells = []
+        cells, entry = [], entries[0]
+        untried = say_untried(entry, MAX_GIB, MAX_SECONDS, rate) or "not reached"
         for dtype in DTYPES:
             row = rows.get((plan, dtype))
-            cells += _cells(row)
+            cells += _cells(row, untried)
             counts[_kind(row)] += 1
-        entry = entries[0]
         others = ", ".join(other.name for other in entries[1:]) or "–"
         size = f"{entry.parameters / 1e6:,.1f}" if entry.parameters else "–"
         lines.append(f"| {entry.name} | {others} | {size} | {' | '.join(cells)} |")
@@ -289,13 +328,13 @@ def _kind(row: Row | None) -> str:
     return "values" if row.contract == "once" else "shapes"
 
 
-def _cells(row: Row | None) -> list[str]:
+def _cells(row: Row | None, untried: str) -> list[str]:
     if row is None:
-        return ["not reached", "–", "–"]
+        return [untried, "–", "–"]
     if row.result != "ok":
         return [f"{row.result}: {row.reason}".replace("|", "/"), row.seconds, row.peak_mib]
     if row.contract == "shapes":
-        return ["shapes", "–", "–"]
+        return ["shapes" if untried == "not reached" else f"shapes; {untried}", "–", "–"]
     return ["ok", row.seconds, row.peak_mib]
 
 
@@ -308,6 +347,8 @@ of 301×203 through encoder and decoder.
 
 - *ok*: the clauses code, size, values and token-count of the contract hold on computed values.
 - *shapes*: it ran on torch's meta device, where shapes and dtypes are real and values are none.
+- *not tried*: by its parameters and GMAC it needs more than 20 GiB, or much more than ten minutes of one
+  thread.
 - *not reached*: nothing ran, so nothing is said of it.
 
 In float32 and in bfloat16 together: {values} with values, {shapes} with shapes alone, {failed}
@@ -327,8 +368,10 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help="Entries; all of them if there is none.")
     parser.add_argument("--shapes", action="store_true", help="On the meta device: no values.")
     parser.add_argument("--widen", action="store_true", help="bfloat16 products in float32.")
-    parser.add_argument("--seconds", type=int, default=600, help="Processor time of one check.")
-    parser.add_argument("--gib", type=int, default=20, help="Memory of one check.")
+    parser.add_argument(
+        "--seconds", type=int, default=MAX_SECONDS, help="Processor time of one check."
+    )
+    parser.add_argument("--gib", type=int, default=MAX_GIB, help="Memory of one check.")
     parser.add_argument("--print", action="store_true", help="Print the table, measure nothing.")
     limit = parser.parse_args()
     if not limit.print:
