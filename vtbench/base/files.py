@@ -69,6 +69,27 @@ def resolve_below(root: Path, relative: str | Path) -> Path:
     return path
 
 
+def find_place(path: Path) -> Path:
+    """Return the absolute path without links; `Path.resolve` raises on a loop of links."""
+    return Path(os.path.realpath(path))
+
+
+def list_below(root: Path) -> list[Path]:
+    """Return everything below a folder but the folders that could be listed, sorted. Links are not
+    followed, and no depth is too large (`Path.rglob` calls itself)."""
+    found, folders = [], [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:  # closed to this user, or a path that is too long
+            found.append(folder)
+            continue
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
+    return sorted(found)
+
+
 def write_atomic(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write the file whole or not at all (temporary file beside it, then replace).
 

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from vtbench.base.errors import OutputError, WeightsError, WeightsMismatch, WeightsMissing
-from vtbench.base.files import sha256_file
+from vtbench.base.files import find_place, sha256_file
 from vtbench.base.version import __version__
 from vtbench.commands.options import registry_option
 from vtbench.registry.entries import Entry
@@ -70,10 +70,10 @@ def convert_checkpoint(entry: Entry, source: Path, target: Path) -> Converted:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            written = Path(folder).resolve() / "state.safetensors"
+            written = find_place(Path(folder)) / "state.safetensors"
             done = _extract(
                 {
-                    "source": str(source.resolve()),
+                    "source": str(find_place(source)),
                     "target": str(written),
                     "wrapper": wrapper,
                     # One key: the format's writer puts several in another order each time.

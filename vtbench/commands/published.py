@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vtbench.base import locations
 from vtbench.base.errors import ResultsError
+from vtbench.base.files import find_place
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import EMBEDDED
 from vtbench.results.folder import read_suite_folder
@@ -29,7 +30,7 @@ def find_published(suite: str, folder: Path) -> Path | None:
     Results that cannot be read are said on standard error: they cost nobody the table of a run.
     """
     published = locations.published_dir(suite)
-    if not has_runs(published) or published.resolve() == folder.resolve():
+    if not has_runs(published) or find_place(published) == find_place(folder):
         return None
     try:
         read_suite_folder(published)

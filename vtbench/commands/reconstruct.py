@@ -18,7 +18,7 @@ from vtbench.base.errors import (
     VtbenchError,
     WeightsError,
 )
-from vtbench.base.files import write_atomic
+from vtbench.base.files import find_place, write_atomic
 from vtbench.base.names import printable
 from vtbench.commands.complaints import complain
 from vtbench.commands.options import (
@@ -99,7 +99,7 @@ def reconstruct_pictures(
         RegistryError, WeightsError: no tokenizer can be built.
     """
     for path in paths:
-        if out.resolve() in path.resolve().parents:
+        if find_place(out) in find_place(path).parents:
             raise OutputError(f"--out {out}: {path.name} lies in it; give a folder of its own")
     failures: list[str] = []
     pictures: dict[str, RGB8] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from vtbench.base.errors import DataMissing, ResultsError, SuiteError, VtbenchError
+from vtbench.base.files import find_place
 from vtbench.base.locations import data_dir
 from vtbench.base.text import show_text
 from vtbench.commands.audit.fitness import find_unfit
@@ -61,7 +62,7 @@ def validate_path(
         return f"run of {len(read_run(path).table)} rows"
     if (path / "suites").is_dir():
         checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("[!.]*.yaml"))]
-        if path.resolve() == data_dir().resolve():
+        if find_place(path) == find_place(data_dir()):
             checked.append(f"{len(metric_weights())} metrics' weights")
             checked.append(f"{len(published_protocols())} published protocols")
         return "; ".join(checked) or "data folder without suites"
@@ -79,8 +80,8 @@ def validate_path(
 
 
 def _validate_suite(path: Path) -> str:
-    root = path.resolve().parent.parent
-    folders = [] if root == data_dir().resolve() else [root]
+    root = find_place(path).parent.parent
+    folders = [] if root == find_place(data_dir()) else [root]
     suite = load_suite(path.stem, folders)
     title = f"suite {suite.name}@{suite.protocol.version}"
     if (source := suite.protocol.source) is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.files import list_below
 from vtbench.base.names import check_name, list_names
 from vtbench.evaluation.evaluate import Callback, open_suite, plan_given, run_request
 from vtbench.evaluation.given_images import write_images
@@ -142,7 +143,7 @@ def pair_files(folder: Path, wanted: set[str], known: set[str]) -> dict[str, Pat
         ids.setdefault(_stem(image), []).append(image)
     found: dict[str, Path] = {}
     stray = []
-    for path in sorted(folder.rglob("*")):
+    for path in list_below(folder):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vtbench.base.errors import ResultsError
-from vtbench.base.files import read_bounded, write_atomic
+from vtbench.base.files import find_place, read_bounded, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
@@ -60,7 +60,7 @@ def render_folder(folder: Path, *, published: Path | None = None) -> dict[str, b
 
 def read_beside(folder: Path, published: Path | None) -> Board | None:
     """Return the published board, None where it is the folder itself or has no runs."""
-    if published is None or published.resolve() == folder.resolve():
+    if published is None or find_place(published) == find_place(folder):
         return None
     board = read_board(published)
     return board if board.lines else None

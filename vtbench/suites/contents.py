@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vtbench.base.errors import OutputError, VtbenchError
-from vtbench.base.files import read_bounded, sha256_file, write_atomic
+from vtbench.base.files import find_place, read_bounded, sha256_file, write_atomic
 from vtbench.base.locations import cache_dir
 from vtbench.base.picture_file import MAX_FILE_BYTES
 
@@ -85,7 +85,7 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
 
 
 def _digest_path(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:20]
+    return hashlib.sha256(os.fsencode(find_place(root))).hexdigest()[:20]
 
 
 def _read_kept(path: Path) -> dict[str, list[object]]:

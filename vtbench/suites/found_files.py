@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vtbench.base.errors import VtbenchError
-from vtbench.base.files import read_bounded
+from vtbench.base.files import find_place, read_bounded
 from vtbench.base.names import printable
 
 MARKERS = {"suite.json": "cost_subset", "run.json": "rows_sha256", "sheet.json": "tokenizers"}
@@ -45,15 +45,15 @@ def find_files(root: Path, *, without: Iterable[Path] = ()) -> Found:
     """
     if root.is_file():
         return Found(root.parent, (root,))
-    own = {path.resolve() for path in without}
+    own = {find_place(path) for path in without}
     found: list[Path] = []
     left_out: list[tuple[Path, str]] = []
-    seen = set(root.resolve().parents)
+    seen = set(find_place(root).parents)
     folders, links = [(root, "")], list[Path]()
     while folders or links:
         # Linked folders come last: what lies below the root is named by its place there.
         folder, reason = folders.pop() if folders else (links.pop(), "")
-        place = folder.resolve()
+        place = find_place(folder)
         if place in seen:
             left_out.append((folder, LINK))
             continue
@@ -105,7 +105,7 @@ def _holds_results(folder: Path) -> bool:
 
 def holds_results(folder: Path) -> bool:
     """Return whether a folder is one of vtbench's results, or below one."""
-    return any(_holds_results(place) for place in (folder, *folder.resolve().parents))
+    return any(_holds_results(place) for place in (folder, *find_place(folder).parents))
 
 
 def describe_left_out(left_out: Sequence[tuple[Path, str]]) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vtbench.base.errors import SuiteError
+from vtbench.base.files import find_place
 from vtbench.base.names import MAX_NAME, printable
 from vtbench.base.records import Sample
 from vtbench.images import SUFFIXES
@@ -30,7 +31,7 @@ METRICS = ("psnr_db", "mae", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg", "haar
 def name_folder_suite(folder: Path) -> str:
     """Return "images-", the folder's name, and eight digits of its place: two folders of one name do
     not share results."""
-    place = folder.resolve()
+    place = find_place(folder)
     slug = re.sub(r"[^a-z0-9]+", "-", place.name.lower()).strip("-")
     digits = hashlib.sha256(str(place).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return "-".join(["images", *([slug[: MAX_NAME - 16].strip("-")] if slug else []), digits])
@@ -51,8 +52,8 @@ def folder_suite(folder: Path, *, without: Iterable[Path] = ()) -> Suite:
     """
     if not folder.is_dir():
         raise SuiteError(f"--images {folder}: not a folder")
-    place = folder.resolve()
-    if holds_results(folder) or {path.resolve() for path in without} & {place, *place.parents}:
+    place = find_place(folder)
+    if holds_results(folder) or {find_place(path) for path in without} & {place, *place.parents}:
         raise SuiteError(f"--images {folder}: in a folder of vtbench's results, not of pictures")
     found = find_files(folder, without=without)
     files = [path for path in found.files if path.suffix.lower() in SUFFIXES]
@@ -73,7 +74,7 @@ def folder_suite(folder: Path, *, without: Iterable[Path] = ()) -> Suite:
         # The size is known only after decoding, which may fail as well.
         samples[label] = Sample(label, "reconstruction", "images", path, 0, 0, stamp=stamp)
     protocol = SuiteFile(
-        title="; ".join([f"{len(files)} images of {printable(folder.resolve().name)}", *told]),
+        title="; ".join([f"{len(files)} images of {printable(find_place(folder).name)}", *told]),
         version=1,
         description="An ad-hoc suite of one's own pictures; its numbers are not comparable.",
         manifest="",

@@ -7,10 +7,13 @@ from itertools import chain
 from pathlib import Path
 
 from vtbench.base.errors import RegistryError, ResultsError, SuiteError, UnknownName, VtbenchError
+from vtbench.base.files import find_place
 from vtbench.base.schema import MAX_PROBLEMS
 from vtbench.commands.audit import distinct, pixel_hashes, plots
 from vtbench.commands.audit.case import Case
+from vtbench.commands.audit.folder_files import audit_files
 from vtbench.commands.audit.manifest import audit_images
+from vtbench.commands.audit.own_suites import audit_own_suite
 from vtbench.commands.audit.pictures import audit_panel, load_originals
 from vtbench.commands.audit.pixel_metrics import audit_pixel_metrics
 from vtbench.commands.audit.provenance import audit_provenance, audit_suite_folder
@@ -20,10 +23,8 @@ from vtbench.commands.audit.text_scores import audit_text
 from vtbench.images import RGB8
 from vtbench.leaderboard.aggregate import read_board
 from vtbench.leaderboard.board import Board
-from vtbench.leaderboard.tables import CHECKED
 from vtbench.registry.entries import Entry, Registry
 from vtbench.results.folder import Run
-from vtbench.results.known_files import list_error_maps, list_run_files, list_suite_files
 from vtbench.results.schema import RunRecord, SuiteFolder
 from vtbench.runs.request import (
     change_decoder,
@@ -69,8 +70,8 @@ def audit_results(
     """
     suite = find_suite(folder, data_folders)
     complaints = _audit(path, folder, runs, registry, suite, published)
-    if published and not other_files:
-        complaints = chain(_audit_files(path, folder, runs), complaints)
+    if not other_files:
+        complaints = chain(audit_files(path, folder, runs, published=published), complaints)
     found: list[str] = []
     for complaint in chain(complaints, plots.audit_plots(path, _draw(path, boards))):
         found.append(f"{path}: {complaint}")
@@ -95,6 +96,8 @@ def _audit(
             yield f"suite.json: {what}"
     elif published:
         yield f"suite.json: {folder.name}@{folder.version} is not this vtbench's: measure it again"
+    for what in audit_own_suite(folder, suite, runs):
+        yield f"suite.json: {what}"
     cases = []
     for run in runs:
         # A run of another version has no numbers on the board.
@@ -115,7 +118,7 @@ def _audit(
 def is_shipped(path: Path, folder: SuiteFolder) -> bool:
     """Return whether a folder's suite comes with vtbench, and it is not below results/local."""
     return (
-        path.resolve().parent.name not in LOCAL
+        find_place(path).parent.name not in LOCAL
         and folder.partial is None
         and folder.name in suite_paths()
         and load_suite(folder.name).published
@@ -152,29 +155,6 @@ def find_entry(record: RunRecord, registry: Registry) -> tuple[Entry | None, str
     except (RegistryError, ValueError) as error:
         return entry, f"its name says what its entry cannot be: {error}"
     return entry, None
-
-
-def _audit_files(path: Path, folder: SuiteFolder, runs: Sequence[Run]) -> Iterator[str]:
-    """Yield files that results do not have, and tables that are not there."""
-    for name in CHECKED:
-        if not (path / name).is_file():
-            yield f"{name} is missing: run `vtbench leaderboard`"
-    known = set(list_suite_files(folder)) | set(CHECKED)
-    for run in runs:
-        own = list_run_files(run.record, folder) | list_error_maps(folder)
-        known |= {f"{run.record.run}/{name}" for name in own}
-        known.add(f".{run.record.run}.lock")  # `vtbench run` leaves it
-    count = 0
-    for found in sorted(path.rglob("*")):
-        relative = found.relative_to(path).as_posix()
-        if found.is_symlink():
-            yield f"{relative}: a symbolic link"
-        elif not found.is_dir() and relative not in known:
-            if found.parent == path and found.suffix == ".svg":
-                continue  # `plots` compares them
-            count += 1
-            if count <= 3:
-                yield f"{relative}: no file of a result"
 
 
 def _audit_pictures(

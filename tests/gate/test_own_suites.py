@@ -1,0 +1,91 @@
+"""Results of one's own pictures: what suite.json says that the rows contradict, and files of nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import make_rows, write_results_suite
+
+from vtbench.commands.audit.folder_files import audit_files
+from vtbench.commands.audit.own_suites import audit_own_suite
+from vtbench.results.folder import read_runs, read_suite_folder
+from vtbench.results.schema import PanelItem
+
+PANEL = tuple(
+    PanelItem(n=n, id=name, task="reconstruction", width=width, height=100)
+    for n, (name, width) in enumerate((("a-1", 100), ("a-2", 100), ("b-1", 200)))
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
+    """Return results of a folder of three pictures, with one run."""
+    name = "images-mine-01234567"
+    folder = write_results_suite(tmp_path / name, name=name, published=False, panel=PANEL)
+    rows = [row for row in make_rows() if row["task"] == "reconstruction"]
+    write_run(folder, "good", rows)
+    return folder
+
+
+def change_panel(**changes: Any) -> dict[str, Any]:
+    return {"panel": (PANEL[0].model_copy(update=changes), *PANEL[1:])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, ""),
+        ({"cut_from": {"x": "x"}}, "cut_from: 'x' is no image of the runs"),
+        ({"cut_from": {PANEL[0].id: PANEL[1].id}}, "is not the first of its file"),
+        ({"cut_from": {PANEL[0].id: PANEL[0].id}}, "pictures of a folder share no file"),
+        ({"panel": ()}, "panel: 0 pictures; a run shows 3 or more"),
+        ({"panel": (*PANEL, *PANEL, *PANEL)}, "has more than 6 pictures"),
+        (change_panel(id="x"), "panel: 'x' is no image of the runs"),
+        (change_panel(task="text"), "is of the task reconstruction, not text"),
+        (change_panel(width=9999), "is larger than its image"),
+        (change_panel(width=5), "is not 100×100"),
+        ({"pinned": False}, "pinned is not what good says"),
+    ],
+)
+def test_what_the_rows_contradict_is_named(
+    folder: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    suite = read_suite_folder(folder).model_copy(update=changes)
+    found = list(audit_own_suite(suite, None, read_runs(folder)))
+    assert any(complaint in one for one in found) if complaint else found == []
+
+
+def list_complaints(folder: Path) -> list[str]:
+    return list(audit_files(folder, read_suite_folder(folder), read_runs(folder), published=False))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("lib.so", ".hidden", "good/lib.so", "good/panel/9.png", "good/.run.json", "other/a/b/c"),
+        *("originals/x.png", "leaderboard-site/x.js", ".good.lock.so", ".good.panel/x.so"),
+        *("good/reconstructions/x.so", "nobody/reconstructions/x.png"),
+    ],
+)
+def test_a_file_that_no_run_leaves_is_named(folder: Path, name: str) -> None:
+    assert list_complaints(folder) == []
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"")
+    assert any("no file of a result" in one for one in list_complaints(folder))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".good.lock", ".other@bf16.partial.jsonl", ".good.batches.json", ".good.panel/0.png"),
+        *("good/reconstructions/_0.png", ".good.features/a/b.npy", ".DS_Store", "good/._x"),
+        *("good/.run.json.abcd_123", ".leaderboard.md.abcd_123"),
+    ],
+)
+def test_what_a_run_leaves_is_nobodys_fault(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"")
+    assert list_complaints(folder) == []
