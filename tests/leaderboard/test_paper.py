@@ -108,6 +108,12 @@ def test_a_metric_alone_means_its_first_task_and_unknown_names_are_said(board):
         find_lines(board, ["jpg"])
 
 
+def test_a_folder_without_a_row_to_print_is_refused(capsys, write_suite):
+    folder = write_suite()
+    assert main(["table", "--results", str(folder), "--format", "latex"]) == 2
+    assert "no tokenizer or codec to print" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_published_board(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no local results: the published ones

@@ -95,6 +95,33 @@ def _decode(
         return _turn_upright(pixels, _read_orientation(image)) if upright else pixels
 
 
+def convert_held(image: Any, *, max_pixels: int) -> NDArray[np.uint8]:
+    """Return a Pillow image that a caller holds as uint8 H×W×3 RGB, converted as that of a file is.
+
+    Its EXIF orientation is not applied: the samples are what the caller sees.
+
+    Raises:
+        ImageError: it is too large, has no defined white, or its file cannot be decoded.
+    """
+    label = "a picture of Pillow"
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"{label}: {image.width}×{image.height} is more than {max_pixels:,} pixels"
+        )
+    try:
+        image.load()  # it may have been opened alone
+        if image.mode == "I" and image.format is None and max(map(abs, image.getextrema())) > 255:
+            raise ImageError(f"{label}: 32-bit samples have no defined white; give 8 or 16 bit")
+        if image.mode == "I" and image.format is None:
+            image = image.convert("L")
+        return _convert_to_rgb8(image, lambda: image, label)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise what they like for damaged files
+        why = " ".join(str(error).split()) or "damaged"
+        raise ImageError(f"{label}: cannot be decoded ({why})") from error
+
+
 def _seek_primary(image: Any, label: str) -> None:
     """Go to the frame that is the picture.
 
@@ -202,7 +229,7 @@ def _read_wide(image: Any, reopen: Callable[[], Any]) -> NDArray[Any] | None:
     Pillow keeps the more significant byte of each. The decoder hands out the other one when it is
     told the other byte order.
     """
-    kinds = {_raw_mode(tile) for tile in image.tile}
+    kinds = {_raw_mode(tile) for tile in getattr(image, "tile", ())}
     if len(kinds) != 1 or (kind := next(iter(kinds))) is None:
         return None
     clear = image.info.get("transparency")

@@ -32,12 +32,20 @@ class _StandardError(logging.StreamHandler[Any]):
         return sys.stderr
 
 
+class _Line(logging.Formatter):
+    """A message of one line: names of files in it may hold anything."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return f"vtbench: {show_text(record.message)}"
+
+
 def open_log() -> None:
     """Send warnings of the package to standard error, a line each; more with -v and --debug."""
     for handler in list(_LOG.handlers):
         _LOG.removeHandler(handler)
     handler = _StandardError()
-    handler.setFormatter(logging.Formatter("vtbench: %(message)s"))
+    handler.setFormatter(_Line())
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.WARNING)
     _LOG.propagate = False

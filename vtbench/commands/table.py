@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vtbench.base.errors import VtbenchError
 from vtbench.base.text_table import screen_width
 from vtbench.commands.options import FOLDER
 from vtbench.commands.published import find_results
@@ -58,13 +59,16 @@ def table_command(
     from vtbench.leaderboard.choice import find_column, find_lines, list_wanted, split_commas
     from vtbench.leaderboard.paper import MAX_COLUMNS, PaperTable
 
-    board = read_board(find_results(results))
+    folder = find_results(results)
+    board = read_board(folder)
     if columns is not None:
         chosen = [find_column(board, name) for name in split_commas(columns)]
     else:
         wanted = list_wanted(board)[:MAX_COLUMNS]
         chosen = [column for column in board.overview.columns if column in wanted]
     lines = find_lines(board, split_commas(rows or ""))
+    if not lines:
+        raise VtbenchError(f"{folder}: no tokenizer or codec to print; --rows names other runs")
     table = PaperTable(board, lines, chosen, intervals=ci, best=best)
     if kind is None:
         kind = "text" if sys.stdout.isatty() else "md"
