@@ -24,7 +24,8 @@ PANEL = tuple(
 def folder(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
     """Return results of a folder of three pictures, with one run."""
     name = "images-mine-01234567"
-    folder = write_results_suite(tmp_path / name, name=name, published=False, panel=PANEL)
+    stated = {"images": {"reconstruction": 3}, "metrics": {"reconstruction": ("psnr_db",)}}
+    folder = write_results_suite(tmp_path / name, name=name, published=False, panel=PANEL, **stated)
     rows = [row for row in make_rows() if row["task"] == "reconstruction"]
     write_run(folder, "good", rows)
     return folder
@@ -48,6 +49,9 @@ def change_panel(**changes: Any) -> dict[str, Any]:
         (change_panel(width=9999), "is larger than its image"),
         (change_panel(width=5), "is not 100×100"),
         ({"pinned": False}, "pinned is not what good says"),
+        ({"images": {"reconstruction": 9}}, "images: {'reconstruction': 9}; the runs have"),
+        ({"metrics": {}}, "metrics: not those of its tasks"),
+        ({"metrics": {"reconstruction": ("nope",)}}, "metrics: 'nope', of which good says nothing"),
     ],
 )
 def test_what_the_rows_contradict_is_named(

@@ -3,8 +3,10 @@ that nobody has hashed, a suite of one's own. The rows say which images there ar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from vtbench.metrics.catalogue import SET_METRICS
 from vtbench.results.folder import Run
 from vtbench.results.rows import Row, is_unreadable
 from vtbench.results.schema import SuiteFolder
@@ -28,6 +30,7 @@ def audit_own_suite(folder: SuiteFolder, suite: Suite | None, runs: Sequence[Run
         if (run.record.suite.manifest_sha256 is not None) != folder.pinned:
             yield f"pinned is not what {run.record.run} says of its manifest"
             return
+        yield from _metrics(folder, run)
     whole = [
         run
         for run in of_suite
@@ -38,6 +41,9 @@ def audit_own_suite(folder: SuiteFolder, suite: Suite | None, runs: Sequence[Run
     rows: dict[str, Row] = {}
     for run in whole:
         rows |= {row["id"]: row for row in run.table.select(COLUMNS).to_pylist()}
+    counts = Counter(row["task"] for row in rows.values())
+    if folder.images.keys() == counts.keys() and folder.images != counts:
+        yield f"images: {folder.images}; the runs have {dict(counts)}"
     yield from _cuts(folder, rows)
     yield from _panel(folder, rows)
     if is_of_pictures(folder, suite):
@@ -50,6 +56,19 @@ def audit_own_suite(folder: SuiteFolder, suite: Suite | None, runs: Sequence[Run
 def is_of_pictures(folder: SuiteFolder, suite: Suite | None) -> bool:
     """Return whether a folder's results are of a folder of pictures (`image_folder.folder_suite`)."""
     return suite is None and folder.name.startswith("images-") and not folder.published
+
+
+def _metrics(folder: SuiteFolder, run: Run) -> Iterator[str]:
+    """The metrics of each task are named, and the run has a record of each."""
+    if folder.metrics.keys() != folder.images.keys() and folder.upgraded_from is None:
+        yield "metrics: not those of its tasks"
+        return
+    measured = run.record.protocol
+    for task in folder.metrics.keys() & set(measured.tasks):
+        asked = set(folder.metrics[task]) - set(SET_METRICS)
+        if missing := sorted(asked - measured.metrics.keys()):
+            yield f"metrics: {missing[0][:80]!r}, of which {run.record.run} says nothing"
+            return
 
 
 def _cuts(folder: SuiteFolder, rows: Mapping[str, Row]) -> Iterator[str]:
