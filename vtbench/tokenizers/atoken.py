@@ -58,10 +58,12 @@ class AtokenNetwork(PatchVitNetwork):
         if plan.levels is not None:
             self.quantizer = ProductCode(ScalarCode(plan.levels) for _ in range(plan.codebooks))
 
-    def encode(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def encode(self, images: Tensor) -> Tensor:
         """Return the mean, or the indices N×codebooks×h×w."""
         latents = self.compute_latents(images)
-        return latents if self.quantizer is None else self.quantizer.encode(latents)
+        code = latents if self.quantizer is None else self.quantizer.encode(latents)
+        assert isinstance(code, Tensor)
+        return code
 
     def decode(self, code: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Return N×3×H×W images of what `encode` returned."""

@@ -128,13 +128,12 @@ class PatchVitNetwork(Autoencoder):
             plan.patch, width, flat=plan.flat, channels_last=video, frames=plan.frames
         )
         self.leader = make_tokens(1, 1, width) if plan.leader else None
-        self.grid, self.places, self.out_places = grid, None, None
+        self.grid = grid
+        self.places = self.out_places = None
         if grid is not None:
             shape = (1, grid[0] * grid[1]) if plan.side is None else (plan.side**2,)
-            self.places, self.out_places = (
-                make_tokens(*shape, width),
-                make_tokens(*shape, out_width),
-            )
+            self.places = make_tokens(*shape, width)
+            self.out_places = make_tokens(*shape, out_width)
         self.encoder, self.decoder = Transformer(plan.encoder), Transformer(plan.decoder)
         self.tokens_out = nn.Linear(
             width, plan.latent * (2 if plan.moments else 1), bias=not (plan.leader or plan.bare)

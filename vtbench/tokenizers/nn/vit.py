@@ -369,7 +369,7 @@ def resample_places(
     planes = places.float().mT.reshape(-1, places.shape[-1], *before)
     # In the other layout torch 2.14 gives all rows of a grid of one column the first one's values.
     planes = planes.clone(memory_format=torch.channels_last)
-    resampled = functional.interpolate(planes, after, mode=mode, antialias=True)
+    resampled: Tensor = functional.interpolate(planes, after, mode=mode, antialias=True)
     return (
         resampled.flatten(2).mT.to(places.dtype).reshape(*places.shape[:-2], -1, places.shape[-1])
     )
