@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import make_rows, write_results_suite
+from PIL import Image
 
+import vtbench
+from vtbench.base.errors import ResultsError
+from vtbench.cli import main
 from vtbench.commands.audit.folder_files import audit_files
 from vtbench.commands.audit.own_suites import audit_own_suite
 from vtbench.results.folder import read_runs, read_suite_folder
@@ -93,3 +98,41 @@ def test_what_a_run_leaves_is_nobodys_fault(folder: Path, name: str) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"")
     assert list_complaints(folder) == []
+
+
+def test_a_run_under_another_name_is_no_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "good", folder / "copy")
+    for command in (
+        ["validate", str(folder / "copy")],
+        ["compare", "--results", str(folder), "good", "copy"],
+        ["compare", "--results", str(folder), "good", "copy", "--worst", "1"],
+        ["legibility", "--suite", "embedded", "--results", str(folder), "copy"],
+    ):
+        assert main(command) == 2
+        assert "run 'good' in folder 'copy'" in capsys.readouterr().err
+
+
+def test_a_run_alone_is_audited_with_its_suite(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(folder / "good")]) == 2  # made up, as the builders' rows are
+    assert "good: its key is not that of what run.json says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["good/panel/0.png", "originals/0.png"])
+def test_a_link_of_a_stranger_is_no_picture(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    for name in ("good/panel/0.png", "originals/0.png"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.new("RGB", (100, 100)).save(folder / name)
+    result = vtbench.read_results(folder)["good"]
+    assert [image for image, _, _ in result.panel()] == ["a-1"]
+    assert (result.save(tmp_path / "kept") / "panel" / "0.png").is_file()
+    (folder / place).unlink()
+    (folder / place).symlink_to(tmp_path / "secret")
+    assert result.panel() == []
+    with pytest.raises(ResultsError, match="a symbolic link"):
+        result.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -18,7 +18,7 @@ from vtbench.leaderboard.legibility import (
     compare_runs,
     describe_run,
 )
-from vtbench.results.folder import read_run, read_runs
+from vtbench.results.folder import read_checked_run, read_runs
 from vtbench.suites.suites import load_suite
 
 
@@ -53,7 +53,7 @@ def legibility_command(
     """
     suite = load_suite(suite_name, data_folders)
     folder = results or locations.local_dir(suite.folder)
-    runs = [read_run(folder / name) for name in names] if names else read_runs(folder)
+    runs = [read_checked_run(folder / name) for name in names] if names else read_runs(folder)
     if not runs:
         raise ResultsError(f"{folder}: no runs; measure one by `vtbench run --suite {suite_name}`")
     read = [collect_readings(suite, run) for run in runs]

@@ -24,7 +24,7 @@ from vtbench.metrics import catalogue
 from vtbench.metrics.catalogue import METRICS
 from vtbench.registry.entries import Entry, load_registry
 from vtbench.registry.published_protocols import PublishedProtocol, Reported, published_protocols
-from vtbench.results.folder import read_run, read_suite_folder
+from vtbench.results.folder import read_checked_run, read_suite_folder
 from vtbench.suites.suites import load_suite, suite_paths
 
 SET_METRICS = frozenset(key.partition("@")[0] for key in catalogue.SET_METRICS)
@@ -157,7 +157,7 @@ def read_measured(folder: Path, name: str, data_folders: Sequence[Path]) -> list
     """
     suite = read_suite_folder(folder)
     runs = [
-        read_run(path.parent)
+        read_checked_run(path.parent)
         for path in sorted(folder.glob("*/run.json"))
         if path.parent.name.partition("@")[0] == name
     ]

@@ -33,7 +33,7 @@ from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.words import describe_column
 from vtbench.registry.entries import Entry, Registry, load_entry, load_registry
 from vtbench.registry.licences import classify_licence
-from vtbench.results.folder import Run, read_run, read_suite_folder
+from vtbench.results.folder import Run, read_checked_run, read_suite_folder
 from vtbench.results.schema import SuiteFolder
 from vtbench.suites.suites import suite_paths
 from vtbench.weights.entries import find_weights, is_pinned
@@ -109,7 +109,7 @@ def find_results(name: str, folders: Sequence[Path]) -> list[Measured]:
         suite = read_suite_folder(folder)
         places = sorted(path.parent for path in folder.glob("*/run.json"))
         own = [path for path in places if path.name == name or path.name.startswith(f"{name}@")]
-        runs = tuple(read_run(path) for path in own)
+        runs = tuple(read_checked_run(path) for path in own)
         if runs:
             found.append(Measured(folder, suite, runs))
         elif given:

@@ -23,7 +23,7 @@ from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.tables import check_board
 from vtbench.registry.entries import UNRELEASED, load_entry, load_registry, load_unreleased
 from vtbench.registry.published_protocols import published_protocols
-from vtbench.results.folder import read_run, read_runs, read_suite_folder
+from vtbench.results.folder import read_checked_run, read_runs, read_suite_folder
 from vtbench.suites.batches import load_pixels
 from vtbench.suites.ground_truth import check_contrast
 from vtbench.suites.suites import attach_data, load_suite
@@ -59,7 +59,7 @@ def validate_path(
     if (path / MANIFEST).is_file():
         return f"{check_folder(path)} weight files"
     if (path / "run.json").is_file():
-        return f"run of {len(read_run(path).table)} rows"
+        return _validate_run(path, registries, data_folders)
     if (path / "suites").is_dir():
         checked = [_validate_suite(suite) for suite in sorted((path / "suites").glob("[!.]*.yaml"))]
         if find_place(path) == find_place(data_dir()):
@@ -105,6 +105,22 @@ def _validate_suite(path: Path) -> str:
         except ValueError as error:
             raise SuiteError(f"image {sample.id}: {error}") from None
     return f"{title}, {len(suite.samples)} images"
+
+
+def _validate_run(path: Path, registries: Sequence[Path], data_folders: Sequence[Path]) -> str:
+    run = read_checked_run(path)
+    beside = find_place(path).parent
+    if (beside / "suite.json").is_file():
+        suite = read_suite_folder(beside)
+        if run.record.suite.name != suite.name:
+            raise ResultsError(f"{path}: a run of {run.record.suite.name} in {suite.name}")
+        audit_results(
+            *(beside, suite, [run], load_registry(registries)),
+            data_folders=data_folders,
+            published=is_shipped(beside, suite),
+            alone=True,
+        )
+    return f"run of {len(run.table)} rows"
 
 
 def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequence[Path]) -> str:

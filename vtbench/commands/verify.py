@@ -66,7 +66,7 @@ def verify_command(
     elsewhere networks may differ a little. Exit 1: something differs.
     """
     from vtbench.registry.entries import load_registry
-    from vtbench.results.folder import read_run, read_suite_folder
+    from vtbench.results.folder import read_checked_run, read_suite_folder
     from vtbench.runs.request import parse_weights
     from vtbench.suites.copies import parse_sources
 
@@ -80,7 +80,7 @@ def verify_command(
     for name in names:
         if not (folder / printable(name) / "run.json").is_file() or name != Path(name).name:
             raise ResultsError(f"{folder}: no run named {printable(name)}")
-        runs.append(read_run(folder / name))
+        runs.append(read_checked_run(folder / name))
     for run in runs:
         found = verify_run(
             run, suite, registry, weights=given, device=device, sample=sample, seed=seed
@@ -133,6 +133,8 @@ def verify_run(
     if record.protocol.crop is not None:
         suite = change_crop(suite, parse_crop(record.protocol.crop))
     done = sorted(str(row["id"]) for row in run.rows if row["error"] is None)
+    if not done:
+        raise ResultsError(f"{run.folder}: no image has numbers: nothing to compare")
     known = {one.id for one in suite.samples}
     if unknown := [image for image in done if image not in known]:
         raise SuiteError(f"{run.folder}: {unknown[0]!r} is no image of {suite.name}")

@@ -11,7 +11,7 @@ from vtbench.base.files import write_atomic
 from vtbench.base.text_table import fit_table
 from vtbench.images import encode_png
 from vtbench.metrics.catalogue import METRICS
-from vtbench.results.folder import Run, read_run, read_suite_folder
+from vtbench.results.folder import Run, read_checked_run, read_suite_folder
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _read_numbers(folder: Path, name: str, metric: str, task: str) -> dict[tuple
     if not (folder / name / "run.json").is_file():
         runs = sorted(path.parent.name for path in folder.glob("*/run.json"))
         raise UnknownName("run", name, runs)
-    table = read_run(folder / name).table
+    table = read_checked_run(folder / name).table
     if metric == "cer":  # of a page: its errors over its characters
         values = zip(table["char_edits"].to_pylist(), table["chars"].to_pylist(), strict=True)
         numbers = [None if None in pair or not pair[1] else pair[0] / pair[1] for pair in values]
@@ -116,7 +116,7 @@ def draw_deciding(found: Sequence[Deciding], folder: Path, names: Sequence[str],
     pictures = {one.image: load_pixels(samples[one.image]) for one in found}
     cells = {}
     for name in names:
-        run = read_run(folder / name)
+        run = read_checked_run(folder / name)
         _require_entry(run, registry[run.record.tokenizer.name].sha256, name)
         tokenizer = build_tokenizer(registry[name], device="cpu", dtype=run.record.protocol.dtype)
         for image, pixels in pictures.items():

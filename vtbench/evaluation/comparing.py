@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from vtbench.base.errors import VtbenchError
+from vtbench.base.files import resolve_below, write_atomic
 from vtbench.base.names import list_names
+from vtbench.base.schema import MAX_JSON_BYTES
 from vtbench.evaluation.result import Result
 from vtbench.leaderboard.comparison import Comparison, compare_runs
+from vtbench.results.known_files import list_run_files, read_known_files
 
 
 def compare(a: Result, b: Result, *others: Result, metrics: str | Sequence[str] = ()) -> Comparison:
@@ -40,9 +42,14 @@ def compare(a: Result, b: Result, *others: Result, metrics: str | Sequence[str] 
     names = [result.name for result in results]
     if len(set(names)) < len(names):
         raise VtbenchError(f"results of one name cannot be told apart: {', '.join(names)}")
+    bare = a.suite.model_copy(update={"panel": ()})  # no pictures
     with tempfile.TemporaryDirectory(prefix="vtbench-") as temporary:
         folder = Path(temporary)
-        shutil.copy(a.folder.parent / "suite.json", folder / "suite.json")
+        files = read_known_files(a.folder.parent, {"suite.json": MAX_JSON_BYTES})
         for result in results:
-            shutil.copytree(result.folder, folder / result.name)
+            own = list_run_files(result.record, bare)
+            found = read_known_files(result.folder, own)
+            files |= {f"{result.name}/{name}": content for name, content in found.items()}
+        for name, content in files.items():
+            write_atomic(resolve_below(folder, name), content)
         return compare_runs(folder, names, list_names(metrics))

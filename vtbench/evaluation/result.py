@@ -6,19 +6,28 @@ import base64
 import html
 import logging
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.base.errors import ResultsError
+from vtbench.base.files import read_bounded, resolve_below, write_atomic
 from vtbench.base.locations import without_paths
 from vtbench.base.records import State
 from vtbench.evaluation.scratch import ScratchFolder
 from vtbench.leaderboard.aggregate import aggregate
 from vtbench.leaderboard.board import Board, Bound, Cell, Column
 from vtbench.leaderboard.words import describe_column
-from vtbench.results.folder import Run, read_run, read_runs, read_suite_folder
+from vtbench.results.folder import Run, read_checked_run, read_runs, read_suite_folder
+from vtbench.results.known_files import (
+    MAX_PICTURE_BYTES,
+    RECONSTRUCTIONS,
+    list_run_files,
+    list_suite_files,
+    read_known_files,
+)
 from vtbench.results.rows import ROW_COLUMNS
 from vtbench.results.schema import RunRecord, SuiteFolder
 
@@ -158,9 +167,10 @@ class Result:
     def panel(self) -> list[tuple[str, Path, Path]]:
         """Return (image id, file of the original, file of the reconstruction) of each kept picture."""
         return [
-            (item.id, self.folder.parent / "originals" / f"{item.n}.png", picture)
+            (item.id, original, picture)
             for item in self.suite.panel
-            if (picture := self.folder / "panel" / f"{item.n}.png").is_file()
+            if _is_picture(original := self.folder.parent / "originals" / f"{item.n}.png")
+            if _is_picture(picture := self.folder / "panel" / f"{item.n}.png")
         ]
 
     def save(self, folder: str | Path) -> Path:
@@ -173,10 +183,16 @@ class Result:
             self.suite.sha256
         ):
             raise ResultsError(f"{target} holds results of another suite than {self.suite.name}")
-        shutil.copytree(self.folder, target / self.name, dirs_exist_ok=True)
-        if (originals := self.folder.parent / "originals").is_dir():  # a part may show no picture
-            shutil.copytree(originals, target / "originals", dirs_exist_ok=True)
-        shutil.copy(self.folder.parent / "suite.json", target / "suite.json")
+        own = read_known_files(self.folder, list_run_files(self.record, self.suite))
+        files = {f"{self.name}/{name}": content for name, content in own.items()}
+        files |= read_known_files(self.folder.parent, list_suite_files(self.suite))
+        for name, content in files.items():
+            write_atomic(resolve_below(target, name), content)
+        kept = resolve_below(target, f"{self.name}/{RECONSTRUCTIONS}")
+        for picture in sorted((self.folder / RECONSTRUCTIONS).glob("*.png")):
+            if stat.S_ISREG(picture.lstat().st_mode):
+                kept.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(picture, resolve_below(kept, picture.name))
         return target / self.name
 
     def __repr__(self) -> str:
@@ -248,13 +264,19 @@ def _format(score: Score) -> str:
     return f"{bound}{score.value:.4g}{unit}{interval}"
 
 
+def _is_picture(path: Path) -> bool:
+    """Return whether a file of the panel is a regular one: a link of a stranger may lead anywhere."""
+    return path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
+
+
 def _data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    content = read_bounded(path, max_bytes=MAX_PICTURE_BYTES, raise_as=ResultsError)
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def read_result(folder: Path, name: str, scratch: ScratchFolder | None = None) -> Result:
-    """Return the result of one run in a folder of results. Raises ResultsError as `read_run`."""
-    run = read_run(folder / name)
+    """Return the result of one run in a folder of results. Raises ResultsError as `read_checked_run`."""
+    run = read_checked_run(folder / name)
     return Result(run, read_suite_folder(folder), folder / name, scratch=scratch)
 
 

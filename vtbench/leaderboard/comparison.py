@@ -32,7 +32,7 @@ from vtbench.leaderboard.board import Cell, Column, Images, Line, Shares
 from vtbench.leaderboard.columns import OVERVIEW_MEANS, TEXT_METRICS, group_title
 from vtbench.leaderboard.intervals import stack_shares
 from vtbench.leaderboard.words import describe_column
-from vtbench.results.folder import Run, read_run, read_suite_folder
+from vtbench.results.folder import Run, read_checked_run, read_suite_folder
 from vtbench.results.schema import SuiteFolder
 
 Verdict = Literal["first", "second", "equal", "unclear"]
@@ -118,7 +118,7 @@ def compare_runs(folder: Path, names: Sequence[str], keys: Sequence[str] = ()) -
     for name in names:
         if name not in known:
             raise ResultsError(f"{folder} has no run named {name!r}; it has {', '.join(known)}")
-    runs = [read_run(folder / name) for name in names]
+    runs = [read_checked_run(folder / name) for name in names]
     _require_same_images(runs)
     lines, columns = read_lines(suite, runs)
     by_name = {line.name: line for line in lines}

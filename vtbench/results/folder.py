@@ -291,8 +291,9 @@ def read_runs(folder: Path, *, damaged: list[str] | None = None) -> list[Run]:
     return runs
 
 
-def _read_checked(folder: Path) -> Run:
-    """Return a run of whose rows a board can be made. Raises ResultsError."""
+def read_checked_run(folder: Path) -> Run:
+    """Return a run of whose rows a board can be made, and whose name is its folder's. Raises
+    ResultsError."""
     run = read_run(folder)
     if run.record.run != folder.name:
         raise ResultsError(
@@ -309,7 +310,7 @@ def _read_ahead(folders: Sequence[Path]) -> Iterator[Callable[[], Run]]:
         waiting: deque[Future[Run]] = deque()
         try:
             for folder in folders:
-                waiting.append(pool.submit(_read_checked, folder))
+                waiting.append(pool.submit(read_checked_run, folder))
                 if len(waiting) > 2:
                     yield waiting.popleft().result
             while waiting:

@@ -54,6 +54,7 @@ def audit_results(
     data_folders: Sequence[Path] = (),
     published: bool,
     other_files: bool = False,
+    alone: bool = False,
 ) -> None:
     """Raise ResultsError with what is wrong with a folder of results, as far as anybody can tell.
 
@@ -67,13 +68,16 @@ def audit_results(
         published: whether the folder must have what a published one has, and nothing else.
         other_files: whether it may have other files, or lack tables, all the same: those are not
             copied, and tables are made when they are.
+        alone: whether the runs are some of the folder's, of whose plots and files nothing is asked.
     """
     suite = find_suite(folder, data_folders)
     complaints = _audit(path, folder, runs, registry, suite, published)
-    if not other_files:
+    if not alone:
+        complaints = chain(complaints, plots.audit_plots(path, _draw(path, boards)))
+    if not other_files and not alone:
         complaints = chain(audit_files(path, folder, runs, published=published), complaints)
     found: list[str] = []
-    for complaint in chain(complaints, plots.audit_plots(path, _draw(path, boards))):
+    for complaint in complaints:
         found.append(f"{path}: {complaint}")
         if len(found) > MAX_PROBLEMS:
             found[-1] = f"{path}: and more"
