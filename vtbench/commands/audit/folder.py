@@ -68,12 +68,13 @@ def audit_results(
         published: whether the folder must have what a published one has, and nothing else.
         other_files: whether it may have other files, or lack tables, all the same: those are not
             copied, and tables are made when they are.
-        alone: whether the runs are some of the folder's, of whose plots and files nothing is asked.
+        alone: whether the runs are some of the folder's, of which nothing is asked as a whole.
     """
     suite = find_suite(folder, data_folders)
     complaints = _audit(path, folder, runs, registry, suite, published)
     if not alone:
-        complaints = chain(complaints, plots.audit_plots(path, _draw(path, boards)))
+        own = (f"suite.json: {what}" for what in audit_own_suite(folder, suite, runs))
+        complaints = chain(own, complaints, plots.audit_plots(path, _draw(path, boards)))
     if not other_files and not alone:
         complaints = chain(audit_files(path, folder, runs, published=published), complaints)
     found: list[str] = []
@@ -100,8 +101,6 @@ def _audit(
             yield f"suite.json: {what}"
     elif published:
         yield f"suite.json: {folder.name}@{folder.version} is not this vtbench's: measure it again"
-    for what in audit_own_suite(folder, suite, runs):
-        yield f"suite.json: {what}"
     cases = []
     for run in runs:
         # A run of another version has no numbers on the board.

@@ -31,24 +31,22 @@ def audit_own_suite(folder: SuiteFolder, suite: Suite | None, runs: Sequence[Run
             yield f"pinned is not what {run.record.run} says of its manifest"
             return
         yield from _metrics(folder, run)
-    whole = [
-        run
-        for run in of_suite
-        if run.record.protocol.crop is None and run.record.protocol.limit is None
-    ]
+    if any(run.record.protocol.crop is not None for run in of_suite):
+        return  # the panel may be that of another crop
+    whole = [run for run in of_suite if run.record.protocol.limit is None]
     if not whole or (suite is not None and suite.samples):
         return
     rows: dict[str, Row] = {}
     for run in whole:
         rows |= {row["id"]: row for row in run.table.select(COLUMNS).to_pylist()}
     counts = Counter(row["task"] for row in rows.values())
-    if folder.images.keys() == counts.keys() and folder.images != counts:
+    if folder.limit is None and folder.images.keys() == counts.keys() and folder.images != counts:
         yield f"images: {folder.images}; the runs have {dict(counts)}"
     yield from _cuts(folder, rows)
     yield from _panel(folder, rows)
     if is_of_pictures(folder, suite):
         yield from _pictures(folder, rows)
-    if folder.tasks is None and not (folder.published and not folder.show_images):
+    if folder.partial is None and not (folder.published and not folder.show_images):
         unread = sum(is_unreadable(row) for row in rows.values())
         yield from _count_panel(folder, suite, images=len(rows), unread=unread)
 
