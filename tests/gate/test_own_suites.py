@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,11 @@ def test_a_link_of_a_stranger_is_no_picture(folder: Path, tmp_path: Path, place:
     with pytest.raises(ResultsError, match="a symbolic link"):
         result.save(tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_digest_of_a_suite_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "suite.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"sha256": "x"}), encoding="utf-8")
+    assert main(["leaderboard", "--results", str(folder)]) == 2
+    assert "suite.json: sha256: String should match pattern" in capsys.readouterr().err

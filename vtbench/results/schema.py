@@ -18,6 +18,10 @@ SCHEMA_VERSION: Version = 5
 """Of run.json, suite.json and images.parquet together."""
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A suite's digest: the seed of the board's intervals is made of it."""
+
+
 class ResultFile(Strict):
     """What run.json and suite.json have in common."""
 
@@ -57,7 +61,7 @@ class SuiteRecord(Strict):
 
     name: Name
     version: int
-    sha256: str
+    sha256: Sha256
     manifest_sha256: str | None
     published: bool
 
@@ -272,7 +276,7 @@ class SuiteFolder(ResultFile):
     version: int
     title: Stripped
     description: Stripped
-    sha256: str
+    sha256: Sha256
     published: bool
     pinned: bool = True
     limit: int | None = None
