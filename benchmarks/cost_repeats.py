@@ -58,9 +58,11 @@ def count_memory(name: str, size: int, device: str) -> dict[str, float]:
     from torch.profiler import ProfilerActivity, profile
 
     from vtbench.runs.cost_process import draw_picture
+    from vtbench.runs.fast_form import choose_layout
     from vtbench.tokenizers import build_tokenizer
 
     tokenizer = build_tokenizer(load_registry(())[name], device=device)
+    choose_layout(tokenizer)  # as a run does: another layout holds other copies
     networks = [net for net in vars(tokenizer).values() if isinstance(net, torch.nn.Module)]
     held = {t.data_ptr(): t.nbytes for n in networks for t in (*n.parameters(), *n.buffers())}
     picture = draw_picture(size).to(tokenizer.device)
