@@ -35,7 +35,9 @@ def record(name: str = "thing", n: int = 2, failures: tuple[Failure, ...] = ()) 
     return RunRecord(
         run=name,
         key="k",
-        suite=SuiteRecord(name="mini", version=1, sha256="s", manifest_sha256="m", published=True),
+        suite=SuiteRecord(
+            name="mini", version=1, sha256="5" * 64, manifest_sha256="m", published=True
+        ),
         tokenizer=TokenizerRecord(
             name=name,
             title="Thing",

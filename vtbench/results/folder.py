@@ -191,17 +191,23 @@ def tabulate(rows: Iterable[Row], *, extra: Collection[str] = ()) -> pa.Table:
     import pyarrow as pa
 
     kinds = {**ROW_COLUMNS, **dict.fromkeys(extra, "string")}
-    schema = pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()])
-    present, parts = set(IMAGE_COLUMNS), [schema.empty_table()]
+
+    def make_schema(names: Collection[str]) -> pa.Schema:
+        return pa.schema([(name, arrow_type(kinds[name])) for name in kinds if name in names])
+
+    present = set(IMAGE_COLUMNS)
+    parts = [make_schema(present).empty_table()]
     rows = iter(rows)
     while part := list(itertools.islice(rows, CHUNK)):
-        for row in part:
-            if not row.keys() <= kinds.keys():
-                unknown = min(row.keys() - kinds.keys())
-                raise ResultsError(f"row {row.get('id')}: unknown column {unknown}")
-            present |= row.keys()
-        parts.append(pa.Table.from_pylist(part, schema=schema))
-    table = pa.concat_tables(parts)
+        own: set[str] = set().union(*part)
+        if unknown := own - kinds.keys():
+            name = min(unknown)
+            image = next(row.get("id") for row in part if name in row)
+            raise ResultsError(f"row {image}: unknown column {name}")
+        present |= own
+        # Most columns are of metrics that nobody asked for; nulls take as much memory as numbers.
+        parts.append(pa.Table.from_pylist(part, schema=make_schema(own)))
+    table = pa.concat_tables(parts, promote_options="default")
     return table.select([name for name in kinds if name in present]).combine_chunks()
 
 

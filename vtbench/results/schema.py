@@ -9,17 +9,13 @@ from pydantic import AfterValidator, Field
 from vtbench.base.locations import without_paths
 from vtbench.base.names import Name, RunName
 from vtbench.base.records import Kind, State
-from vtbench.base.schema import Strict
+from vtbench.base.schema import Sha256, Strict
 from vtbench.base.text import Stripped, strip_hidden
 from vtbench.metrics.rate import Unit
 
 Version = Literal[5]
 SCHEMA_VERSION: Version = 5
 """Of run.json, suite.json and images.parquet together."""
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A suite's digest: the seed of the board's intervals is made of it."""
 
 
 class ResultFile(Strict):
