@@ -150,25 +150,24 @@ class Bootstrap:
             draws = min(step, self.resamples - start)
             counts = np.zeros((draws, units))
             for members in self._members:
-                counts[:, members] = _take(raw, draws, len(members))
+                _count_taken(raw, members, counts)
             yield counts
 
 
-def _take(raw: np.random.PCG64, draws: int, n: int) -> NDArray[np.intp]:
-    """Return how often each of n units is taken, draws×n, each draw taking n − 1 of them."""
-    parts = []
+def _count_taken(raw: np.random.PCG64, members: NDArray[np.intp], counts: Floats) -> None:
+    """Count in `counts`, draws×units, how often each of n members is taken; a draw takes n − 1."""
+    n = len(members)
     most = max(1, _AT_ONCE // n)
-    for start in range(0, draws, most):
-        rows = min(most, draws - start)
+    for start in range(0, len(counts), most):
+        part = counts[start : start + most]
         # The high half of the raw word, scaled: uniform on 0 … n−1 within 2⁻³²·n.
-        words = raw.random_raw(rows * (n - 1)).reshape(rows, n - 1)
+        words = raw.random_raw(len(part) * (n - 1)).reshape(len(part), n - 1)
         words >>= np.uint64(32)
         words *= np.uint64(n)
         words >>= np.uint64(32)
-        words += np.arange(rows, dtype=np.uint64)[:, None] * np.uint64(n)
-        times = np.bincount(words.ravel().view(np.int64), minlength=rows * n)
-        parts.append(times.reshape(rows, n))
-    return np.concatenate(parts)
+        words += np.arange(len(part), dtype=np.uint64)[:, None] * np.uint64(n)
+        times = np.bincount(words.ravel().view(np.int64), minlength=len(part) * n)
+        part[:, members] = times.reshape(len(part), n)
 
 
 def find_intervals(
