@@ -13,9 +13,10 @@ from vtbench.base.locations import published_dir
 def prepare(work: Path) -> dict[str, tuple[list[object], int]]:
     """Return commands by name, each with the exit status that it must have: small results that are
     right, the same with a torn file, and a run of two small pictures."""
-    good, bad = work / "good", work / "bad"
+    name = "patch-vq-f16"  # a run's folder has its name
+    good, bad = work / "good" / name, work / "bad" / name
     for folder in (good, bad):
-        shutil.copytree(published_dir("embedded") / "patch-vq-f16", folder)
+        shutil.copytree(published_dir("embedded") / name, folder)
     rows = bad / "images.parquet"
     rows.write_bytes(rows.read_bytes()[:-100])
     pictures = kills.write_pictures(work / "two", n=2)
