@@ -95,8 +95,8 @@ class _Refused(Exception):
 
 
 class _LinesOf(Lines):
-    """The line of each key and list item of a text. They are asked for where something is wrong; to
-    note them takes as long as to read the text, so they are noted then."""
+    """The line of each key and list item of a text. They are asked for where something is wrong,
+    so the text is read again for them then."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -201,7 +201,7 @@ def find_intervals(
         spread += part
         by_freedom += part**2 / (n - 1)
         square += of_stratum
-        cube += (squares * own).sum(axis=0)  # `own**3` takes a power: ten times as long
+        cube += (squares * own).sum(axis=0)  # `own**3` takes a power, which is slower
     low, high = np.empty_like(value), np.empty_like(value)
     flat = np.sqrt(square) <= _ALL_EQUAL * (np.abs(tops).sum(axis=0) + np.abs(value) * below)
     tie = _ALL_EQUAL * np.abs(value)

@@ -68,7 +68,7 @@ def digest_code(roots: Iterable[str], *, without: Collection[str] = ()) -> str:
 @functools.cache
 def _distributions() -> dict[str, tuple[Distribution, ...]]:
     """Return the distributions of each top-level package or module, as `packages_distributions` finds
-    them, which makes a path of each of their files and takes several times as long."""
+    them, without a path of each of their files, which is most of its time."""
     found: dict[str, list[Distribution]] = {}
     for one in distributions():
         for top in _list_tops(one):
