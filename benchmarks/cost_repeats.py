@@ -2,8 +2,8 @@
 
 Measures three tokenizers (default: three of the reference ones) several times, each time in another
 order, each in fresh processes, as `vtbench run --task efficiency` does. Prints every latency with its
-spread, whether each pair of measurements agrees (each median lies in the other's spread, 5th to 95th
-percentile, or the other way round), and how far the memory that the table shows is from what torch's
+spread, whether each pair of measurements agrees (each median lies in the other's spread or
+the other way round), and how far the memory that the table shows is from what torch's
 memory timeline, another reading of the allocator's events, says in this process. Exit 1 where one does
 not hold. Latencies say nothing on a machine that is busy: that is printed too.
 """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import random
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from vtbench.cli import main
 from vtbench.leaderboard.cost_table import format_digits, render_costs
 from vtbench.registry.entries import load_registry
-from vtbench.results.cost_record import CostRecord, Load, read_cost, read_costs, write_cost
+from vtbench.results.cost_record import CostRecord, Load, Spread, read_cost, read_costs, write_cost
 from vtbench.results.schema import Environment
 from vtbench.runs.cost_measurement import merge_phase, merge_size, spread
 from vtbench.runs.cost_process import (
@@ -86,6 +88,21 @@ def test_a_number_is_the_median_of_the_processes_and_its_spread_holds_each_of_th
     assert found.median == 2.0  # of 1.1, 2.0 and 3.1, whatever the one slow call was
     assert found.low <= 1.1 and found.high >= 3.1
     assert found.repeats == 9
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_another_measurement_lies_within_the_spread_in_19_of_20_cases(processes: int) -> None:
+    draw = random.Random(7)
+
+    def measure() -> Spread:
+        return spread([[math.exp(draw.gauss(-4, 0.1))] for _ in range(processes)])
+
+    pairs = [(measure(), measure()) for _ in range(1000)]
+    inside = sum(one.low <= other.median <= one.high for one, other in pairs)
+    assert (
+        930 <= inside <= 995
+    )  # 950 ± 3 √(1000 · .95 · .05), and more where the bound is not tight
+    assert spread([[2.0, 2.0]]).high == 2.0  # one process says nothing of others
 
 
 def test_the_best_batch_is_among_those_that_every_process_tried() -> None:

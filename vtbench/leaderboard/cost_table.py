@@ -33,7 +33,8 @@ NOTES = (
     "with each other alone; another machine's are in another table.",
     "ms: latency of one image at batch 1; image/s: throughput at the best batch (×batch). Each is the "
     "median of several fresh processes' medians; in brackets the 5th and 95th percentile of all "
-    "repeats. After two calls of warm-up, the device synchronized on both sides.",
+    "repeats, widened to where another measurement's median is expected in 19 of 20 cases. After two "
+    "calls of warm-up, the device synchronized on both sides.",
     "MiB: what torch's allocator counted: the weights, and the peak during encode and decode of one "
     "image, weights and input included. Scratch that oneDNN or cuDNN take from elsewhere is not in it.",
     "GMAC: 10⁹ multiply-accumulates of one image, counted by torch (its FLOP count divided by two); in "

@@ -25,7 +25,7 @@ COST_FILE = "cost.json"
 
 MAX_BYTES = 2**20
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Of how cost is measured (`runs.cost_process`); another version's numbers are measured again."""
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,7 +37,8 @@ class Spread(Strict):
 
     Args:
         median: of the processes' medians.
-        low, high: 5th and 95th percentile of all repeats, widened to hold every process's median.
+        low, high: 5th and 95th percentile of all repeats, widened to hold every process's median and,
+            of several processes, where another measurement's median is expected.
         repeats: how many calls were timed.
     """
 
