@@ -39,7 +39,12 @@ MAX_PROBLEMS = 20
 class Strict(BaseModel):
     """A frozen record that refuses unknown keys, NaN and infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        defer_build=True,  # most records are parts of others, and built as such
+    )
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

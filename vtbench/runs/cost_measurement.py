@@ -351,7 +351,7 @@ def find_reach(medians: Sequence[float]) -> float:
     s·√(π/2n) for large n, and less for few; so the difference of two has s·√(π/n), and Student's t of
     n − 1 degrees of freedom is its quantile. One process says nothing of this: 1.
     """
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     if len(medians) < 2:
         return 1.0
