@@ -46,6 +46,19 @@ def check_below(path: str) -> str:
     return path
 
 
+_REPOSITORY = re.compile(
+    r"(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?(?<!\.git)", re.ASCII
+)
+
+
+def check_repository(name: str) -> str:
+    """Return a repository of the Hugging Face hub, OWNER/NAME, as its client takes it. Raises
+    ValueError for any other."""
+    if not _REPOSITORY.fullmatch(name):
+        raise ValueError("is no OWNER/NAME of a repository of the hub")
+    return name
+
+
 def check_name(name: str) -> str:
     """Return a name that may be a folder of results. Raises ValueError for any other."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vtbench.base.names import check_repository
 from vtbench.base.schema import Sha256, Strict
 from vtbench.base.text import Line, Link, check_line
 
@@ -71,7 +72,7 @@ class HubWeights(Strict):
     all files have a digest they are pinned. official: what `--weights` takes instead."""
 
     source: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
+    repo: Annotated[str, AfterValidator(check_repository)]
     subfolder: RelativePath | None = None
     files: Annotated[tuple[RelativePath, ...], Field(min_length=1)] = (
         "config.json",

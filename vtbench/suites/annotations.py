@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vtbench.base.errors import SuiteError
+from vtbench.base.expressions import check_expression
 from vtbench.base.files import read_bounded
 from vtbench.base.records import Sample
 from vtbench.base.schema import Strict
 
-MAX_ANNOTATION_BYTES = 2**28
+MAX_ANNOTATION_BYTES = 2**25
 
 
 class AnnotationFiles(Strict):
@@ -32,11 +33,8 @@ class AnnotationFiles(Strict):
     @field_validator("files")
     @classmethod
     def _has_a_group(cls, value: str) -> str:
-        try:
-            groups = re.compile(value).groups
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if groups != 1:
+        check_expression(value)
+        if re.compile(value).groups != 1:
             raise ValueError("needs one group, for the subset")
         return value
 
@@ -53,7 +51,7 @@ _Pixel = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 class TokBenchAnnotation(_Published):
     """A word. bbox: left, top, right, bottom in pixels. ratio: its height over the longer side."""
 
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[_Pixel, _Pixel, _Pixel, _Pixel]
     rec: Annotated[str, Field(min_length=1, max_length=1000)]
     ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

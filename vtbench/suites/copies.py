@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,8 @@ from typing import Annotated, BinaryIO
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtbench.base.errors import DataMissing, ImageError, SuiteError
-from vtbench.base.names import check_below, printable
+from vtbench.base.expressions import NameSearch, check_expression
+from vtbench.base.names import check_below, check_repository, printable
 from vtbench.base.records import ParquetPlace, Preprocess, Sample, TarPlace
 from vtbench.base.schema import Strict
 from vtbench.base.text import Line, check_line
@@ -45,22 +45,16 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z
 MAX_PICTURES = 10**9
 """Of a data set."""
 
-MAX_EXPRESSION = 300
 
-_NESTED = re.compile(r"[*+}][?+]?\)+[*+{]")
-"""A repeat of what ends in a repeat: on a name that does not match it may try 2ⁿ ways."""
-
-
-def check_expression(text: str) -> None:
-    """Raise ValueError for what is no regular expression, or one that a name could make endless."""
-    if len(text) > MAX_EXPRESSION:
-        raise ValueError(f"a regular expression of more than {MAX_EXPRESSION} characters")
-    if _NESTED.search(text):
-        raise ValueError("repeats a repeat, which takes for ever on some names")
-    try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+def _check_pattern(pattern: str) -> str:
+    """Return a pattern of files below a folder. Raises ValueError for one that leaves it, that no folder
+    can be searched for, or that searches folders below each folder twice."""
+    parts = check_below(pattern).split("/")
+    if not all(parts) or any("**" in part and part != "**" for part in parts):
+        raise ValueError(f"{pattern} is no pattern of files")
+    if parts.count("**") > 1:
+        raise ValueError("has more than one **")
+    return pattern
 
 
 class HubFiles(Strict):
@@ -69,8 +63,8 @@ class HubFiles(Strict):
     revision: null takes whatever snapshot is in the cache.
     """
 
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    files: Annotated[str, Field(max_length=300), AfterValidator(check_below)] = "**/*.parquet"
+    repository: Annotated[str, AfterValidator(check_repository)]
+    files: Annotated[str, Field(max_length=300), AfterValidator(_check_pattern)] = "**/*.parquet"
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
 
 
@@ -201,19 +195,20 @@ def open_data_set(source: Source, found: Found, preprocess: Preprocess) -> DataS
     samples: dict[tuple[str, str], Sample] = {}
     counts: dict[str, int] = {}
     stamps = functools.lru_cache(1)(take_stamp)  # an archive's pictures follow each other
+    find_subset, find_name = _Search(source.subsets), _Search(source.names)
     for path, name, place in _list_pictures(source, found):
         inner = PurePosixPath(unicodedata.normalize("NFC", name))
         subset = source.name
         if source.subsets is not None:
-            match = re.search(source.subsets, f"{path.relative_to(root).as_posix()}/{name}")
-            if match is None:
+            found_subset = find_subset(f"{path.relative_to(root).as_posix()}/{name}", path)
+            if found_subset is None:
                 continue
-            subset = printable(match[0])
+            subset = printable(found_subset)
         number = counts[subset] = counts.get(subset, -1) + 1
         if source.names is None:  # Parquet rows need not have names
             label = inner.stem if name else f"{number:05d}"
-        elif matched := re.search(source.names, inner.name):
-            label = matched[0]
+        elif (found_name := find_name(inner.name, path)) is not None:
+            label = found_name
         else:
             continue
         identifier = printable(label if source.subsets is None else f"{subset}-{label}")
@@ -247,6 +242,20 @@ def open_data_set(source: Source, found: Found, preprocess: Preprocess) -> DataS
 def _tell_left_out(found: Found) -> str:
     told = describe_left_out(found.left_out)
     return f" ({told})" if told else ""
+
+
+class _Search:
+    """A suite's expression, or none, tried on names in a file."""
+
+    def __init__(self, expression: str | None) -> None:
+        self._search = None if expression is None else NameSearch(expression)
+
+    def __call__(self, name: str, path: Path) -> str | None:
+        """Return the match. Raises SuiteError for a name that the expression is not tried on."""
+        try:
+            return None if self._search is None else self._search.find(name)
+        except ValueError as error:
+            raise SuiteError(f"{path}: {error}") from None
 
 
 _Found = tuple[Path, str, TarPlace | ParquetPlace | None]
