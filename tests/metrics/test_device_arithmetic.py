@@ -184,7 +184,7 @@ def test_images_that_float32_cannot_compare_go_to_the_cpu() -> None:
     terms = pixel._terms_in_single(x[0], y[0], WITHOUT_FLOAT64, scales=5)
     assert terms[1:].min() < pixel._LEAST_TERM
     values = pixel._of_images_in_single(x, y, WITHOUT_FLOAT64, scales=5)
-    exact = [pixel._of_image(*pair, scales=5) for pair in zip(x, y, strict=True)]
+    exact = [pixel._of_images(a[None], b[None], scales=5)[0] for a, b in zip(x, y, strict=True)]
     assert torch.equal(values[0], exact[0])
     assert not torch.equal(values[1], exact[1])
     assert (values[1] - exact[1]).abs().max() < SHARE * tolerance("ms_ssim")

@@ -13,9 +13,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtbench.metrics.device_arithmetic import Arithmetic, choose_arithmetic, measure_windows
@@ -28,8 +31,8 @@ _PEAK = 255
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 _EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_TILE = 64  # rows or columns that one banded product gives; 24 to 64 are alike on CPUs
-_STRIP = 1 << 21  # samples of all images of a batch that are subtracted at once
+_TILE = 64  # rows of a slab, and rows or columns that one banded product gives
+_STRIP = 1 << 21  # samples of a batch that are subtracted at once
 _SLAB = 1 << 22  # samples of a map in float32 that exist at once
 _LEAST_TERM = 0.1
 """Of a scale of MS-SSIM. Below it float32's error, magnified by exponent / term, is too near to 1e-6."""
@@ -37,6 +40,8 @@ _LEAST_TERM = 0.1
 _SEVERAL = 1 << 17  # pixels from which threads gain more than they cost
 MAX_SLABS = 8
 """Of an image at once, where there are as many cores."""
+
+_Map = TypeVar("_Map", Tensor, NDArray[np.float64])
 
 SSIM_MIN_SIDE = _WINDOW
 """Below it no window fits."""
@@ -173,7 +178,7 @@ def _similarity(
     with one_thread():
         if reference.device.type == "cpu":
             pairs = zip(reference, image, strict=True)
-            values = torch.stack([_of_image(x, y, scales=scales) for x, y in pairs])
+            values = torch.cat([_of_images(x[None], y[None], scales=scales) for x, y in pairs])
         elif arithmetic.exact:  # an image alone would be hundreds of launches
             values = _of_images(reference, image, scales=scales)
         else:
@@ -194,15 +199,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _of_image(x: Tensor, y: Tensor, *, scales: int) -> Tensor:
-    """Return (SSIM, MS-SSIM) of two 3×H×W images; with one scale the second is meaningless."""
-    ssim, ms_ssim = _of_channels(x, y, scales=scales)
-    return torch.stack((ssim.mean(), ms_ssim.mean()))
-
-
 def _of_images(x: Tensor, y: Tensor, *, scales: int) -> Tensor:
-    """Return (SSIM, MS-SSIM) of each image of N×3×H×W batches, N×2: as `_of_image`, with the channels of
-    all images side by side. Only the order of sums differs: by less than 1e-12."""
+    """Return (SSIM, MS-SSIM) of each image of N×3×H×W batches, N×2, with the channels of all images side
+    by side. With one scale the second is meaningless."""
     found = _of_channels(x.flatten(0, 1), y.flatten(0, 1), scales=scales)
     return torch.stack([values.reshape(-1, 3).mean(dim=1) for values in found], dim=1)
 
@@ -216,7 +215,8 @@ def _of_images_in_single(x: Tensor, y: Tensor, arithmetic: Arithmetic, *, scales
     if scales > 1:
         least = found[1:].amin(dim=0).reshape(-1, 3).amin(dim=1)
         for place in torch.nonzero(least < _LEAST_TERM).flatten().tolist():
-            means[place] = _of_image(x[place].cpu(), y[place].cpu(), scales=scales)
+            alone = slice(place, place + 1)
+            means[alone] = _of_images(x[alone].cpu(), y[alone].cpu(), scales=scales)
     return means
 
 
@@ -228,19 +228,11 @@ def _terms_in_single(x: Tensor, y: Tensor, arithmetic: Arithmetic, *, scales: in
     whole, contrast = _means_in_single(s, d, arithmetic)
     terms = [whole, contrast]
     for _ in range(scales - 1):
-        s, d = _halve_exactly(s), _halve_exactly(d)
+        s, d = _halve(s, torch.float32), _halve(d, torch.float32)
         whole, contrast = _means_in_single(s, d, arithmetic)
         terms.append(contrast)
     terms[-1] = whole
     return torch.stack(terms)
-
-
-def _halve_exactly(x: Tensor) -> Tensor:
-    """Return what `_halve` returns, in the dtype of x, by sums alone."""
-    odd = [side % 2 for side in x.shape[-2:]]
-    x = functional.pad(x, (odd[1], 0, odd[0], 0))
-    rows = x[..., ::2, :] + x[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def _means_in_single(s: Tensor, d: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, Tensor]:
@@ -267,7 +259,7 @@ def _of_channels(x: Tensor, y: Tensor, *, scales: int) -> tuple[Tensor, Tensor]:
     ssim = whole
     terms = [contrast]
     for _ in range(scales - 1):
-        s, d = _halve(s), _halve(d)
+        s, d = _halve(s, torch.float64), _halve(d, torch.float64)
         whole, contrast = _means(s, d)
         terms.append(contrast)
     terms[-1] = whole
@@ -280,11 +272,14 @@ def _multiply(terms: Tensor) -> Tensor:
     return (terms.relu() ** exponents).prod(dim=0)
 
 
-def _halve(x: Tensor) -> Tensor:
-    """Return 2×2 means of 3×H×W as float64, padded as pytorch-msssim pads."""
-    return functional.avg_pool2d(
-        x.to(torch.float64), kernel_size=2, padding=(x.shape[1] % 2, x.shape[2] % 2)
-    )
+def _halve(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 2×2 means of C×H×W, padded as pytorch-msssim pads. The sums are taken in the dtype of x, of
+    levels without rounding."""
+    odd = [side % 2 for side in x.shape[-2:]]
+    if any(odd):
+        x = functional.pad(x, (odd[1], 0, odd[0], 0))
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]).to(dtype) / 4
 
 
 def _means(s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -294,15 +289,16 @@ def _means(s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     never exist whole: memory stays small and the slab in the cache. Of a large image on a CPU several
     go at once; their sums are added in the order of the rows.
     """
-    band = _band(s.device)
+    on_cpu = s.device.type == "cpu"
     rows, columns = (side - _WINDOW + 1 for side in s.shape[1:])
 
     def add_up(top: int) -> Tensor:
         slab = slice(top, min(top + _TILE, rows) + _WINDOW - 1)
-        return _sum_slab(s[:, slab].to(torch.float64), d[:, slab].to(torch.float64), band)
+        a, b = s[:, slab].to(torch.float64), d[:, slab].to(torch.float64)
+        return _sum_planes(a, b) if on_cpu else _sum_slab(a, b)
 
     tops = range(0, rows, _TILE)
-    several = s.device.type == "cpu" and rows * columns >= _SEVERAL
+    several = on_cpu and rows * columns >= _SEVERAL
     sums = _open_pool().map(add_up, tops) if several else map(add_up, tops)
     totals = sum(sums, torch.zeros(2, s.shape[0], dtype=torch.float64, device=s.device))
     whole, contrast = (totals / (rows * columns)).cpu()
@@ -315,29 +311,50 @@ def _open_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "slab", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _sum_slab(a: Tensor, b: Tensor, band: Tensor) -> Tensor:
+def _sum_slab(a: Tensor, b: Tensor) -> Tensor:
     """Return the sums of both maps over a slab of sum and difference, float64 2×3."""
-    mean_s, mean_d, square_s, square_d = _blur(torch.stack((a, b, a * a, b * b)), band)
+    mean_s, mean_d, square_s, square_d = _blur(torch.stack((a, b, a * a, b * b)))
     mean_s, mean_d = mean_s.square_(), mean_d.square_()
     var_s, var_d = square_s.sub_(mean_s), square_d.sub_(mean_d)
     whole, contrast = _compare_moments(mean_s, mean_d, var_s, var_d)
     return torch.stack((whole.sum(dim=(1, 2)), contrast.sum(dim=(1, 2))))
 
 
-def _compare_moments(
-    square_s: Tensor, square_d: Tensor, var_s: Tensor, var_d: Tensor
-) -> tuple[Tensor, Tensor]:
+def _sum_planes(a: Tensor, b: Tensor) -> Tensor:
+    """Return what `_sum_slab` returns, on the CPU: a channel at a time, so that its maps stay in the
+    cache, and by a filter that knows that the window is separable and even."""
+    sums = torch.empty(2, len(a), dtype=torch.float64)
+    for channel, (x, y) in enumerate(zip(a.numpy(), b.numpy(), strict=True)):
+        mean_s, mean_d, square_s, square_d = map(_blur_plane, (x, y, x * x, y * y))
+        for mean, square in ((mean_s, square_s), (mean_d, square_d)):
+            mean *= mean
+            square -= mean
+        whole, contrast = _compare_moments(mean_s, mean_d, square_s, square_d)
+        sums[0, channel], sums[1, channel] = float(whole.sum()), float(contrast.sum())
+    return sums
+
+
+def _compare_moments(square_s: _Map, square_d: _Map, var_s: _Map, var_d: _Map) -> tuple[_Map, _Map]:
     """Return SSIM and its contrast-structure factor at each place.
 
     Args:
         square_s: The squared means of the sum of both images.
         square_d: Those of their difference.
         var_s: The variances of the sum.
-        var_d: Those of the difference.
+        var_d: Those of the difference. All four are overwritten.
     """
-    contrast = (var_s - var_d + 2 * _C2) / (var_s + var_d + 2 * _C2)
-    luminance = (square_s - square_d + 2 * _C1) / (square_s + square_d + 2 * _C1)
-    return luminance * contrast, contrast
+    contrast = var_s - var_d
+    contrast += 2 * _C2
+    var_s += var_d
+    var_s += 2 * _C2
+    contrast /= var_s
+    whole = square_s - square_d
+    whole += 2 * _C1
+    square_s += square_d
+    square_s += 2 * _C1
+    whole /= square_s
+    whole *= contrast
+    return whole, contrast
 
 
 @functools.cache
@@ -358,11 +375,21 @@ def _band(device: torch.device) -> Tensor:
     return band.to(device)
 
 
-def _blur(maps: Tensor, band: Tensor) -> Tensor:
-    """Return the maps blurred along both axes, valid region, for at most _TILE + 10 rows.
+def _blur_plane(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a map blurred along both axes, valid region."""
+    import cv2
 
-    Products with a banded matrix: in float64 they are much faster than conv2d on a CPU.
-    """
+    window = np.array(_window())
+    blurred = np.empty_like(plane)
+    cv2.sepFilter2D(plane, cv2.CV_64F, window, window, blurred)
+    edge = _WINDOW // 2  # what OpenCV made of a border
+    return blurred[edge:-edge, edge:-edge]
+
+
+def _blur(maps: Tensor) -> Tensor:
+    """Return the maps blurred along both axes, valid region, for at most _TILE + 10 rows: by products
+    with a banded matrix."""
+    band = _band(maps.device)
     rows, columns = (side - _WINDOW + 1 for side in maps.shape[-2:])
     maps = torch.matmul(band[:rows, : rows + _WINDOW - 1], maps)
     blurred = maps.new_empty((*maps.shape[:-1], columns))
