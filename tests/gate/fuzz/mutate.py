@@ -1,7 +1,7 @@
 """Mutations of bytes and of JSON values from a seed, and the clock and the rules of a fuzz target.
 
-`VTBENCH_FUZZ_SECONDS` is how long each target runs: 20 in `.ci/run`, 3 by default. Those of entries,
-run.json, Parquet and images run thrice as long: a minute in `.ci/run`.
+`VTBENCH_FUZZ_SECONDS` is how long each target runs: 10 in `.ci/run`, 3 by default. Those of entries,
+run.json, Parquet and images run six times as long: a minute in `.ci/run`.
 """
 
 from __future__ import annotations
