@@ -57,10 +57,7 @@ def _count_ways(text: str) -> tuple[int, int]:
     plain = _LAZY.sub(r"\1", _OPENING.sub("(", _CHARACTER.sub("x", text)))
     plain = _COUNT.sub(lambda found: "*" if found[1] else "#", plain)
     repeats, choices = 0, 1
-    branches, ways = (
-        [1],
-        [False],
-    )  # of each open group: alternatives, and whether it has any way more
+    branches, ways = [1], [False]  # of each open group: alternatives, and whether it leaves a way
     for index, character in enumerate(plain):
         if character == "(":
             branches.append(1)
