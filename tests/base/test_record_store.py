@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,12 @@ def test_a_link_in_the_cache_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / file.name).symlink_to(file)
     assert RecordStore(tmp_path / "cache").get("a") is None
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.kept")
+    (tmp_path / "b.kept").symlink_to("/dev/zero")
+    store = RecordStore(tmp_path)
+    assert store.get("a") is None
+    store.put("a", b"1")
+    assert RecordStore(tmp_path).get("a") == b"1"

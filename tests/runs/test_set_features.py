@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from vtbench.results.run_key import digest_key
 from vtbench.results.schema import RunRecord
 from vtbench.runs import reconstruction
 from vtbench.runs import set_features as sets
+from vtbench.runs.feature_files import Reference
 from vtbench.runs.request import Request
 from vtbench.runs.runner import run_suite
 from vtbench.runs.set_features import FeatureSets, SetRun
@@ -343,9 +345,9 @@ def test_missing_weights_are_missing_and_say_what_brings_them(
 def test_a_cached_reference_of_other_pixels_is_removed(data: Path, tmp_path: Path) -> None:
     run_suite(ask(data, tmp_path / "out", "jpeg-q10"), KillingListener())
     for path in cache_dir().rglob("*.json"):
-        pixels = json.loads(path.read_text())
-        pixels["photo-1"] = hashlib.sha256(b"another").hexdigest()
-        path.write_text(json.dumps(pixels))
+        said = json.loads(path.read_text())
+        said["pixels"]["photo-1"] = hashlib.sha256(b"another").hexdigest()
+        path.write_text(json.dumps(said))
     run_suite(ask(data, tmp_path / "out", "jpeg-q25"), KillingListener())
     found = record_of(tmp_path / "out", "jpeg-q25").sets["reconstruction.rfid"]
     assert found.state == "failed" and "other pixels" in str(found.reason)
@@ -478,3 +480,51 @@ def test_set_metrics_are_added_from_kept_reconstructions(data: Path, tmp_path: P
     Colours.seen.clear()
     (again,) = run_suite(more, KillingListener())
     assert again.status == "reused" and Colours.seen == []
+
+
+def _damage_references() -> dict[str, Callable[[Path], object]]:
+    def save(array: np.ndarray[Any, Any]) -> Callable[[Path], object]:
+        """Write other features and their own digest."""
+
+        def write(path: Path) -> None:
+            np.save(path, array)
+            said = json.loads(path.with_suffix(".json").read_bytes())
+            said["features_sha256"] = sha256_file(path)
+            path.with_suffix(".json").write_text(json.dumps(said))
+
+        return write
+
+    def put(content: bytes) -> Callable[[Path], object]:
+        return lambda path: path.with_suffix(".json").write_bytes(content)
+
+    def make_pipe(path: Path) -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    return {
+        "no features": lambda path: path.write_bytes(b""),
+        "a cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        "a flip": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x7f"),
+        "a pipe": make_pipe,
+        "a pipe beside": lambda path: make_pipe(path.with_suffix(".json")),
+        "another width": save(np.zeros((2, 4), np.float32)),
+        "other rows": save(np.zeros((3, 3), np.float32)),
+        "integers": save(np.zeros((2, 3), np.int32)),
+        "a list": put(b"[1, 2]"),
+        "nothing": put(b""),
+        "depth": put(b"[" * 100_000),
+        "the form before": put(b'{"a": "1", "b": "2"}'),
+    }
+
+
+DAMAGES = _damage_references()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_reference_is_none(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.npy"
+    Reference.write(path, np.ones((2, 3), np.float32), {"a": "1", "b": "2"})
+    whole = Reference.open(path, 3)
+    assert whole is not None and whole.pixels == {"a": "1", "b": "2"}
+    DAMAGES[damage](path)
+    assert Reference.open(path, 3) is None

@@ -74,14 +74,20 @@ def test_other_content_crop_limit_or_code_is_decoded_again(
     assert np.array_equal(load(sample), load_pixels(sample)) and decoded == ["a"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "size", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "size", "empty", "pipe", "device"])
 def test_a_damaged_crop_is_decoded_again(sample: Sample, decoded: list[str], damage: str) -> None:
     first = load(sample)
     (file,) = (cache_dir() / "crops").rglob("*.crop")
     content = file.read_bytes()
     swapped = content[:4] + b"\x40\0\0\0\x10\0\0\0" + content[12:]  # 64×16 for 32×32
     changed = {"cut": content[:-1], "flip": content[:-1] + b"?", "size": swapped, "empty": b""}
-    file.write_bytes(changed[damage])
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    elif damage == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_bytes(changed[damage])
     assert np.array_equal(load(sample), first)
     assert decoded == ["a", "a"]
 

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 import struct
 from pathlib import Path
 
@@ -94,9 +95,10 @@ class RecordStore:
     @staticmethod
     def _scan(path: Path, places: dict[bytes, tuple[_Place, ...]]) -> None:
         """Take the places of a file's records, up to the first that is cut or damaged."""
-        if path.is_symlink():
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode):
             return
-        size, offset = path.stat().st_size, 0
+        size, offset = facts.st_size, 0
         with path.open("rb") as file:
             while offset + _HEAD.size <= size:
                 file.seek(offset)

@@ -12,18 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtbench.base.errors import OutputError
-from vtbench.base.files import write_atomic
+from vtbench.base.errors import OutputError, VtbenchError
+from vtbench.base.files import read_bounded, sha256_file, write_atomic
 from vtbench.base.records import Sample
 from vtbench.metrics import distribution
 from vtbench.metrics.distribution import Features
 
 Rows = Features
 
+MAX_PIXELS_BYTES = 2**28
+"""Of a cached reference's names and digests: two million images."""
+
 
 class Reference:
-    """The originals' features in the suite's order: an .npy file, and beside it which image each row
-    is of and the digest of that image's pixels."""
+    """The originals' features in the suite's order: an .npy file, and beside it the digest of that
+    file, which image each row is of, and the digest of that image's pixels."""
 
     def __init__(self, features: Rows, pixels: Mapping[str, str]) -> None:
         self.features = features
@@ -31,17 +34,26 @@ class Reference:
         self._row = {name: row for row, name in enumerate(pixels)}
 
     @classmethod
-    def open(cls, path: Path) -> Reference | None:
-        """Return a cached reference mapped from disk; None where it is absent or damaged."""
+    def open(cls, path: Path, width: int | None = None) -> Reference | None:
+        """Return a cached reference mapped from disk; None where it is absent, damaged, or has features
+        of another width."""
+        beside = path.with_suffix(".json")
         try:
-            pixels = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            said = json.loads(read_bounded(beside, max_bytes=MAX_PIXELS_BYTES, links=True))
+            if not path.is_file() or said["features_sha256"] != sha256_file(path):
+                return None
+            pixels = said["pixels"]
             features = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, VtbenchError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+        if not isinstance(pixels, dict) or not isinstance(features, np.ndarray):
             return None
         if features.ndim != 2 or features.dtype.kind != "f" or len(features) != len(pixels):
             return None
+        if width is not None and features.shape[1] != width:
+            return None
         with contextlib.suppress(OSError):  # the time of writing says when it was last of use
-            for file in (path, path.with_suffix(".json")):
+            for file in (path, beside):
                 os.utime(file)
         return cls(features, pixels)
 
@@ -49,7 +61,8 @@ class Reference:
     def write(cls, path: Path, features: Rows, pixels: Mapping[str, str]) -> Reference:
         """Write a reference, the features first, and return it as it is read again."""
         write_array(path, features)
-        write_atomic(path.with_suffix(".json"), json.dumps(dict(pixels)).encode())
+        said = {"features_sha256": sha256_file(path), "pixels": dict(pixels)}
+        write_atomic(path.with_suffix(".json"), json.dumps(said).encode())
         written = cls.open(path)
         if written is None:
             raise OutputError(f"cannot read {path} again")

@@ -170,7 +170,7 @@ class FeatureSets:
         if name not in self._references:
             if name not in self.set_encoders():
                 return None
-            found = Reference.open(self.reference_path(name))
+            found = Reference.open(self.reference_path(name), self._encoders[name].dim)
             if found is None:
                 return None
             self._references[name] = found

@@ -96,7 +96,7 @@ class KeptCrops:
         ]
         key = sha256_bytes(json.dumps(facts).encode())
         path = self.folder / key[:2] / f"{key[2:]}.crop"
-        kept = _read_crop(path)
+        kept = _read_crop(path, how.size)
         if kept is not None:
             if fault := find_fault(sample, kept):
                 raise SuiteError(fault)
@@ -156,14 +156,14 @@ def _read_all(source: Path | BinaryIO) -> bytes | None:
         return None
 
 
-def _read_crop(path: Path) -> RGB8 | None:
-    """Return kept pixels, None for none, or damaged ones."""
+def _read_crop(path: Path, size: int | None) -> RGB8 | None:
+    """Return the kept pixels of a square, None for none, or damaged ones."""
     try:
-        with path.open("rb") as file:
-            used = os.fstat(file.fileno()).st_mtime
-            head, content = file.read(_HEAD.size), file.read()
-    except OSError:
+        used = path.lstat().st_mtime
+        whole = read_bounded(path, max_bytes=_HEAD.size + 3 * (size or 0) ** 2)
+    except (VtbenchError, OSError):
         return None
+    head, content = whole[: _HEAD.size], whole[_HEAD.size :]
     if len(head) < _HEAD.size:
         return None
     magic, height, width, digest = _HEAD.unpack(head)
