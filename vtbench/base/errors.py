@@ -55,7 +55,10 @@ def describe_foreign(error: BaseException) -> str:
     one, of vtbench's own code, it is left out. The whole traceback goes to the log (`--debug`).
     """
     logging.getLogger("vtbench").debug("%s", type(error).__name__, exc_info=error)
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    try:
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    except Exception:  # its own __str__
+        text = ""
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename).resolve()

@@ -5,7 +5,8 @@
     [project.entry-points."vtbench.data"]         a module with DATA, the path of a folder that holds
                                                   registry/ or suites/ and manifests/
 
-A module that cannot be imported is left out and said once; nothing else fails for it.
+A module that cannot be imported, or offers something else, is left out and said once; nothing else
+fails for it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vtbench.base.errors import describe_foreign
 
@@ -33,23 +33,37 @@ def list_modules(group: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def load_modules(group: str) -> tuple[ModuleType, ...]:
-    """Return the modules that installed packages offer under a group."""
-    modules = []
-    for name in list_modules(group):
+def load_offers(group: str, name: str) -> tuple[tuple[str, Any], ...]:
+    """Return what each module of a group has under a name, with the module's name."""
+    offers = []
+    for module in list_modules(group):
         try:
-            modules.append(importlib.import_module(name))
-        except Exception as error:
-            # Somebody else's package may raise anything when it is imported.
-            logging.getLogger("vtbench").warning(
-                "plug-in %s (%s) is left out: %s", name, group, describe_foreign(error)
-            )
-    return tuple(modules)
+            offers.append((module, getattr(importlib.import_module(module), name)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Somebody else's package may raise anything when it is imported, or end the process.
+            leave_out(module, group, describe_foreign(error))
+    return tuple(offers)
 
 
+def leave_out(module: str, group: str, reason: str) -> None:
+    """Say that a plug-in is left out."""
+    logging.getLogger("vtbench").warning("plug-in %s (%s) is left out: %s", module, group, reason)
+
+
+@functools.cache
 def list_data_folders() -> tuple[Path, ...]:
     """Return the folders of entries and suites that installed packages offer."""
-    return tuple(Path(module.DATA) for module in load_modules(DATA))
+    folders = []
+    for module, offered in load_offers(DATA, "DATA"):
+        folder = Path(offered) if isinstance(offered, str | Path) else Path()
+        if folder.is_absolute() and folder.is_dir():
+            folders.append(folder)
+        else:
+            shown = offered if isinstance(offered, str | Path) else type(offered).__name__
+            leave_out(module, DATA, f"DATA is no absolute path of a folder: {shown}")
+    return tuple(folders)
 
 
 class LazyMapping(Mapping[str, Value]):

@@ -968,10 +968,13 @@ SET_TASK = "reconstruction"
 def _all_metrics() -> Mapping[str, Metric]:
     """Return vtbench's metrics and, after them, those of installed packages."""
     metrics = {metric.key: metric for metric in _ALL}
-    for module in plugins.load_modules(plugins.METRICS):
-        for metric in module.METRICS:
+    for module, offered in plugins.load_offers(plugins.METRICS, "METRICS"):
+        if not isinstance(offered, list | tuple) or not all(isinstance(m, Metric) for m in offered):
+            plugins.leave_out(module, plugins.METRICS, "METRICS is no sequence of Metric")
+            continue
+        for metric in offered:
             if metric.key in metrics:
-                raise RegistryError(f"{module.__name__}: a metric {metric.key!r} exists already")
+                raise RegistryError(f"{module}: a metric {metric.key!r} exists already")
             metrics[metric.key] = metric
     return metrics
 
