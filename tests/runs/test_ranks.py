@@ -236,11 +236,19 @@ def test_a_rank_or_the_parent_that_is_killed_costs_nothing_but_time(
 def test_the_command_line_asks_for_ranks_only_under_torchrun(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "two")
     options = ["--suite", "mini", "--data", str(data), "--out", str(tmp_path / "out")]
-    assert main(["run", "-t", "identity", *options]) == 2
-    assert "WORLD_SIZE=two" in capsys.readouterr().err
+    for name, value in (
+        ("WORLD_SIZE", "two"),
+        ("WORLD_SIZE", "9" * 11),
+        ("RANK", "x"),
+        ("RANK", "2"),
+    ):
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv(name, value)
+        assert main(["run", "-t", "identity", *options]) == 2
+        said = capsys.readouterr().err
+        assert f"{name}={value}: expected a number from" in said and said.count("\n") == 1
 
 
 EVALUATE = """

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from vtbench.base.errors import CellFailed, VtbenchError, describe_foreign
+from vtbench.base.text import show_text
 
 Value = TypeVar("Value")
 
@@ -110,11 +111,23 @@ def _portable(error: Exception | None) -> Exception | None:
 
 def world_size() -> int:
     """Return how many processes torchrun started, 1 without it. Imports no torch."""
-    value = os.environ.get("WORLD_SIZE", "1")
     if "RANK" not in os.environ:
         return 1
-    if not value.isdecimal() or int(value) < 1:
-        raise VtbenchError(f"WORLD_SIZE={value}: expected a number, as torchrun sets it")
+    world = _read_number("WORLD_SIZE", default="1", least=1, most=MAX_WORLD)
+    _read_number("RANK", default="", least=0, most=world - 1)
+    return world
+
+
+MAX_WORLD = 2**16
+"""The most processes of a run."""
+
+
+def _read_number(name: str, *, default: str, least: int, most: int) -> int:
+    """Return a variable that torchrun sets. Raises VtbenchError for another value."""
+    value = os.environ.get(name, default)
+    if not value.isdecimal() or len(value) > 9 or not least <= int(value) <= most:
+        wanted = f"expected a number from {least} to {most}, as torchrun sets it"
+        raise VtbenchError(f"{name}={show_text(value)[:80]}: {wanted}")
     return int(value)
 
 
@@ -126,7 +139,10 @@ def join_ranks() -> Iterator[Ranks]:
         return
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        raise VtbenchError(f"the ranks do not find each other: {describe_foreign(error)}") from None
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
     finally:
@@ -159,4 +175,5 @@ def name_device(device: str) -> str:
 
     if not torch.cuda.is_available():
         return device
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    local = _read_number("LOCAL_RANK", default="0", least=0, most=MAX_WORLD)
+    return f"cuda:{local % torch.cuda.device_count()}"
