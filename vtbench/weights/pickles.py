@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from vtbench.base.errors import WeightsMismatch
-from vtbench.weights.containers import MAX_TENSORS
 
 MAX_PROGRAM_BYTES = 256 * 1024 * 1024
 """Of the pickle of an archive, without the tensors, which lie beside it."""
+
+MAX_THINGS = 200_000
+"""In a pickle; a small one can name one tensor as often as it likes."""
 
 MAX_PATH = 4096
 """Characters of a tensor's name."""
@@ -300,8 +302,8 @@ def name_tensors(content: object) -> dict[str, Pickled]:
     while todo:
         path, item, depth = todo.pop()
         passed += 1
-        if passed > MAX_TENSORS or depth > 100 or len(path) > MAX_PATH:
-            raise WeightsMismatch(f"the file holds more than {MAX_TENSORS} things, or itself")
+        if passed > MAX_THINGS or depth > 100 or len(path) > MAX_PATH:
+            raise WeightsMismatch(f"the file holds more than {MAX_THINGS} things, or itself")
         if isinstance(item, Pickled):
             if path in found:
                 raise WeightsMismatch(f"the file holds two tensors at {path}")
