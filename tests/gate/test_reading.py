@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -13,13 +14,16 @@ import pyarrow.parquet as parquet
 import pytest
 from gate.fuzz.mutate import mutate_bytes
 
-from vtbench.base.errors import RegistryError, ResultsError
+from vtbench.base.errors import ImageError, RegistryError, ResultsError, WeightsMismatch
+from vtbench.base.files import sha256_file
 from vtbench.base.locations import published_dir
 from vtbench.base.schema import load_json, load_yaml
 from vtbench.base.text import check_line, show_text, strip_hidden
 from vtbench.cli import main
+from vtbench.images import load_rgb8
 from vtbench.results.parquet_file import read_parquet
 from vtbench.results.rows import NEEDED_COLUMNS, ROW_COLUMNS
+from vtbench.weights.states import load_state
 
 GOOD = """\
 title: A thing
@@ -282,3 +286,16 @@ def test_a_table_of_the_terminal_has_a_line_a_row() -> None:
         "a\\u202eb  fine\\nregistry: ok",
         "\\x1b[2Jx  y",
     ]
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="of Linux")
+def test_a_file_that_says_it_is_empty_is_not_waited_for(tmp_path: Path) -> None:
+    """As the kernel's log does, which is a regular file and gives a byte when there is one."""
+    for name in ("a.png", "a.safetensors", "a.pt"):
+        (tmp_path / name).symlink_to("/proc/version")
+    assert sha256_file(tmp_path / "a.png") == hashlib.sha256(b"").hexdigest()
+    with pytest.raises(ImageError, match=r"a\.png: is empty"):
+        load_rgb8(tmp_path / "a.png")
+    for name in ("a.safetensors", "a.pt"):
+        with pytest.raises(WeightsMismatch, match="it is empty"):
+            load_state(tmp_path / name)

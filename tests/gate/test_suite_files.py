@@ -55,6 +55,7 @@ PINNED = f"manifest: m.jsonl\nmanifest_sha256: {SHA}\n"
             GOOD.replace("n: 2", "hub: {repository: a/b, files: ../../**}, n: 2"),
             "leaves its folder",
         ),
+        (GOOD.replace("{crop: none}", "{crop: center, size: 4097}"), "less than or equal to 4096"),
         (GOOD.replace("where: w", 'where: "w\\nvtbench: ok"'), "must be one line"),
         (GOOD.replace("name: two, title: t", "name: two, title: ' '"), "is blank"),
         (GOOD + PINNED.replace("m.jsonl", "../../m.jsonl"), "leaves its folder"),

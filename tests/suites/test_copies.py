@@ -322,6 +322,46 @@ def test_another_set_is_refused(
         open_folder(folder)
 
 
+def make_tar_header(name: str, kind: bytes, size: bytes, body: bytes = b"") -> bytes:
+    """Return a header of a tar with its checksum, and what follows it, in whole blocks."""
+    head = bytearray(512)
+    head[: len(name)] = name.encode()
+    head[124 : 124 + len(size)] = size
+    head[156:157] = kind
+    head[257:265] = b"ustar\x0000"
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + body + bytes(-len(body) % 512)
+
+
+def make_pax(key: str, value: str) -> bytes:
+    """Return a record of a tar before the member that it is about."""
+    text = f" {key}={value}\n".encode()
+    record = str(len(text) + 2).encode() + text
+    return make_tar_header("pax", b"x", b"%011o" % len(record), record)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        make_pax("GNU.sparse.size", "x"),
+        make_pax("GNU.sparse.map", "x,y"),
+        make_tar_header("pax", b"x", b"\x80" + bytes(4) + b"\x7f" + bytes(6)),
+        make_tar_header("long", b"L", b"%011o" % (1 << 21)) + bytes(1 << 21),
+        b"".join(make_tar_header("pax", b"x", b"%011o" % 0) for _ in range(2000)),
+    ],
+    ids=["size of text", "map of text", "a long record", "a long name", "a chain"],
+)
+def test_headers_of_a_tar_that_cannot_be_are_one_line(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    picture = make_tar_header("a.png", b"0", b"%011o" % 1, b"x")
+    (folder / "a.tar").write_bytes(content + picture + bytes(1024))
+    with pytest.raises(SuiteError, match=r"a\.tar: not a tar that can be read in place") as caught:
+        open_folder(folder, names=None, n=1)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -134,6 +134,8 @@ def _sync_folder(folder: Path) -> None:
 def sha256_file(path: Path) -> str:
     """Return the hex sha256 of a file."""
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:  # some of /proc wait for what is to come
+            return hashlib.sha256().hexdigest()
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

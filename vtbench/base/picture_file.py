@@ -52,6 +52,8 @@ def decode_file(
         facts = source.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise ImageError(f"{label}: not a regular file")
+        if facts.st_size == 0:  # also some of /proc, which wait for what is to come
+            raise ImageError(f"{label}: is empty")
         if facts.st_size > MAX_FILE_BYTES:
             raise ImageError(f"{label}: more than {MAX_FILE_BYTES >> 30} GiB")
     if excess := find_excess(source):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import struct
 import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,9 @@ DATA_VARIABLE = "VTBENCH_DATA"
 
 MAX_ENCODED_BYTES = 2**30
 """A picture in an archive that claims more bytes than this is not read."""
+
+MAX_TAR_HEADER_BYTES = 2**20
+"""Of a long name, or what else stands before a member of a tar."""
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
@@ -288,11 +292,25 @@ def _list_pictures(source: Source, found: Found) -> Iterator[_Found]:
         yield from list_parquet(path, source.column)
 
 
+class _Headers(io.BufferedReader):
+    """A tar of which headers alone are read: they say how long they are."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes. Raises ReadError for more than a header has."""
+        if size is None or not 0 <= size <= MAX_TAR_HEADER_BYTES:
+            raise tarfile.ReadError("a header that is too long")
+        return super().read(size)
+
+
+_OF_HEADERS = (ValueError, LookupError, ArithmeticError, RecursionError, struct.error)
+"""What `tarfile` raises for headers that say what cannot be: text for numbers, chains without end."""
+
+
 def _list_tar(path: Path) -> Iterator[_Found]:
     end = 0
     try:
         # "r:" refuses a compressed tar, in which nothing can be found without unpacking all of it.
-        with tarfile.open(path, "r:") as tar:
+        with _Headers(io.FileIO(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 # It would keep every header, about a kilobyte each.
                 tar.members = []  # type: ignore[attr-defined]
@@ -304,10 +322,11 @@ def _list_tar(path: Path) -> Iterator[_Found]:
                 if regular and not base.startswith(".") and _has_image_ending(base):
                     place = TarPlace(member.name, member.offset_data, member.size)
                     yield path, member.name, place
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, *_OF_HEADERS) as error:
         # A picture that claims more than the file has fails by its name when it is read.
         if end <= path.stat().st_size:
-            raise SuiteError(f"{path}: not a tar that can be read in place ({error})") from None
+            why = str(error)[:200] or type(error).__name__
+            raise SuiteError(f"{path}: not a tar that can be read in place ({why})") from None
 
 
 def _has_image_ending(name: str) -> bool:

@@ -50,6 +50,10 @@ class PanelPick(Strict):
     crop: tuple[int, int, int, int] | None = None
 
 
+MAX_CROP_SIDE = 4096
+"""Pixels on a side: whatever is cut or enlarged stays below the pictures that are read."""
+
+
 class PreprocessFile(Strict):
     """How an original becomes the picture that is measured: see `images.preprocess_rgb8`.
 
@@ -58,7 +62,7 @@ class PreprocessFile(Strict):
     """
 
     crop: str
-    size: Annotated[int, Field(ge=1, le=16384)] | None = None
+    size: Annotated[int, Field(ge=1, le=MAX_CROP_SIDE)] | None = None
     orientation: Literal["exif", "stored"] = "exif"
 
     @model_validator(mode="after")

@@ -43,6 +43,8 @@ def check_container(path: Path) -> None:
     try:
         facts = path.stat()
         check_holes(path, facts)
+        if not facts.st_size:  # some files of /proc say so, and wait for what is to come
+            raise ValueError("it is empty")
         with path.open("rb") as file:
             start = file.read(9)
             if is_header(start) or suffix in SAFETENSORS:

@@ -99,7 +99,8 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
 def _name_stand_in(path: Path) -> str | None:
     """Return what a small file is that a download left in place of the weights; None for any other."""
     try:
-        if path.suffix == ".json" or not path.is_file():
+        # Some files of /proc say that they are empty, and wait for what is to come.
+        if path.suffix == ".json" or not path.is_file() or not path.stat().st_size:
             return None
         with path.open("rb") as file:
             start = file.read(512).lstrip()

@@ -118,6 +118,8 @@ def _read(path: Path, wrapper: str | None, prefix: str) -> Mapping[Any, Any]:
             )
         known = ", ".join((*SAFETENSORS, *PICKLES))
         raise WeightsMismatch(f"{path}: {path.suffix or 'no suffix'} is none of {known}")
+    if not path.stat().st_size:
+        check_container(path)
     if (found := is_safetensors(path)) != (suffix in SAFETENSORS):
         kind, ending = ("safetensors", "safetensors") if found else ("no safetensors", "pt")
         if found or zipfile.is_zipfile(path):
