@@ -57,6 +57,7 @@ def change_panel(**changes: Any) -> dict[str, Any]:
         ({"pinned": False}, "pinned is not what good says"),
         ({"images": {"reconstruction": 9}}, "images: {'reconstruction': 9}; the runs have"),
         ({"metrics": {}}, "metrics: not those of its tasks"),
+        ({"metrics": {"reconstruction": ("psnr_db",) * 9}}, "metrics: one is named twice"),
         ({"metrics": {"reconstruction": ("nope",)}}, "metrics: 'nope', of which good says nothing"),
     ],
 )

@@ -61,6 +61,9 @@ def _metrics(folder: SuiteFolder, run: Run) -> Iterator[str]:
     if folder.metrics.keys() != folder.images.keys() and folder.upgraded_from is None:
         yield "metrics: not those of its tasks"
         return
+    if any(len(set(names)) < len(names) for names in folder.metrics.values()):
+        yield "metrics: one is named twice"
+        return
     measured = run.record.protocol
     for task in folder.metrics.keys() & set(measured.tasks):
         asked = set(folder.metrics[task]) - set(SET_METRICS)
