@@ -379,6 +379,20 @@ def test_files_that_are_no_data_set_are_refused(
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("ending", ["tar", "parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "dangling link", "device", "nothing"])
+def test_archives_that_are_no_files_are_refused(tmp_path: Path, kind: str, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "nothing":
+        path.touch()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "/nonexistent")
+    with pytest.raises(SuiteError, match=r"not a regular file, or an empty one|cannot be read"):
+        open_folder(tmp_path)
+
+
 def test_parquet_without_pictures_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": ["a"], "x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(SuiteError, match="column 'image' holds string, not encoded pictures"):

@@ -12,8 +12,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import struct
-import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +31,10 @@ from vtbench.suites.annotations import AnnotationFiles, annotate_samples
 from vtbench.suites.contents import fingerprint, take_stamp
 from vtbench.suites.found_files import Found, describe_left_out, find_files
 from vtbench.suites.parquet_files import ROW_GROUP, list_parquet
+from vtbench.suites.tar_files import MAX_ENCODED_BYTES, list_tar, read_tar, require_content
 
 DATA_VARIABLE = "VTBENCH_DATA"
 """The environment variable that names a folder of data sets, each under its own name."""
-
-MAX_ENCODED_BYTES = 2**30
-"""A picture in an archive that claims more bytes than this is not read."""
-
-MAX_TAR_HEADER_BYTES = 2**20
-"""Of a long name, or what else stands before a member of a tar."""
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
@@ -286,51 +279,12 @@ def _list_pictures(source: Source, found: Found) -> Iterator[_Found]:
         )
     for path in forms["pictures"]:
         yield path, path.name, None
+    for path in (*forms["tars"], *forms["Parquet files"]):
+        require_content(path)
     for path in forms["tars"]:
-        yield from _list_tar(path)
+        yield from list_tar(path)
     for path in forms["Parquet files"]:
         yield from list_parquet(path, source.column)
-
-
-class _Headers(io.BufferedReader):
-    """A tar of which headers alone are read: they say how long they are."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes. Raises ReadError for more than a header has."""
-        if size is None or not 0 <= size <= MAX_TAR_HEADER_BYTES:
-            raise tarfile.ReadError("a header that is too long")
-        return super().read(size)
-
-
-_OF_HEADERS = (ValueError, LookupError, ArithmeticError, RecursionError, struct.error)
-"""What `tarfile` raises for headers that say what cannot be: text for numbers, chains without end."""
-
-
-def _list_tar(path: Path) -> Iterator[_Found]:
-    end = 0
-    try:
-        # "r:" refuses a compressed tar, in which nothing can be found without unpacking all of it.
-        with _Headers(io.FileIO(path)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                # It would keep every header, about a kilobyte each.
-                tar.members = []  # type: ignore[attr-defined]
-                if member.size < 0:  # the next header would be this one again, for ever
-                    raise SuiteError(f"{path}: {printable(member.name)}: of negative size")
-                end = member.offset_data + member.size
-                regular = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
-                base = PurePosixPath(member.name).name
-                if regular and not base.startswith(".") and _has_image_ending(base):
-                    place = TarPlace(member.name, member.offset_data, member.size)
-                    yield path, member.name, place
-    except (tarfile.TarError, OSError, *_OF_HEADERS) as error:
-        # A picture that claims more than the file has fails by its name when it is read.
-        if end <= path.stat().st_size:
-            why = str(error)[:200] or type(error).__name__
-            raise SuiteError(f"{path}: not a tar that can be read in place ({why})") from None
-
-
-def _has_image_ending(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _locate(sample: Sample) -> str:
@@ -363,7 +317,7 @@ def open_sample(sample: Sample) -> Path | BinaryIO:
         return sample.path
     label = _locate(sample)
     if isinstance(place, TarPlace):
-        content: bytes | None = _read_tar(sample.path, place, label)
+        content: bytes | None = read_tar(sample.path, place, label)
     else:
         content = ROW_GROUP.read(sample)
     if content is None:
@@ -379,20 +333,3 @@ class _NamedBytes(io.BytesIO):
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
         self.name = name
-
-
-def _read_tar(path: Path, place: TarPlace, label: str) -> bytes:
-    inner = PurePosixPath(place.name)
-    if inner.is_absolute() or ".." in inner.parts:  # never unpacked, and still no honest picture
-        raise ImageError(f"{label}: its name leaves the archive")
-    if place.length > MAX_ENCODED_BYTES:
-        raise ImageError(f"{label}: more than {MAX_ENCODED_BYTES >> 30} GiB")
-    try:
-        with path.open("rb") as file:
-            file.seek(place.offset)
-            content = file.read(place.length)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) < place.length:
-        raise ImageError(f"{label}: the archive ends within it")
-    return content
