@@ -46,6 +46,7 @@ from vtbench.suites.copies import (
     parse_sources,
     sort_for_reading,
 )
+from vtbench.suites.found_files import find_files
 from vtbench.suites.suites import attach_data, load_suite
 
 SUITE = """\
@@ -815,3 +816,13 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     streamed, kept = map(int, done.stdout.split())
     assert streamed < 40, done.stdout
     assert kept > 70, done.stdout
+
+
+def test_a_chain_of_folders_ends(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 65)
+    deep.mkdir(parents=True)
+    (deep / "a.png").touch()
+    (deep.parent / "b.png").touch()
+    found = find_files(tmp_path)
+    assert found.files == (deep.parent / "b.png",)
+    assert found.left_out == ((deep, "folders more than 64 deep"),)

@@ -20,6 +20,10 @@ input."""
 MAX_MARKER_BYTES = 16 * 2**20
 
 ENDING, HIDDEN, RESULTS = "other endings", "hidden", "results of vtbench"
+MAX_DEPTH = 64
+"""Folders inside each other. What costs a file system a step a folder costs it thousands in a chain."""
+
+DEEP = f"folders more than {MAX_DEPTH} deep"
 LINK, CLOSED = "links to folders that are listed already", "folders that cannot be listed"
 
 
@@ -53,6 +57,9 @@ def find_files(root: Path, *, without: Iterable[Path] = ()) -> Found:
     while folders or links:
         # Linked folders come last: what lies below the root is named by its place there.
         folder, reason = folders.pop() if folders else (links.pop(), "")
+        if len(folder.parts) - len(root.parts) > MAX_DEPTH:
+            left_out.append((folder, DEEP))
+            continue
         place = find_place(folder)
         if place in seen:
             left_out.append((folder, LINK))
