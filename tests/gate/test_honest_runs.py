@@ -75,3 +75,40 @@ def test_an_honest_run_raises_no_alarm(
     assert len(runs) == len(TOKENIZERS)
     assert {run.record.suite.name for run in runs} == {suite.name}
     assert all(row["reconstruction_sha256"] for run in runs for row in run.rows)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((), ("--crop", "center-32")),
+        ((), ("--limit", "2")),
+        (("--limit", "2"), ()),
+        (("--crop", "center-16"), ("--crop", "center-32")),
+    ],
+)
+def test_two_requests_in_one_folder_raise_no_alarm(
+    tmp_path: Path,
+    first: tuple[str, ...],
+    second: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """suite.json and the panel are of the second; the first run's pictures stay."""
+    pictures = write_photographs(tmp_path / "pics", list("abcdefgh"))
+    out = tmp_path / "out"
+    for name, flags in (("identity", first), ("jpeg-q25", second)):
+        request = ["--images", str(pictures), "-t", name, *flags, "--out", str(out)]
+        assert main(["run", *request, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["validate", str(out)]) == 0, capsys.readouterr().err
+
+
+def test_a_folder_has_no_plot_of_an_earlier_board(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for name, flags in (("jpeg-q10", ()), ("jpeg-q25", ("--task", "detail"))):
+        request = ["--suite", "embedded", "--limit", "1", "-t", name, *flags, "--out", str(out)]
+        assert main(["run", *request, "--device", "cpu"]) == 0
+    assert not (out / "leaderboard-rate-cer.svg").exists()
+    capsys.readouterr()
+    assert main(["validate", str(out)]) == 0, capsys.readouterr().err

@@ -33,7 +33,8 @@ def folder(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
     stated = {"images": {"reconstruction": 3}, "metrics": {"reconstruction": ("psnr_db",)}}
     folder = write_results_suite(tmp_path / name, name=name, published=False, panel=PANEL, **stated)
     rows = [row for row in make_rows() if row["task"] == "reconstruction"]
-    write_run(folder, "good", rows, suite__name=name, suite__published=False)
+    own = {"suite__name": name, "suite__published": False}
+    write_run(folder, "good", rows, protocol__tasks=("reconstruction",), **own)
     return folder
 
 

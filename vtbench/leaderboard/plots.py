@@ -81,6 +81,8 @@ _PLOTS: tuple[tuple[str, str, str, Kind], ...] = (
 )
 """Metric, file, title and horizontal axis; each of the first task that has numbers of the metric."""
 
+PLOT_FILES = frozenset(file for _, file, _, _ in _PLOTS)
+
 
 def plan_plots(board: Board, published: Board | None = None) -> tuple[Plot, ...]:
     """Return the plots that the numbers allow; needs no matplotlib."""

@@ -67,9 +67,14 @@ def read_beside(folder: Path, published: Path | None) -> Board | None:
 
 
 def write_board(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a board's files into the folder, each whole or not at all."""
+    """Write a board's files into the folder, each whole or not at all. Plots of an earlier board that
+    this one has no numbers for are removed."""
+    from vtbench.leaderboard.plots import PLOT_FILES
+
     for name, content in files.items():
         write_atomic(folder / name, content)
+    for name in PLOT_FILES - files.keys():
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_board(board: Board, folder: Path) -> list[Board | None]:

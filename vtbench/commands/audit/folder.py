@@ -14,7 +14,7 @@ from vtbench.commands.audit.case import Case
 from vtbench.commands.audit.folder_files import audit_files
 from vtbench.commands.audit.manifest import audit_images
 from vtbench.commands.audit.own_suites import audit_own_suite
-from vtbench.commands.audit.pictures import audit_panel, load_originals
+from vtbench.commands.audit.pictures import audit_panel, list_other_panels, load_originals
 from vtbench.commands.audit.pixel_metrics import audit_pixel_metrics
 from vtbench.commands.audit.provenance import audit_provenance, audit_suite_folder
 from vtbench.commands.audit.rates import audit_rates
@@ -171,7 +171,10 @@ def _audit_pictures(
                 yield complaint
             if picture is not None:
                 originals[item.n] = picture
+        others = list_other_panels(folder, [case.run for case in cases])
         for case in cases:
+            if case.record.run in others and not case.published:
+                continue
             for what in audit_panel(case, originals):
                 yield f"{case.record.run}: {what}"
     except VtbenchError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vtbench.base.errors import VtbenchError
 from vtbench.base.files import list_below, read_bounded
 from vtbench.base.names import printable
+from vtbench.commands.audit.pictures import list_other_panels
 from vtbench.leaderboard.site.folder import LISTING, MAX_LISTING_BYTES
 from vtbench.leaderboard.tables import CHECKED
 from vtbench.results.cost_record import COST_FILE, read_costs
@@ -61,7 +62,7 @@ def audit_files(
             if not (path / name).is_file():
                 yield f"{name} is missing: run `vtbench leaderboard`"
     else:
-        known |= _list_sites(path)
+        known |= _list_sites(path) | _list_other_pictures(path, folder, runs)
         yield from read_costs(path)[1]
     count = 0
     for found in list_below(path):
@@ -105,6 +106,16 @@ _OF_A_RUN = re.compile(
 
 def _is_plot(relative: str) -> bool:
     return "/" not in relative and relative.endswith(".svg")
+
+
+def _list_other_pictures(path: Path, folder: SuiteFolder, runs: Sequence[Run]) -> set[str]:
+    """Return the panel's pictures of runs that had another request than the folder's last."""
+    return {
+        found.relative_to(path).as_posix()
+        for name in list_other_panels(folder, runs)
+        for found in (path / name / "panel").glob("*.png")
+        if re.fullmatch("[0-9]{1,4}", found.stem)
+    }
 
 
 def _list_sites(path: Path) -> set[str]:

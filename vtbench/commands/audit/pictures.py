@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from vtbench.base.errors import ImageError, ResultsError, SuiteError
 from vtbench.commands.audit.case import Case
 from vtbench.commands.audit.pixel_hashes import HASH
 from vtbench.images import ORIGINAL, RGB8, error_map, load_rgb8, pixel_sha256
+from vtbench.results.folder import Run
 from vtbench.results.known_files import (
     list_error_maps,
     list_run_files,
@@ -110,6 +111,21 @@ def load_originals(
                 yield f"{name}: is not the original's part", None
                 continue
         yield "", picture
+
+
+def list_other_panels(folder: SuiteFolder, runs: Sequence[Run]) -> frozenset[str]:
+    """Return the runs whose pictures need not be those that suite.json lists.
+
+    suite.json is of the last request. In a folder of one's own the others may have had another limit,
+    another crop or other tasks; of a crop it says nothing, so of several none is known to be its own.
+    """
+    crops = {run.record.protocol.crop for run in runs}
+    protocols = {run.record.run: run.record.protocol for run in runs}
+    return frozenset(
+        name
+        for name, own in protocols.items()
+        if len(crops) > 1 or own.limit != folder.limit or set(own.tasks) != folder.images.keys()
+    )
 
 
 def audit_panel(case: Case, originals: Mapping[int, RGB8]) -> Iterator[str]:
