@@ -81,7 +81,9 @@ class VtbenchError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.args))
+        from vtbench.base.text import show_text  # which takes a while to import
+
+        return "; ".join(show_text(str(message)) for message in self.args)
 
 
 class RegistryError(VtbenchError):
