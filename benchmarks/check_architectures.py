@@ -118,11 +118,11 @@ def find_rate(rows: Iterable[Row]) -> float:
 def say_untried(entry: Entry, gib: float, seconds: float, rate: float) -> str | None:
     """Return why an architecture is not tried within these limits, None for one that is.
 
-    rate: processor seconds for a GMAC. They are a guess, so it may be half as long again.
+    rate: processor seconds for a GMAC.
     """
     if (needed := estimate_gib(entry)) > gib:
         return f"not tried: about {needed:.0f} GiB"
-    if (guess := rate * estimate_gmac(entry)) > 1.5 * seconds:
+    if (guess := rate * estimate_gmac(entry)) > seconds:
         return f"not tried: about {guess / 60:.0f} minutes"
     return None
 
@@ -347,14 +347,14 @@ of 301×203 through encoder and decoder.
 
 - *ok*: the clauses code, size, values and token-count of the contract hold on computed values.
 - *shapes*: it ran on torch's meta device, where shapes and dtypes are real and values are none.
-- *not tried*: by its parameters and GMAC it needs more than 20 GiB, or much more than ten minutes of one
+- *not tried*: by its parameters and GMAC it needs more than 20 GiB, or more than ten minutes of one
   thread.
 - *not reached*: nothing ran, so nothing is said of it.
 
 In float32 and in bfloat16 together: {values} with values, {shapes} with shapes alone, {failed}
-failed, {none} not reached. Seconds are of one thread's processor time, MiB the process's peak of
-resident memory. Machines: {machines}. *Widened*: the processor has no bfloat16 arithmetic, so
-products of bfloat16 tensors were summed in float32 and rounded.
+failed, {none} not tried or not reached. Seconds are of one thread's processor time, MiB the
+process's peak of resident memory. Machines: {machines}. *Widened*: the processor has no bfloat16
+arithmetic, so products of bfloat16 tensors were summed in float32 and rounded.
 
 | architecture | shared by | 10⁶ parameters | float32 | s | MiB | bfloat16 | s | MiB |
 |---|---|---:|---|---:|---:|---|---:|---:|
