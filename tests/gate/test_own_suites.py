@@ -147,3 +147,12 @@ def test_a_digest_of_a_suite_is_one(folder: Path, capsys: pytest.CaptureFixture[
     path.write_text(json.dumps(record | {"sha256": "x"}), encoding="utf-8")
     assert main(["leaderboard", "--results", str(folder)]) == 2
     assert "suite.json: sha256: String should match pattern" in capsys.readouterr().err
+
+
+def test_a_plot_that_cannot_be_removed_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "leaderboard-rate-cer.svg").mkdir()
+    assert main(["leaderboard", "--results", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "cannot remove" in said and said.count("\n") == 1

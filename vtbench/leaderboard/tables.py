@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vtbench.base.errors import ResultsError
+from vtbench.base.errors import OutputError, ResultsError
 from vtbench.base.files import find_place, read_bounded, write_atomic
 from vtbench.base.locations import published_dir
 from vtbench.leaderboard.aggregate import read_board
@@ -68,13 +68,16 @@ def read_beside(folder: Path, published: Path | None) -> Board | None:
 
 def write_board(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a board's files into the folder, each whole or not at all. Plots of an earlier board that
-    this one has no numbers for are removed."""
+    this one has no numbers for are removed. Raises OutputError where that cannot be."""
     from vtbench.leaderboard.plots import PLOT_FILES
 
     for name, content in files.items():
         write_atomic(folder / name, content)
     for name in PLOT_FILES - files.keys():
-        (folder / name).unlink(missing_ok=True)
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {folder / name}: {error.strerror}") from None
 
 
 def check_board(board: Board, folder: Path) -> list[Board | None]:
