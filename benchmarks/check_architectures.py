@@ -91,16 +91,17 @@ def group_architectures() -> dict[str, list[Entry]]:
 
 
 def estimate_gmac(entry: Entry) -> float:
-    """Return roughly what two images take, from the entry's cost of 256×256."""
+    """Return roughly what two images take. The entry's cost is of a square of 256, or of the one
+    size that a network takes; two small images of any size are about one of 256."""
     gmac = entry.gmac
     one = ((gmac.encode or 0) + (gmac.decode or 0)) if gmac else 1e9
-    fixed = entry.size.fixed
-    return 2 * one * fixed[0] * fixed[1] / 256**2 if fixed else one
+    return 2 * one if entry.size.fixed else one
 
 
 def estimate_gib(entry: Entry) -> float:
-    """Return roughly the memory of a check: half again the weights in float32, and the libraries."""
-    return 4 * (entry.parameters or 0) * 1.5 / GIB + 2
+    """Return roughly the memory of a check: the weights in float32, in which a network is built
+    whatever its dtype, and 1 GiB for the libraries and what two images take."""
+    return 4 * (entry.parameters or 0) / GIB + 1
 
 
 def find_rate(rows: Iterable[Row]) -> float:
@@ -187,7 +188,8 @@ def check_apart(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        resource.setrlimit(resource.RLIMIT_AS, (limit.gib * GIB, limit.gib * GIB))
+        # What it writes to, not its address space, of which the libraries' files take much.
+        resource.setrlimit(resource.RLIMIT_DATA, (limit.gib * GIB, limit.gib * GIB))
         resource.setrlimit(resource.RLIMIT_CPU, (limit.seconds, limit.seconds + 5))
         reason: str | None = "it ended without a word"
         try:

@@ -56,6 +56,8 @@ def check_line(text: str) -> str:
         raise ValueError("must be one line, without tabs")
     if not text.replace(BLANK_BRAILLE, "").strip():
         raise ValueError("is blank")
+    if text.isascii():  # as nearly all are: neither marks nor letters of another script
+        return text
     if _PILED.search("".join("M" if unicodedata.combining(c) else "-" for c in text)):
         raise ValueError("has more than four marks on one letter")
     if mixed := _MIXED.search(text):
