@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,12 @@ def test_a_run_writes_rows_and_a_board_and_is_reused(
     assert run_mini(data, *asked) == 0
     assert capsys.readouterr().out.count("reused: complete and current") == 2
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    capsys.readouterr()
     assert main(["validate", str(folder), str(folder / "identity")]) == 0
+    assert "rows, compared with mini@" in capsys.readouterr().out
+    shutil.copytree(folder / "identity", "identity")
+    assert main(["validate", "identity"]) == 0
+    assert "no suite.json beside it to compare them with" in capsys.readouterr().out
     assert main(["leaderboard", "--results", str(folder)]) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

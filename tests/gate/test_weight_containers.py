@@ -79,15 +79,18 @@ def test_a_safetensors_file_that_lies_is_named(tmp_path: Path, case: str) -> Non
     content, message = SAFETENSORS[case]
     path = tmp_path / "mine.safetensors"
     path.write_bytes(content)
-    with pytest.raises(WeightsMismatch, match=r"mine\.safetensors") as caught:
-        load_state(path)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    for read in (load_state, check_container):
+        with pytest.raises(WeightsMismatch, match=r"mine\.safetensors") as caught:
+            read(path)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_headers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(
-        header({str(n): {**PLACE, "data_offsets": [0, 0]} for n in range(9)}, body=b"")
+        header(
+            {str(n): {**PLACE, "shape": [0], "data_offsets": [0, 0]} for n in range(9)}, body=b""
+        )
     )
     check_container(path)
     monkeypatch.setattr(containers, "MAX_TENSORS", 8)
@@ -144,6 +147,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut": (lambda: saved({"a": torch.zeros(99)})[:-60], "damaged or not complete"),
     "sparse": (lambda: saved({"a": torch.eye(2).to_sparse()}), "a is nested, quantized or sparse"),
     "quantized": (lambda: saved({"a": quantized()}), "a is nested, quantized or sparse"),
+    "a key of a number": (lambda: saved({"a": torch.zeros(4), 3: torch.zeros(4)}), "'3' is a key"),
     "without values": (lambda: saved({"a": torch.empty(4, device="meta")}), "a has no values"),
 }
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +40,9 @@ def load_offers(group: str, name: str) -> tuple[tuple[str, Any], ...]:
     offers = []
     for module in list_modules(group):
         try:
-            offers.append((module, getattr(importlib.import_module(module), name)))
+            # A module may leave another standard output behind, or none.
+            with redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+                offers.append((module, getattr(importlib.import_module(module), name)))
         except KeyboardInterrupt:
             raise
         except BaseException as error:

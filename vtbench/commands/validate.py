@@ -120,7 +120,8 @@ def _validate_run(path: Path, registries: Sequence[Path], data_folders: Sequence
             published=is_shipped(beside, suite),
             alone=True,
         )
-    return f"run of {len(run.table)} rows"
+        return f"run of {len(run.table)} rows, compared with {suite.name}@{suite.version}"
+    return f"run of {len(run.table)} rows; no suite.json beside it to compare them with"
 
 
 def _validate_results(path: Path, registries: Sequence[Path], data_folders: Sequence[Path]) -> str:

@@ -123,6 +123,13 @@ def _check_header(file: IO[bytes], size: int) -> None:
         end = last
     if end != size - 8 - length:
         raise ValueError(f"its tensors take {end:,} bytes, and {size - 8 - length:,} are there")
+    from safetensors import SafetensorError, safe_open
+
+    try:  # types, shapes and metadata are the library's to know; it reads no tensor here
+        with safe_open(file.name, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
 
 
 def _read_places(tensors: dict[str, Any]) -> list[tuple[str, int, int]]:

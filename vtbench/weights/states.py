@@ -53,8 +53,8 @@ def load_state(
     for a tensor that is not part of the tokenizer (a discriminator's).
 
     Raises WeightsMissing for no file, WeightsMismatch for a damaged one, one that a safe load
-    refuses, a wrapper or prefix that is not there, an object that is no tensor, or two keys renamed
-    to one.
+    refuses, a wrapper or prefix that is not there, a key that is no text, an object that is no
+    tensor, or two keys renamed to one.
     """
     if not path.is_file():
         raise WeightsMissing(f"{path} does not exist or is no file")
@@ -63,7 +63,11 @@ def load_state(
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for key, value in content.items():
-        if not (isinstance(key, str) and key.startswith(prefix)):
+        if not isinstance(key, str):
+            if prefix:
+                continue
+            raise WeightsMismatch(f"{path}: {str(key)[:80]!r} is a key and no text")
+        if not key.startswith(prefix):
             continue
         new = key.removeprefix(prefix)
         if rename is not None:
