@@ -70,12 +70,13 @@ class Row:
 
 
 def digest_plan(entry: Entry) -> str:
-    """Return a digest of what the entry's network is, whatever its weights are."""
+    """Return a digest of what the entry's network is, whatever its weights are and whatever the entry
+    calls it: no adapter reads the name of the quantizer."""
     options = {key: value for key, value in entry.options.items() if key not in OF_A_FILE}
     spec = {
         key: str(value)
         for key, value in asdict(entry.spec).items()
-        if key not in ("name", "family")
+        if key not in ("name", "family", "quantizer")
     }
     content = json.dumps([entry.adapter, options, spec], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -24,8 +24,8 @@ _ADAPTER = re.compile(r"[a-z_]\w*(\.[a-z_]\w*)*:[a-z_]\w*", re.ASCII | re.IGNORE
 def find_adapter_fault(adapter: str) -> str | None:
     """Return why "module:Class" is no adapter, or None.
 
-    One of vtbench.tokenizers must be a class of its module that descends from `Tokenizer`; one of an
-    installed package a name that its module has at the top, since what it comes from is the package's.
+    In vtbench.tokenizers it must be a class that descends from `Tokenizer`. In an installed package
+    it must be a name at the top of its module; its bases, which are the package's, are not checked.
     """
     if not _ADAPTER.fullmatch(adapter):
         return f"{adapter} is no module:Class"

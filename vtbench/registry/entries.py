@@ -93,7 +93,7 @@ class Order(Strict):
 class Entry(Strict):
     """One tokenizer of the registry.
 
-    adapter: "module:Class" of vtbench.tokenizers or of an installed plugin. options: keyword
+    adapter: "module:Class" of vtbench.tokenizers or of an installed plug-in. options: keyword
     arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
     `latent_channels` its shape. ordered: of tokens whose first ones can be decoded alone
     (`--tokens`; the adapter's plan has `kept`). parameters: of encoder and decoder together, codebook
@@ -299,8 +299,8 @@ def _load_any(path: Path) -> Entry | Unreleased:
 def load_entry(path: Path, *, resolve: bool = False) -> Entry:
     """Return the entry of one YAML file. Raises RegistryError with every problem, by file and line.
 
-    resolve: whether its adapter is looked for as well, in the source of its module, and its pins must
-    be of all files; what an entry that is submitted must keep.
+    resolve: whether to check also that the adapter exists in its module's source, and that the pins
+    cover all files. A submitted entry must pass both.
     """
     entry = _read_record(path, Entry, check=_check_adapter if resolve else None)
     if (

@@ -92,7 +92,7 @@ class HubWeights(Strict):
         return self
 
     def find_pin_fault(self) -> str | None:
-        """Return which file is pinned and none of the files, or the other way; None for neither."""
+        """Return how the names in `sha256` and `files` differ, by the first; None if they agree."""
         if self.sha256 is None or not (odd := set(self.sha256) ^ set(self.files)):
             return None
         first = min(odd)

@@ -184,9 +184,11 @@ def draw_latents(mean: Tensor, deviation: Tensor, seed: int) -> Tensor:
 def check_posterior(
     spec: Spec, posterior: object, *, exists: bool, stochastic: bool = False
 ) -> None:
-    """Raise RegistryError unless the entry's `options.posterior` is "mode", or "sample" where there is
-    a Gaussian posterior; or where `spec.stochastic` does not say that results belong to a seed, which
-    they do for a sample and for a stochastic decoder."""
+    """Raise RegistryError for an entry whose posterior or `stochastic` is wrong.
+
+    `options.posterior` must be "mode", or "sample" if there is a Gaussian posterior (`exists`).
+    `spec.stochastic` must be true for a sample or a stochastic decoder, and false otherwise.
+    """
     if posterior not in ("mode", "sample") or (posterior == "sample" and not exists):
         raise RegistryError(
             f"{spec.name}: options.posterior is {posterior!r}; it is mode, or sample where there is a "

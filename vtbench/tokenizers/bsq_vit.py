@@ -164,14 +164,14 @@ class QlipNetwork(Autoencoder):
         half = plan.width // plan.heads // 2
         return make_rotations(places, (half, half)).to(x.device)
 
-    def _normalise(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _list_pixel_statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         values = (self.plan.mean, self.plan.deviation)
         mean, deviation = (like.new_tensor(value).view(3, 1, 1) for value in values)
         return mean, deviation
 
     def compute_latents(self, images: Tensor) -> Tensor:
         """Return N×bits×h×w vectors of length 1, which the quantizer will see."""
-        mean, deviation = self._normalise(images)
+        mean, deviation = self._list_pixel_statistics(images)
         patches = self.embedding((images - mean) / deviation)
         x = torch.cat([self.leader.expand(len(patches), 1, -1), patches], dim=1) + self.positions
         x = self.encoder(x, rotations=self._turn(self.plan.encoder, x))[:, 1:]
@@ -189,7 +189,7 @@ class QlipNetwork(Autoencoder):
         x = self.after(vectors) + self.out_positions
         x = self.decoder(x, rotations=self._turn(self.plan.decoder, x))
         images = join_patches(self.head(x), self.grid)
-        mean, deviation = self._normalise(images)
+        mean, deviation = self._list_pixel_statistics(images)
         return images * deviation + mean
 
 

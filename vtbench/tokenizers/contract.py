@@ -42,7 +42,7 @@ LEVEL_TOLERANCE = 0.1
 trained on [-1, 1] returns 0.25 as about 0.6."""
 
 ONCE_SIZES = ((301, 203),)
-"""Beside a square of its own size, what one picture is taken through once in."""
+"""Sizes that one picture is coded in once, beside a square of the tokenizer's own size."""
 
 ONCE_CLAUSES = ("code", "size", "values", "token-count")
 """The clauses that one pass answers: the others code the same image again, or are about training."""
@@ -288,7 +288,7 @@ def _count(tokenizer: Tokenizer, code: Code, n: int) -> tuple[list[int], list[fl
     if spec.kind == "continuous" and channels != spec.latent_channels:
         detail = f"latents have {channels} channels, the entry declares {spec.latent_channels}"
         raise ContractError("token-count", detail)
-    # Bits a value are the adapter's to declare (16 nominal, 8 for pixels); they must be whole.
+    # The adapter declares the bits of a value: 16 (nominal) or 8 (pixels). No others are defined.
     per_value = code.bits[0] / values
     if per_value not in (8.0, 16.0):
         raise ContractError("token-count", f"{per_value} bits a value; 8 and 16 are defined")

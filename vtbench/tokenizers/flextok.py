@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 import torch.nn.functional as functional
 
-# Here and not where it is used: see mgvq.
+# Imported here: a library first imported on the meta device keeps constants without values.
 from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as functional
 
-# Here and not where it is used: see mgvq.
+# Imported here: a library first imported on the meta device keeps constants without values.
 from diffusers import AutoencoderKLFlux2
 from pydantic import model_validator
 from torch import Tensor, nn

@@ -43,8 +43,8 @@ class GigatokPlan(Strict):
 
 
 class QueryTransformer(nn.Module):
-    """What queries N×L×width become that are put to a memory of M places, in blocks. Both have
-    positions: one of the two is the grid, the other the row of tokens."""
+    """Blocks in which queries N×L×width attend to a memory of M places. Both have positions: one of
+    the two is the grid, the other the row of tokens."""
 
     def __init__(self, plan: VitPlan, *, latent: int, places: int) -> None:
         super().__init__()
@@ -114,8 +114,8 @@ class GigatokNetwork(Autoencoder):
 
 
 def pool_levels(grid: Tensor) -> Tensor:
-    """Return the means over a grid N×C×h×w whole, whole again, in halves (left and right), quarters
-    and so on, N×(h·w)×C, coarse to fine and row by row; h·w is a power of two."""
+    """Return N×(h·w)×C means of a grid N×C×h×w, coarse to fine and row by row: of the whole grid
+    (twice), of its halves (left and right), of its quarters and so on; h·w is a power of two."""
     count = grid.shape[2] * grid.shape[3]
     levels = [0, *range(count.bit_length() - 1)]
     sides = [(1 << level // 2, 1 << (level + 1) // 2) for level in levels]

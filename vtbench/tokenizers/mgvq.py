@@ -11,10 +11,10 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch.nn.functional as functional
-from diffusers.models.attention_processor import SanaMultiscaleLinearAttention
 
-# Not where it is used: a network is also made on the meta device, and a library that is first imported
-# there keeps constants without values (diffusers' Cosmos).
+# Imported here, not where it is used: a network is also made on the meta device, and a library that is
+# first imported there keeps constants without values (diffusers' Cosmos).
+from diffusers.models.attention_processor import SanaMultiscaleLinearAttention
 from diffusers.models.autoencoders.autoencoder_dc import Decoder, Encoder
 from torch import Tensor, nn
 
@@ -47,10 +47,8 @@ class Third(nn.Module):
 
     def __init__(self, whole: Pointwise, part: int) -> None:
         super().__init__()
-        self.whole, self.part = (
-            [whole],
-            part,
-        )  # in a list, so that its weight is not registered thrice
+        # In a list, so that its weight is not registered thrice.
+        self.whole, self.part = [whole], part
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.whole[0].weight.flatten(1).chunk(3)[self.part])

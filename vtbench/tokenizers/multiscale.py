@@ -55,7 +55,7 @@ class Infinity(ConvTokenizer):
     OTHERS = r"quantizer?\.lfq\.mask$"
     NAMES = (
         *LDM_NAMES,
-        # Convolutions and norms each stand inside a module of their own.
+        # The official code wraps each convolution and norm in a module of its own.
         (r"(conv_in|conv_out|conv[12]|nin_shortcut|sample\.conv)\.(weight|bias)$", r"\1.conv.\2"),
         (r"(norm[12]|norm_out)\.(weight|bias)$", r"\1.norm.\2"),
     )

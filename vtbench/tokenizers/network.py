@@ -62,10 +62,11 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
     start with; averaged: take the moving average that the Lightning checkpoint holds beside the last
     weights. posterior: "mode", or "sample" for one seeded draw.
 
-    Latents are the posterior's mean or sample, of `dtype`, unscaled. Indices are computed in float32
-    and one image at a time: in a batch a convolution rounds differently (3e-7), which is enough to
-    flip an index between two nearly equidistant codewords. Raises RegistryError where entry and family
-    contradict each other, WeightsMissing and WeightsMismatch where the file does.
+    Latents are the posterior's mean or sample, of `dtype`, unscaled. The network runs in `dtype`,
+    and distances to codewords are float32. Indices are computed one image at a time: in a batch a
+    convolution rounds differently (3e-7), which is enough to flip an index between two nearly
+    equidistant codewords. Raises RegistryError where entry and family contradict each other,
+    WeightsMissing and WeightsMismatch where the file does.
     """
 
     PLAN: ClassVar[type[Strict]]
@@ -140,8 +141,8 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
 
     @classmethod
     def check_latents(cls, spec: Spec, *, downsample: int | None, latent: int) -> None:
-        """Raise RegistryError unless the entry is of a continuous code of so many values a token, of
-        so many pixels on a side (None where tokens are no grid)."""
+        """Raise RegistryError unless the entry declares a continuous code with `latent` values a
+        token and the factor `downsample` (None where tokens are no grid)."""
         facts = {
             "kind": (spec.kind, "continuous"),
             "downsample": (spec.downsample, downsample),
@@ -163,8 +164,8 @@ class NetworkTokenizer(Tokenizer, Generic[Plan]):
 
     @classmethod
     def check_words(cls, spec: Spec, plan: Plan, *, downsample: int | None) -> None:
-        """Raise RegistryError unless the entry counts the words of all codebooks of the plan together,
-        of tokens of so many pixels on a side (None where tokens are no grid)."""
+        """Raise RegistryError unless the entry's codebook_size is the product of the plan's
+        codebook sizes and its factor is `downsample` (None where tokens are no grid)."""
         facts = {
             "codebook_size": (spec.codebook_size, math.prod(cls.list_codebooks(spec, plan))),
             "downsample": (spec.downsample, downsample),

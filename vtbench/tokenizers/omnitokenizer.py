@@ -163,7 +163,7 @@ class OmniTransformer(nn.Module):
         self.norm_out = nn.LayerNorm(plan.vit.width)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        # Pairs of channels turn by column and by row in turn.
+        # Pairs of channels are rotated alternately by column and by row.
         half = self.head // 2
         by_row, by_column = (
             make_rotations(p[:, None], (half,)) for p in make_grid(*grid).unbind(1)

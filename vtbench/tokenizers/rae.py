@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as functional
 
-# Here and not where they are used: see mgvq.
+# Imported here: a library first imported on the meta device keeps constants without values.
 from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from torch import Tensor, nn
@@ -77,10 +77,10 @@ class DecoderPlan(Strict):
 
 
 class RaePlan(DecoderPlan):
-    """The keys of AutoencoderRAE's config.json, and of its three below that it has not. encoder_…: of
-    `BACKBONES`, and the side of the picture that it sees. encoder_mlp: four times the width unless
-    given. statistics: latents are normalised by a mean and a deviation of each value, as the generator
-    takes them."""
+    """The keys of AutoencoderRAE's config.json, and three more: encoder_head_width, encoder_mlp and
+    statistics. encoder_…: a backbone of `BACKBONES`, and the side of the picture that it sees.
+    encoder_mlp: four times the width unless given. statistics: each value of the latents is
+    normalised by its mean and deviation, as the generator takes them."""
 
     encoder_type: Literal["dinov2", "siglip2", "mae"]
     encoder_hidden_size: Count

@@ -163,9 +163,9 @@ class SmallDitoNetwork(DiffusionNetwork):
             bands = split_bands(bands)
         clock = self.time(times)[..., None, None].expand(len(code), -1, *code.shape[2:])
         answer = self.decoder(torch.cat([bands.to(dtype), code.to(dtype), clock], dim=1))
-        # The decoder has fewer channels than there are bands, so it cannot take noise out of each. The
-        # best linear estimate of a band from its noisy self (Karras et al. 2022, c_skip) can: of one
-        # that the code leaves little open of, hardly anything is let through.
+        # The decoder has fewer channels than there are bands, so it cannot denoise each of them.
+        # The best linear estimate of a band from its noisy self (Karras et al. 2022, c_skip) can:
+        # it lets through hardly anything of a band that the code determines almost completely.
         time = times.reshape(-1, 1, 1, 1).to(noisy)
         variances = self.log_variances.to(noisy).exp()[:, None, None]
         kept = (1 - time) * variances / ((1 - time) ** 2 * variances + time**2) * bands

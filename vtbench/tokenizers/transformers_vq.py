@@ -59,7 +59,7 @@ def _rename_emu3(key: str) -> str:
 def _rename_janus(key: str) -> str | None:
     for pattern, replacement in JANUS_NAMES:
         key = pattern.sub(replacement, key)
-    # A count that is kept in training.
+    # A training counter, which no forward pass reads: left out.
     return None if key == "quantize.codebook_used" else key
 
 

@@ -116,7 +116,7 @@ class Bridge(nn.Module):
         self.qkv = nn.Linear(before, 3 * wide, bias=False)
         self.q_bias, self.v_bias = nn.Parameter(torch.zeros(wide)), nn.Parameter(torch.zeros(wide))
         self.out = nn.Linear(after, after)
-        # Of this plan the perceptron alone is made.
+        # Only the perceptron is made of this plan, so its `depth` and `heads` have no effect.
         plan = VitPlan(width=after, depth=1, heads=1, ratio=2.0, epsilon=EPSILON, **GATED)
         self.mlp = make_mlp(plan)
 

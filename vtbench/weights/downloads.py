@@ -1,5 +1,5 @@
-"""The only module that goes to the network: what an entry or a metric needs, brought to where
-`find_weights` and `find_metric_weights` look.
+"""The only module that downloads: what an entry or a metric needs, brought to where `find_weights`
+and `find_metric_weights` look. `vtbench pin` also asks the hub for commits and digests.
 
 A download that breaks off goes on where it stopped; a file appears under its name only when it is
 whole and has the digest that is stated for it. HF_ENDPOINT, HF_HOME, HF_TOKEN, TORCH_HOME, and the
@@ -103,9 +103,6 @@ def fetch_metric_weights(entry: MetricWeights, report: Report = ignore) -> Weigh
     return found
 
 
-# Addresses
-
-
 def _is_published(path: Path, file: PublishedFile) -> bool:
     if not path.is_file():
         return False
@@ -193,9 +190,6 @@ def _unpack(packed: Path, member: str, target: Path) -> None:
     except (zipfile.BadZipFile, KeyError) as error:
         packed.unlink()
         raise WeightsMismatch(f"{packed.name}: no zip that holds {member}: {error}") from None
-
-
-# The hub
 
 
 def hub_endpoint() -> str:

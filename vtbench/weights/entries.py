@@ -1,6 +1,6 @@
 """Where weight files come from: the package, a local path, or the hub's cache; and their hashes.
 
-A tokenizer's files; those of metrics are in `metric_weights`, and `downloads` brings both. Finding
+A tokenizer's files; those of metrics are in `metrics`, and `downloads` brings both. Finding
 files imports neither torch nor a network client. HF_HOME and HF_HUB_CACHE are respected.
 """
 
@@ -97,7 +97,7 @@ def find_weights(entry: Entry, override: Path | None = None) -> WeightFiles | No
 
 
 def _name_stand_in(path: Path) -> str | None:
-    """Return what a small file is that a download left in place of the weights; None for any other."""
+    """Return what a download left in place of the weights (a web page, an LFS pointer), or None."""
     try:
         # Some files of /proc say that they are empty, and wait for what is to come.
         if path.suffix == ".json" or not path.is_file() or not path.stat().st_size:

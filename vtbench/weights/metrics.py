@@ -79,7 +79,7 @@ class SystemWeights(Strict):
 
 
 class MetricWeights(Strict):
-    """One entry of the catalogue. metrics: the keys that it switches on, if only together with others.
+    """One entry of the catalogue. metrics: the keys that need it, alone or together with others.
     ocr: it is needed only where this engine reads. bytes: of the download; None for a wheel's."""
 
     title: str

@@ -70,7 +70,6 @@ class Placeholder(dict[Any, Any]):
 
     def take_state(self, state: object) -> None:
         """Keep what the pickle sets as the object's state: its attributes, as items."""
-        """Keep what an object of the class would be given as its attributes."""
         if type(state) is tuple and len(state) == 2:  # attributes, and those of slots
             state = state[0] if isinstance(state[0], dict) else state[1]
         if isinstance(state, dict):

@@ -77,7 +77,7 @@ class Codebook(nn.Module):
 
 
 class DirectedCodebook(Codebook):
-    """A codebook whose words are found by their direction and given with their length (ImageFolder)."""
+    """A codebook that is searched by cosine and returns unnormalised codewords (ImageFolder)."""
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__(size, width, "cosine")

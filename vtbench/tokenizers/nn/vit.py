@@ -99,8 +99,8 @@ class HeadNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention, of all tokens N×L×width to all, or to those of `key`, N×M×width, which
-    are answered with what `value` has in their place."""
+    """Multi-head attention of tokens N×L×width to themselves, or to the keys `key` with the values
+    `value`, both N×M×width."""
 
     def __init__(self, plan: VitPlan) -> None:
         super().__init__()
