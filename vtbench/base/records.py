@@ -139,19 +139,22 @@ tables of its own."""
 class Metric:
     """One number: its public facts, what measures it, and where it stands.
 
-    better: "higher" or "lower"; None for a number that is neither (a count). version changes when
-    the value for the same pixels may change. pooled: how images become one number, in words.
-
-    function: "module:name" of what measures it. columns: the row columns that it fills, with their
-    Arrow types; by default one float64 of its own key. weights: what it is opened with, by name in
-    `data/metric_weights.yaml`; a function with weights is called once with their paths and `device`,
-    and what it returns measures. minimum_n: images below which it is refused. nonnegative: those of its
-    columns that are never below 0, beside integers, which all count. heading: what stands above its
-    column in place of label and unit.
-
-    tolerance: how far the values of the same pixels may be apart on a CPU, a CUDA device and Metal, and
-    at two batch sizes; of a set as a share of the value. 0 is equal to the last bit on one machine: it
-    is of integers, or computed on the CPU image by image. None: nothing is stated, as of times.
+    Attributes:
+        better: "higher" or "lower"; None for a number that is neither (a count).
+        version: Changes when the value for the same pixels may change.
+        pooled: How images become one number, in words.
+        function: "module:name" of what measures it.
+        columns: The row columns that it fills, with their Arrow types; by default one float64 of
+            its own key.
+        weights: What it is opened with, by name in `data/metric_weights.yaml`. A function with
+            weights is called once with their paths and `device`, and what it returns measures.
+        minimum_n: The number of images below which it is refused.
+        nonnegative: Those of its columns that are never below 0, beside integers, which all count.
+        heading: What stands above its column in place of label and unit.
+        tolerance: The largest difference between values of the same pixels on a CPU, a CUDA device
+            and Metal, and at two batch sizes; of a set as a share of the value. 0 is equal to the
+            last bit on one machine: integers, or computed on the CPU image by image. None: nothing
+            is stated, as of times.
     """
 
     key: str

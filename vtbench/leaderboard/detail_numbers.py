@@ -28,9 +28,15 @@ OCTAVE_LABELS = ("1/32–1/16", "1/16–1/8", "1/8–1/4", "from 1/4")
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a task. key: after the task's name. metric: its record's key; measured_as: that of
-    the metric whose columns it is made of. table: title of its table. pool: of a run whose tokenizer
-    has this stride (None: no grid)."""
+    """A number of a task.
+
+    Attributes:
+        key: After the task's name.
+        metric: Its record's key.
+        measured_as: The key of the metric whose columns it is made of.
+        table: The title of its table.
+        pool: Of a run whose tokenizer has this stride (None: no grid).
+    """
 
     key: str
     label: str

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 class SoundRuns:
     """Runs without the rows of originals that cannot be read.
 
-    left_out: those originals. They leave the set for every run alike, so that nobody gains by failing
-    on hard images; no such run is published. tasks: how many of them each task lost. others: by run
-    that had read one of them, why what it computed of all images together stands for others.
-    complaints: about runs with NaN or infinity, which are not among the runs.
+    Attributes:
+        left_out: Those originals. They leave the set for every run alike, so that nobody gains by
+            failing on hard images. No such run is published.
+        tasks: How many of them each task lost.
+        others: By run that had read one of them, why what it computed of all images together stands
+            for others.
+        complaints: About runs with NaN or infinity, which are not among the runs.
     """
 
     runs: tuple[Run, ...]

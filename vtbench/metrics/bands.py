@@ -37,9 +37,13 @@ _SECTORS = 4
 class Bands:
     """Energies in squared 8-bit levels per pixel, one value an octave.
 
-    original: of the picture. lost: of it, what the reconstruction has not. invented: what the
-    reconstruction has and no filter makes of the original. error: of the difference. Output energy
-    is original − lost + invented, exactly.
+    Attributes:
+        original: Of the original image.
+        lost: What the reconstruction has not of it.
+        invented: What the reconstruction has and no filter makes of the original.
+        error: Of the difference.
+
+    Output energy is original − lost + invented, exactly.
     """
 
     original: Floats

@@ -93,18 +93,26 @@ class Order(Strict):
 class Entry(Strict):
     """One tokenizer of the registry.
 
-    adapter: "module:Class" of vtbench.tokenizers or of an installed plug-in. options: keyword
-    arguments of that class. kind and quantizer say what a code is; `downsample`, `codebook_size`,
-    `latent_channels` its shape. ordered: of tokens whose first ones can be decoded alone
-    (`--tokens`; the adapter's plan has `kept`). parameters: of encoder and decoder together, codebook
-    included. trained_on: the data, where it is known. training: the recipe, where vtbench trained it.
-    licence: of the code; weights carry their own. used_by: generators that decode through it. reported:
-    published numbers, never mixed with measured ones. series: the curve that it is a point of, as a
-    legend names it: one codec at several settings. curve_only: one of the points that make the curve
-    full; measured when it is asked for, drawn, and in no ranking. needs: a package that does not come
-    with vtbench. golden: the figures of official code in
-    tests/parity that its architecture is held against, in a small form. same_output_as:
-    entries whose reconstructions are the same to the last bit, at another rate; both say so.
+    Attributes:
+        adapter: "module:Class" of vtbench.tokenizers or of an installed plug-in.
+        options: Keyword arguments of that class.
+        quantizer: How a code is made of the encoder's output.
+        downsample: Pixels of the image on a side of a token; null where tokens are no grid.
+        codebook_size: Codewords, of a discrete code.
+        latent_channels: Values of a token, of a continuous one.
+        input_range: Of the values that the network takes and gives, [low, high].
+        size: The sizes that the network takes, and what is done with others.
+        ordered: Of tokens whose first ones can be decoded alone (the adapter's plan has `kept`).
+        parameters: Of encoder and decoder together, codebook included.
+        training: The recipe, where vtbench trained it.
+        licence: Of the code; weights carry their own.
+        used_by: Generators that decode through it.
+        series: The curve that it is a point of, as a legend names it (a codec's settings).
+        curve_only: Whether it is measured only when asked for, drawn, and in no ranking.
+        needs: A package that does not come with vtbench.
+        golden: The figures of the official code in tests/parity that it is held against.
+        reported: Published numbers, never mixed with measured ones.
+        same_output_as: Entries of the same reconstructions at another rate; both say so.
     """
 
     title: Line

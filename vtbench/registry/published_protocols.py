@@ -19,12 +19,19 @@ MetricKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(@[a-z0-9-]+)?$")]
 class PublishedProtocol(Strict):
     """How a table of published numbers was made, as far as its source says; null is "not stated".
 
-    source: the paper and table, README or model card. standing: "verified" where the number was read
-    in the source itself, "second-hand" where it comes from another's account of it. data: the set,
-    named as suites name it. n: images. size: of the measured square in pixels, or "native". crop:
-    named as in suites (adm, center, …). reference: what a set-level metric compares with. posterior:
-    which point of a latent distribution. departs: metric → how its definition differs from vtbench's
-    of that key. A value of `lpips` is one whose network the source does not state.
+    Attributes:
+        source: The paper and table, README or model card.
+        standing: "verified" where the number was read in the source itself, "second-hand" where it
+            comes from another's account of it.
+        data: The set, named as suites name it.
+        n: Images.
+        size: Of the measured square in pixels, or "native".
+        crop: Named as in suites (adm, center, …).
+        reference: What a set-level metric compares with.
+        posterior: Which point of a latent distribution.
+        departs: By metric, how its definition differs from vtbench's of that key.
+
+    A value of `lpips` is one whose network the source does not state.
     """
 
     source: str

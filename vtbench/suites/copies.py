@@ -68,13 +68,16 @@ class HubFiles(Strict):
 class Source(Strict):
     """Which data set a suite is about, and what of it.
 
-    name: what `--source NAME=PATH` and VTBENCH_DATA/NAME refer to. n: pictures that it must have.
-    names: a regular expression; its match in a picture's file name is the picture's id, and what
-    does not match is not of this data set. Without it every picture is taken and the id is the file
-    name without its ending. subsets: a regular expression whose match in the picture's path is its
-    subset; without it the subset is the data set's name. column: of the pictures in Parquet files.
-    annotations: what is known of the pictures; those without any are not of the data set, and n may
-    be null: nobody has stated it.
+    Attributes:
+        name: What `--source NAME=PATH` and $VTBENCH_DATA/NAME refer to.
+        n: Images that it must have; null, with annotations, where nobody has stated it.
+        names: A regular expression. Its match in an image's file name is the image's id, and what
+            does not match is not of this data set. Without it every image is taken, and the id is
+            the file name without its ending.
+        subsets: A regular expression whose match in the image's path is its subset; without it the
+            subset is the data set's name.
+        column: Of the images in Parquet files.
+        annotations: What is known of the images. Those without any are not of the data set.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]

@@ -81,12 +81,16 @@ class PreprocessFile(Strict):
 class SuiteFile(Strict):
     """The schema of a suite's YAML file.
 
-    source: the data set, null where the images lie beside the manifest. manifest and
-    manifest_sha256: both, or for a data set that nobody has hashed yet neither. seeds: of stochastic
-    decoders, which run once with each; the first is `seed`. posterior, tf32, reference: what every
-    run of vtbench does, written down: latents are the posterior's mode, TF32 is off, and the
-    reference of a set-level metric is the suite's own originals after the same crop. show_images:
-    false where the licence of the images does not let pages show them.
+    Attributes:
+        source: The data set; null where the images lie beside the manifest.
+        manifest: The file that lists the images; given together with manifest_sha256, or, for a
+            data set that nobody has hashed yet, neither is.
+        manifest_sha256: Of that file.
+        seeds: Of stochastic decoders, which run once with each; the first is `seed`.
+        posterior: What every run of vtbench does, written down: latents are the posterior's mode.
+        tf32: Likewise: TF32 is off.
+        reference: Likewise: of a set-level metric, the suite's own originals after the same crop.
+        show_images: False where the licence of the images does not let pages show them.
     """
 
     title: str

@@ -43,12 +43,17 @@ MAX_MANIFEST_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Suite:
-    """A protocol with its samples. published: whether its results may reach a published table.
+    """A protocol with its samples.
 
-    samples: of a suite with a `source`, what its manifest says of them, until `attach_data` has
-    found them; then fingerprint identifies the copy (`copies.DataSet`). left_out: what of a folder is
-    no picture of the suite, in words. beside: whether its file is of a version that stands beside the
-    current one (`embedded@3.yaml` beside `embedded.yaml`)."""
+    Attributes:
+        samples: Of a suite with a `source`, what its manifest says of them, until `attach_data` has
+            found them.
+        published: Whether its results may reach a published table.
+        fingerprint: Identifies the user's copy of the data set (`copies.DataSet`).
+        left_out: What of a folder is no image of the suite, in words.
+        beside: Whether its file is of a version that stands beside the current one
+            (`embedded@3.yaml` beside `embedded.yaml`).
+    """
 
     name: str
     protocol: SuiteFile

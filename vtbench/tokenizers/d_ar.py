@@ -39,10 +39,23 @@ QUERY_RANK = 8
 
 
 class DArPlan(Strict):
-    """One D-AR tokenizer, the defaults being those of configs/tokenizer_v1.yaml. latent: width of a
-    codeword; group: how many tokens a step gets; kept: how many of all tokens, the first, the code has,
-    in whole groups (all, unless it is set). deviation: of the pixels that the flow works on.
-    shift: t → t/(t + shift·(1 − t)) of the evenly spaced times. steps: of sampling."""
+    """One D-AR tokenizer; the defaults are those of configs/tokenizer_v1.yaml.
+
+    Attributes:
+        width: Of a token in the three transformers.
+        encoder_depth: Blocks of the encoder.
+        code_depth: Blocks that see the code's tokens, causally.
+        decoder_depth: Blocks of the flow's network.
+        encoder_patch: Pixels on a side of the encoder's patches.
+        decoder_patch: Pixels on a side of the flow's patches.
+        latent: Values of a codeword.
+        tokens: Of the code.
+        group: How many tokens a step gets.
+        kept: How many of all tokens, the first, the code has, in whole groups; by default all.
+        deviation: Of the pixels that the flow works on.
+        shift: t → t/(t + shift·(1 − t)) of the evenly spaced times.
+        steps: Of sampling.
+    """
 
     width: Annotated[int, Field(ge=HEAD, multiple_of=HEAD)] = 768
     encoder_depth: Count = 8

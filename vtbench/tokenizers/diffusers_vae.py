@@ -230,15 +230,19 @@ WIRINGS: Mapping[str, Wiring] = {
 class DiffusersVae(Tokenizer):
     """One autoencoder of diffusers.
 
-    class_name: a key of `wirings`. weights: a folder with config.json and
-    diffusion_pytorch_model.safetensors or .bin; or, where the entry has the config, one file of
-    weights, or the authors' own files as `layouts` has them; None for random weights. config: the
-    class's arguments; they must agree with config.json where there is one. wrapper: the key in a
-    pickle under which the state lies ("ema"); prefix: what its keys start with ("module.").
-    posterior: "mode", or "sample" for one seeded draw. steps: of
-    ConsistencyDecoderVAE, and of it alone; 2 is what its scheduler can do. Latents are returned in
-    `dtype`, unscaled. Tiling and slicing are off: tiles change the result, and their size differs by
-    config.
+    Args:
+        class_name: A key of `wirings`.
+        weights: A folder with config.json and diffusion_pytorch_model.safetensors or .bin. Where
+            the entry has the config, also one file of weights, or the authors' own files as
+            `layouts` has them. None for random weights.
+        config: The class's arguments; they must agree with config.json where there is one.
+        wrapper: The key in a pickle under which the state lies ("ema").
+        prefix: What its keys start with ("module.").
+        posterior: "mode", or "sample" for one seeded draw.
+        steps: Of ConsistencyDecoderVAE, and of it alone; 2 is what its scheduler can do.
+
+    Latents are returned in `dtype`, unscaled. Tiling and slicing are off: tiles change the result,
+    and their size differs by config.
 
     Raises RegistryError where the entry contradicts the class, WeightsMissing and WeightsMismatch
     where the weights do.

@@ -56,11 +56,22 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class FlexTokPlan(Strict):
-    """vae: the config of diffusers' AutoencoderKL. encoder_depth, decoder_depth: blocks of each
-    transformer, and heads. tokens: of the code; kept: how many of them, the first (all, unless it is
-    set); levels: of the values of a word; patch: latents on a side of a patch. scaling: of the latents;
-    longest: the time that counts 1,000 thousandths; of both None is what the official file says in its
-    metadata. steps, guidance: of sampling, the README's."""
+    """One FlexTok.
+
+    Attributes:
+        vae: The config of diffusers' AutoencoderKL.
+        encoder_depth: Blocks, and heads, of the encoder's transformer.
+        decoder_depth: The same of the decoder's.
+        tokens: Of the code.
+        kept: How many of them, the first, the code has; by default all.
+        levels: Of the values of a codeword (FSQ).
+        patch: Latents on a side of a patch.
+        scaling: Of the latents; None for what the official file's metadata says.
+        longest: The time that counts 1,000 thousandths; None for what the official file's metadata
+            says.
+        steps: Of sampling; the README's number.
+        guidance: Of sampling; the README's number.
+    """
 
     vae: Mapping[str, Any]
     encoder_depth: Count

@@ -45,9 +45,16 @@ REACH = 32.0
 
 
 class Flux2RowPlan(Strict):
-    """vae: the config of diffusers' AutoencoderKLFlux2. vit: the transformer of each half. tokens: of
-    the code; kept: how many of them, the first (all, unless it is set); latent: values of a word;
-    patch: latents on a side of a patch."""
+    """One flux2-1d-tokenizer.
+
+    Attributes:
+        vae: The config of diffusers' AutoencoderKLFlux2.
+        vit: The transformer of each half.
+        tokens: Of the code.
+        kept: How many of them, the first, the code has; by default all.
+        latent: Values of a codeword.
+        patch: Latents on a side of a patch.
+    """
 
     vae: Mapping[str, Any]
     vit: VitPlan = VitPlan(width=512, depth=12, heads=8, norm_in=False)

@@ -26,8 +26,15 @@ HEADS: Mapping[int, tuple[str, ...]] = {2: ("vis", "sem"), 3: ("vis", "sem_mid",
 
 
 class FqganPlan(Strict):
-    """One FQGAN. conv: the halves; adapter: the transformer of each head, as wide as the encoder's
-    last level; words: of each codebook; width: values of a word."""
+    """One FQGAN.
+
+    Attributes:
+        conv: The halves.
+        adapter: The transformer of each head, as wide as the encoder's last level.
+        heads: How many there are, with a codebook each.
+        words: Of each codebook.
+        width: Values of a codeword.
+    """
 
     conv: ConvPlan
     adapter: VitPlan

@@ -24,13 +24,17 @@ Config = Mapping[str, Any]
 class Layout:
     """How the authors' file of a class differs from the library's.
 
-    mark: what one of their keys matches and none of the library's. name: patterns and replacements,
-    done in turn on each key, given all keys and the class's config; what becomes `to_q_k_v` is cut into
-    its three. converter: a function of diffusers.loaders.single_file_utils that comes first. lead: what
-    stands before each key in the file of a whole generator, whose other keys are left out; the
-    converter wants it. dropped: keys of theirs that the library's class has no tensor for. linear:
-    keys here of 1×1 convolutions that are linear layers in the library. parts: the names' endings of
-    several files that make up the state, each with the prefix of its keys.
+    Attributes:
+        mark: A pattern that one of their keys matches and none of the library's.
+        name: Given all keys and the class's config, the patterns and replacements that are done in
+            turn on each key. What becomes `to_q_k_v` is cut into its three.
+        converter: A function of diffusers.loaders.single_file_utils that comes first.
+        lead: What stands before each key in the file of a whole generator, whose other keys are
+            left out; the converter wants it.
+        dropped: Keys of theirs that the library's class has no tensor for.
+        linear: Keys here of 1×1 convolutions that are linear layers in the library.
+        parts: The names' endings of several files that make up the state, each with the prefix of
+            its keys.
     """
 
     mark: str

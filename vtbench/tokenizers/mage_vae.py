@@ -43,9 +43,20 @@ BOUNDS = (-20.0, 10.0)
 
 
 class MagePlan(Strict):
-    """One Mage-VAE. width: of the blocks of both halves; blocks, decoder_blocks: how many; head_width,
-    head_blocks: of those that see the pixels first; pixel_width, pixel_blocks: of the perceptron that
-    draws each pixel; latent: values of a token."""
+    """One Mage-VAE.
+
+    Attributes:
+        width: Of the blocks of both halves.
+        blocks: Of the encoder.
+        decoder_blocks: Of the decoder.
+        head_width: Of the blocks that see the pixels first.
+        head_blocks: How many those are.
+        pixel_width: Of the perceptron that draws each pixel.
+        pixel_blocks: Of that perceptron.
+        latent: Values of a token.
+        patch: Pixels on a side of a patch.
+        moments: Whether the encoder gives mean and log variance.
+    """
 
     width: Count = 384
     blocks: Count = 21

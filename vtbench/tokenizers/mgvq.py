@@ -27,10 +27,19 @@ from vtbench.tokenizers.nn.vit import Pointwise
 
 
 class MgvqPlan(Strict):
-    """One MGVQ. words: of each group's codebook. channels: of the levels, from the full resolution, on
-    which nothing is done, down; blocks, decoder_blocks: on each. plain: the levels of residual blocks,
-    of which the decoder's have batch norms; those below are of linear attention. head: width of one of
-    its heads."""
+    """One MGVQ.
+
+    Attributes:
+        words: Of each group's codebook.
+        groups: Of channels, with a codebook each.
+        latent: Channels of the code.
+        channels: Of the levels, from the full resolution, on which nothing is done, down.
+        blocks: Of the encoder, on each level.
+        decoder_blocks: Of the decoder, on each level.
+        plain: The levels of residual blocks, of which the decoder's have batch norms. Those below
+            are of linear attention.
+        head: The width of one head of that attention.
+    """
 
     words: Count
     groups: Count

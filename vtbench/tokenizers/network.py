@@ -57,16 +57,22 @@ class Autoencoder(nn.Module):
 class NetworkTokenizer(Tokenizer, Generic[Plan]):
     """One network of ours with the weights of a published checkpoint.
 
-    config: the entry's part of a PLAN (the family's STYLE is the rest). weights: the official file,
-    or None for random ones. wrapper: the key in it under which the state lies; prefix: what its keys
-    start with; averaged: take the moving average that the Lightning checkpoint holds beside the last
-    weights. posterior: "mode", or "sample" for one seeded draw.
+    Args:
+        config: The entry's part of a PLAN; the family's STYLE is the rest.
+        weights: The official file, or None for random weights.
+        wrapper: The key in it under which the state lies.
+        prefix: What its keys start with.
+        averaged: Whether to take the moving average that the Lightning checkpoint holds beside the
+            last weights.
+        posterior: "mode", or "sample" for one seeded draw.
 
     Latents are the posterior's mean or sample, of `dtype`, unscaled. The network runs in `dtype`,
     and distances to codewords are float32. Indices are computed one image at a time: in a batch a
     convolution rounds differently (3e-7), which is enough to flip an index between two nearly
-    equidistant codewords. Raises RegistryError where entry and family contradict each other,
-    WeightsMissing and WeightsMismatch where the file does.
+    equidistant codewords.
+
+    Raises RegistryError where entry and family contradict each other, WeightsMissing and
+    WeightsMismatch where the file does.
     """
 
     PLAN: ClassVar[type[Strict]]

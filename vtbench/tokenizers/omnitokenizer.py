@@ -33,9 +33,18 @@ STYLE: Mapping[str, Any] = {"gated": "last", "gate": "gelu", "plain": True, "bia
 
 
 class OmniPlan(Strict):
-    """One OmniTokenizer. vit: of all blocks, depth: those over time. encoder, decoder: the blocks over
-    space, a letter each: t sees all places, w its window of window×window. latent: values of a
-    codeword, or of a token with moments."""
+    """One OmniTokenizer.
+
+    Attributes:
+        vit: Of all blocks; its depth is of those over time.
+        encoder: The blocks over space, a letter each: t sees all places, w its window of
+            window×window.
+        decoder: The same of the decoder.
+        window: Places on a side of a window.
+        patch: Pixels on a side of a patch.
+        latent: Values of a codeword, or of a token with moments.
+        moments: Whether the encoder gives mean and log variance.
+    """
 
     vit: VitPlan
     encoder: str = "ttww"

@@ -43,17 +43,27 @@ Turn = Literal["detok", "vitok", "dinov3", "atoken"]
 class PatchVitPlan(Strict):
     """One tokenizer of these families.
 
-    encoder, decoder: the transformers; the encoder's norms before and after it are those of the
-    plan. patch: side of a patch; latent: values of a token; moments: the encoder gives mean and log
-    variance. turn: a key of `TURNS`; coarse: its angles are computed in bfloat16, and what they
-    turn is rounded to it, whatever the network's dtype. placed: patches have learned positions too,
-    so that only one size fits; side: those of a square of so many patches on a side, resampled to
-    the picture's. frames: a patch goes through so many frames of a video, of which the picture is
-    the first; a pixel's channels lie together. leader: a class token goes before the patches.
-    level: the latent is a layer norm, without weights. flat: matrices where the others have 1×1
-    convolutions. bare: the layers on either side of the latent, and that to the pixels, have no
-    biases. smooth: a 3×3 convolution over the pixels comes last. normalised: the network's pixels
-    are in ImageNet's units.
+    Attributes:
+        encoder: The transformer of the encoder; its norms before and after it are those of its
+            plan.
+        decoder: The transformer of the decoder.
+        latent: Values of a token.
+        patch: Pixels on a side of a patch.
+        turn: A key of `TURNS`, the rotary positions.
+        coarse: Whether their angles are computed in bfloat16, and what they turn is rounded to it,
+            whatever the network's dtype.
+        moments: Whether the encoder gives mean and log variance.
+        placed: Whether patches have learned positions too, so that only one size fits.
+        side: Learned positions are those of a square of so many patches on a side, resampled to the
+            image's grid.
+        frames: Of a video in a patch; the image is the first, and a pixel's channels lie together.
+        leader: Whether a class token goes before the patches.
+        level: Whether the latent is a layer norm, without weights.
+        flat: Whether there are matrices where others have 1×1 convolutions.
+        bare: Whether the layers on either side of the latent, and the one to the pixels, have no
+            biases.
+        smooth: Whether a 3×3 convolution over the pixels comes last.
+        normalised: Whether the network's pixels are in ImageNet's units.
     """
 
     encoder: VitPlan

@@ -41,9 +41,15 @@ LEADERS = 5
 
 
 class Raev2Plan(DecoderPlan):
-    """One RAEv2. encoder: DINOv3's transformer. layers: those whose patches are averaged, from 0, to
-    which the mean patch of the last is added; None for the last alone, as it is. side: of the
-    picture; encoder_file: DINOv3's own checkpoint."""
+    """One RAEv2.
+
+    Attributes:
+        encoder: DINOv3's transformer.
+        layers: Those whose patches are averaged, from 0, to which the mean patch of the last is
+            added; None for the last alone, as it is.
+        side: Of the image.
+        encoder_file: DINOv3's own checkpoint.
+    """
 
     encoder: VitPlan
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = None

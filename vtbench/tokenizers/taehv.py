@@ -22,9 +22,16 @@ STAGES = 3
 
 
 class TaehvPlan(Strict):
-    """One TAEHV. latent: channels; patch: pixels are taken patch×patch at a time; shrink, grow: whether
-    each of the three stages halves, or doubles, the frames. channels: of the encoder and of the
-    decoder's last stage; wide: the decoder of the "super" weights, whose blocks are ConvNeXt's."""
+    """One TAEHV.
+
+    Attributes:
+        latent: Channels.
+        patch: Pixels are taken patch×patch at a time.
+        shrink: Whether each of the three stages halves the frames.
+        grow: Whether each of the three stages doubles the frames.
+        channels: Of the encoder and of the decoder's last stage.
+        wide: Whether this is the decoder of the "super" weights, whose blocks are ConvNeXt's.
+    """
 
     latent: Count = 16
     patch: Count = 1

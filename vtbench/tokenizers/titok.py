@@ -46,11 +46,18 @@ CLIP_NAMES: Names = (
 class TitokPlan(Strict):
     """The two transformers and what lies between them and beyond.
 
-    patch: side of a patch; tokens: how many the encoder gives; kept: how many of them, the first, the
-    code has and the decoder is given (all, unless it is set); latent: values of one; moments: the
-    encoder gives mean and log variance. lookup: how a token's codeword is found. pixels: the decoder
-    does not answer with pixels but with scores for `words` codewords of MaskGIT's VQGAN, whose
-    decoder this is; it paints their mean, weighted by the scores' softmax.
+    Attributes:
+        encoder: The transformer of the encoder.
+        decoder: The transformer of the decoder.
+        tokens: How many the encoder gives.
+        kept: How many of them, the first, the code has and the decoder gets; by default all.
+        latent: Values of a token.
+        patch: Pixels on a side of a patch.
+        moments: Whether the encoder gives mean and log variance.
+        lookup: How a token's codeword is found.
+        words: Codewords of MaskGIT's VQGAN.
+        pixels: The decoder of MaskGIT's VQGAN, if the transformer answers with scores for its
+            `words` instead of pixels. It paints their mean, weighted by the scores' softmax.
     """
 
     encoder: VitPlan

@@ -56,10 +56,17 @@ SIGLIP_NAMES: Names = (
 
 
 class TokenFlowPlan(Strict):
-    """conv: LlamaGen's network; vit: the transformer, of SigLIP without the last block, whose output
-    nobody sees. sides: of the grids, coarse to fine; the last is that of the latents. patch: pixels on
-    a side of the transformer's; places: positions on a side, resampled where the grid is another;
-    lead: a class token goes first. semantic: values of a word that come from the transformer."""
+    """One TokenFlow.
+
+    Attributes:
+        conv: LlamaGen's network.
+        vit: The transformer: SigLIP's without the last block, whose output nobody sees.
+        sides: Of the grids, coarse to fine; the last is that of the latents.
+        patch: Pixels on a side of the transformer's patches.
+        places: Positions on a side, resampled where the grid is another.
+        lead: Whether a class token goes first.
+        semantic: Values of a codeword that come from the transformer.
+    """
 
     conv: ConvPlan
     vit: VitPlan

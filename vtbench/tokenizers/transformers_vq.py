@@ -134,9 +134,12 @@ PREPARED = {"Emu3VQVAE": _linear_attention, "JanusVQVAE": _unit_entries}
 class TransformersVq(Tokenizer):
     """One vector-quantized tokenizer of transformers.
 
-    class_name: a key of `WIRINGS`. config: the arguments of the class's config. weights: a file, or a
-    folder with model.safetensors; None for random weights. wrapper: the key in a pickle under which the
-    state lies; prefix: of the tokenizer's keys in it.
+    Args:
+        class_name: A key of `WIRINGS`.
+        config: The arguments of the class's config.
+        weights: A file, or a folder with model.safetensors; None for random weights.
+        wrapper: The key in a pickle under which the state lies.
+        prefix: Of the tokenizer's keys in it.
 
     Raises RegistryError where the entry contradicts the class or transformers is not installed,
     WeightsMissing and WeightsMismatch where the weights do.

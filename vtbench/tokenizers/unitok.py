@@ -32,9 +32,17 @@ FACTOR = 16
 
 
 class UniTokPlan(Strict):
-    """One UniTok. vit: the transformer of each half; widths: channels of the two levels of
-    convolutions; blocks, decoder_blocks: on each, from the pixels in and from the tokens out; words:
-    of each codebook; latent: values of a token, shared out among the codebooks."""
+    """One UniTok.
+
+    Attributes:
+        vit: The transformer of each half.
+        widths: Channels of the two levels of convolutions.
+        blocks: Of the encoder on each level, from the pixels in.
+        decoder_blocks: Of the decoder on each level, from the tokens out.
+        words: Of each codebook.
+        codebooks: How many there are.
+        latent: Values of a token, shared out among the codebooks.
+    """
 
     vit: VitPlan
     widths: tuple[Count, Count] = (160, 320)

@@ -44,10 +44,21 @@ PHIS = 4
 
 
 class XqGanPlan(Strict):
-    """One XQ-GAN. side: of the square grid of tokens; words: of each codebook; groups: codebooks, each
-    with a grid of its own; latent: values of a word; sides: of the grids of each scale, coarse to
-    fine, the last the token grid's; None for one scale. signs: a word is the signs of its values, of
-    vectors of length 1, over scales."""
+    """One XQ-GAN.
+
+    Attributes:
+        encoder: The transformer of the encoder.
+        decoder: The transformer of the decoder.
+        side: Of the square grid of tokens.
+        words: Of each codebook.
+        groups: Codebooks, each with a grid of its own.
+        latent: Values of a codeword.
+        sides: Of the grids of each scale, coarse to fine, the last the token grid's; None for one
+            scale.
+        signs: Whether a codeword is the signs of its values, of vectors of length 1, over scales
+            (BSQ).
+        patch: Pixels on a side of a patch.
+    """
 
     encoder: VitPlan
     decoder: VitPlan

@@ -32,10 +32,15 @@ SHARPNESS = 10.0
 
 @dataclass
 class Quantized:
-    """vectors: what the decoder takes, with the straight-through gradient. commitment: mean squared
-    distance a value between vectors and codewords, summed over both directions where the quantizer
-    has parameters of its own; balance: see `measure_imbalance`. choices: pairs of vectors
-    (M×D) and the indices (M) of their words in a codebook."""
+    """What a quantizer gives in training.
+
+    Attributes:
+        vectors: What the decoder takes, with the straight-through gradient.
+        commitment: The mean squared distance a value between vectors and codewords, summed over
+            both directions where the quantizer has parameters of its own.
+        balance: See `measure_imbalance`.
+        choices: Pairs of vectors (M×D) and the indices (M) of their words in a codebook.
+    """
 
     vectors: Tensor
     commitment: Tensor

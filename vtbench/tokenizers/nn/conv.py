@@ -29,23 +29,33 @@ GROUPS, EPSILON = 32, 1e-6
 class ConvPlan(Strict):
     """What distinguishes one convolutional autoencoder from another.
 
-    channels: of level 0; multipliers: of them, one a level. steps: how often the resolution is
-    halved, after the first levels of the encoder and the last of the decoder; n levels halve it n −
-    1 times unless it is given. haar: wavelet transforms before the encoder, each a halving too.
-    latent: channels that the decoder takes; width: of the code's vectors where convolutions stand
-    between it and encoder and decoder; moments: the encoder gives twice as many (mean and log
-    variance). blocks: a level of the encoder; the decoder has `decoder_extra` more. Or a number for
-    each level, and `decoder_blocks` those of the decoder, by level too. decoder_multipliers: the
-    decoder's where they differ. attention: levels of the encoder whose blocks are each followed by
-    attention; decoder_attention: the same of the decoder where it differs. middle: blocks (b) and
-    attentions (a) at the bottom. fused: query, key and value come from one convolution. bias: in
-    the residual blocks and in the first convolution. head: the kernel of the encoder's last
-    convolution. shortcut: where a block changes its width, the 1×1 convolution takes the block's
-    input, or (MaskGIT) its output. down: a convolution of stride 2 padded right and below only or
-    all round, or a mean of 2×2. up: nearest pixels and a convolution, or a convolution and depth to
-    space. adaptive: each level of the decoder starts with a norm that the code's mean and deviation
-    modulate. norm: "none" leaves out every group norm but those of attention: small ones that
-    vtbench trains learn several times faster so.
+    Attributes:
+        channels: Of level 0.
+        multipliers: Of `channels`, one a level.
+        steps: How often the resolution is halved: after the first levels of the encoder, and the
+            last of the decoder. By default n levels halve it n − 1 times.
+        haar: Wavelet transforms before the encoder; each is a halving too.
+        latent: Channels that the decoder takes.
+        width: Of the code's vectors, where convolutions stand between them and encoder and decoder.
+        moments: Whether the encoder gives mean and log variance, twice as many channels.
+        blocks: On a level of the encoder, one number or one a level. The decoder has
+            `decoder_extra` more.
+        decoder_blocks: On each level of the decoder, where `blocks` has one number a level.
+        decoder_multipliers: The decoder's, where they differ.
+        attention: Levels of the encoder whose blocks are each followed by attention.
+        decoder_attention: The same of the decoder, where it differs.
+        middle: Blocks (b) and attentions (a) at the bottom, in order.
+        fused: Whether query, key and value come from one convolution.
+        bias: Whether the residual blocks and the first convolution have biases.
+        head: The kernel of the encoder's last convolution.
+        shortcut: What the 1×1 convolution takes where a block changes its width: the block's input,
+            or (MaskGIT) its output.
+        down: A convolution of stride 2, padded right and below only or all round; or a mean of 2×2.
+        up: Nearest pixels and a convolution, or a convolution and depth to space.
+        adaptive: Whether each level of the decoder starts with a norm that the code's mean and
+            deviation modulate.
+        norm: "none" leaves out every group norm but those of attention. Small networks that vtbench
+            trains learn several times faster so.
     """
 
     channels: Count = 128

@@ -28,22 +28,35 @@ INITIAL = 0.02
 class VitPlan(Strict):
     """What distinguishes one transformer from another.
 
-    width: of a token; depth: the number of blocks; heads: of the attention, width/heads wide each.
-    ratio: hidden width of the perceptron over the width; hidden: that width itself. norm: layer
-    norm, or that of the root mean square (https://arxiv.org/abs/1910.07467); epsilon: of every
-    norm; affine: norms have a learned scale (and shift). bias: of query, key and value, or of all
-    but the key; apart: a layer for each of the three. plain: the other linear layers have no bias.
-    inner: norms before the last layer of attention and of SwiGLU (EVA-02,
-    https://arxiv.org/abs/2303.11331). qk_norm: norms of queries and keys, over each head, whose
-    scale the heads share, or each head has its own (`HeadNorm`). gelu: exact, by tanh, or by a
-    logistic function (quick); None for SiLU in its place. gated: the
-    perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate` a GEGLU; gate and
-    value come from two layers (apart), or from one that gives the gate first or last. mlp_norm: a
-    gated perceptron has a norm of its own before it. halves: rotary positions turn channels i and i
-    + D/2 of a head together, not neighbours. parallel: attention and perceptron both see the
-    block's one norm. scale: what each branch is multiplied with, channel by channel, is learned and
-    starts here; None for no such factors. norm_in: a norm before the first block, as CLIP has it;
-    norm_out: one after the last.
+    Attributes:
+        width: Of a token.
+        depth: The number of blocks.
+        heads: Of the attention, each width/heads wide.
+        ratio: The hidden width of the perceptron over the width.
+        hidden: That width itself, in place of `ratio`.
+        norm: Layer norm, or root mean square norm (https://arxiv.org/abs/1910.07467).
+        epsilon: Of every norm.
+        affine: Whether norms have a learned scale (and shift).
+        bias: Of query, key and value; "keyless" for all but the key.
+        apart: Whether query, key and value have a layer each.
+        plain: Whether the other linear layers have no bias.
+        inner: Whether norms stand before the last layer of attention and of SwiGLU (EVA-02,
+            https://arxiv.org/abs/2303.11331).
+        qk_norm: Norms of queries and keys over each head. The heads share its scale, or each has
+            its own (`HeadNorm`).
+        gelu: Exact, by tanh, or by a logistic function (quick); None for SiLU in its place.
+        gated: Whether the perceptron is a SwiGLU (https://arxiv.org/abs/2002.05202), or with `gate`
+            a GEGLU. Gate and value come from two layers (apart), or from one layer that gives the
+            gate first or last.
+        gate: See `gated`.
+        mlp_norm: Whether a gated perceptron has a norm of its own before it.
+        halves: Whether rotary positions turn channels i and i + D/2 of a head together, not
+            neighbours.
+        parallel: Whether attention and perceptron both see the block's one norm.
+        scale: The value at which a learned factor of each branch's channels starts; None for no
+            such factors.
+        norm_in: Whether a norm stands before the first block, as in CLIP.
+        norm_out: Whether one stands after the last.
     """
 
     width: Count
