@@ -8,6 +8,7 @@ and a killed run goes on; `--print` prints the table and measures nothing.
 
     python benchmarks/check_architectures.py --shapes
     python benchmarks/check_architectures.py --seconds 600 --gib 20
+    python benchmarks/check_architectures.py --seconds 3600 flextok-d18-d28-dfn  # one that takes longer
     python benchmarks/check_architectures.py --print > docs/full-size-checks.md
 
 A processor without bfloat16 arithmetic takes minutes for one convolution (oneDNN's reference). There
@@ -351,7 +352,7 @@ of 301×203 through encoder and decoder.
 - *ok*: the clauses code, size, values and token-count of the contract hold on computed values.
 - *shapes*: it ran on torch's meta device, where shapes and dtypes are real and values are none.
 - *not tried*: by its parameters and GMAC it needs more than 20 GiB, or more than ten minutes of one
-  thread.
+  thread. Some that do were tried all the same, by name with a larger `--seconds`.
 - *not reached*: nothing ran, so nothing is said of it.
 
 In float32 and in bfloat16 together: {values} with values, {shapes} with shapes alone, {failed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_every_row_is_of_an_architecture_and_none_failed(program: ModuleType) ->
     for (plan, dtype), row in rows.items():
         assert row.architecture in {entry.name for entry in groups[plan]}
         assert row.dtype == dtype and row.contract in ("once", "shapes") and float(row.seconds) > 0
+
+
+def test_no_adapter_reads_the_name_of_the_quantizer() -> None:
+    """The digest of a plan leaves it out."""
+    places = list((ROOT / "vtbench" / "tokenizers").rglob("*.py"))
+    found = [
+        path.name
+        for path in places
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "quantizer"
+        if ast.unparse(node.value) in ("spec", "self.spec", "entry", "tokenizer.spec")
+    ]
+    assert len(places) > 40 and not found
 
 
 def test_weights_alone_make_no_other_architecture_and_a_plan_does(program: ModuleType) -> None:
